@@ -1,0 +1,136 @@
+//! Clouds: the verbs that the steps need, not a mirror of anyone's API.
+//!
+//! Waiting is not in the trait: `servers()` and `images()` report what is, and `run::wait` polls with a limit.
+//! A new cloud is one file here and one line in `registry::CLOUDS`.
+
+pub mod local;
+pub mod registry;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Fault, Trouble};
+use crate::model::id::{ImageName, ServerName, SiteName, StackName};
+use crate::model::stack::Size;
+use crate::shell::{Host, Shell};
+
+/// What one command needs to open a cloud for one site.
+#[derive(Clone, Debug)]
+pub struct SiteSettings {
+    pub stack: StackName,
+    pub site: SiteName,
+    pub region: Option<String>,
+    /// Where hafog keeps local files of this stack (absolute).
+    pub home: std::path::PathBuf,
+}
+
+/// What a cloud is called and can do; the line in the registry.
+pub struct CloudAbout {
+    pub name: &'static str,
+    /// One line for `--help` and the docs.
+    pub about: &'static str,
+    pub can: Can,
+    pub open: fn(&SiteSettings) -> Result<Arc<dyn Cloud>, Fault>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Can {
+    /// Makes images by sealing a server.
+    pub seal: bool,
+    /// May listen below port 1024. Where not, [`map_port`] says what is used instead.
+    pub low_ports: bool,
+    /// Powers a server off abruptly: the strongest fence.
+    pub power: bool,
+}
+
+/// The port that a cloud really listens on: without low ports, 80 becomes 8080 and 443 becomes 8443.
+pub fn map_port(can: &Can, port: u16) -> u16 {
+    if can.low_ports || port >= 1024 { port } else { port + 8000 }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Server {
+    pub name: ServerName,
+    /// The cloud's own id.
+    pub id: String,
+    pub state: ServerState,
+    pub image: Option<ImageName>,
+    pub tags: BTreeMap<String, String>,
+    /// Set as soon as the cloud knows the address.
+    pub host: Option<Host>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServerState {
+    Pending,
+    Running,
+    /// Stopped, but there: its data is kept.
+    Off,
+    /// Suspended: it holds its memory and its connections and does nothing.
+    Frozen,
+    Failed(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Image {
+    pub name: ImageName,
+    pub id: String,
+    pub bytes: u64,
+    pub tags: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServerWant {
+    pub name: ServerName,
+    /// `None` starts from the bare base: a builder.
+    pub image: Option<ImageName>,
+    pub size: Size,
+    /// Ports that others may connect to.
+    pub open: Vec<u16>,
+    pub tags: BTreeMap<String, String>,
+}
+
+/// Run id and step name: sent as idempotency token where the API has one, and as a tag everywhere, so that a
+/// server whose creation was never recorded is found again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OnceKey(pub String);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Power {
+    On,
+    /// Abruptly: everything on the server stops at once, as if the cable were pulled.
+    Off,
+    Freeze,
+    Thaw,
+}
+
+/// One site on one cloud.
+#[async_trait]
+pub trait Cloud: Send + Sync {
+    /// Asks for the cheapest thing that proves that the cloud answers.
+    async fn ping(&self) -> Result<(), Fault>;
+    /// The servers that hafog made for this stack and site.
+    async fn servers(&self) -> Result<Vec<Server>, Fault>;
+    /// A server of the same name that is already there is `NothingChanged` unless it carries the same `key`.
+    async fn create_server(&self, want: &ServerWant, key: &OnceKey) -> Result<Server, Trouble>;
+    async fn power(&self, name: &ServerName, to: Power) -> Result<(), Trouble>;
+    /// Gone already is success. Leaves no process, no file, no address.
+    async fn delete_server(&self, name: &ServerName) -> Result<(), Trouble>;
+    /// Makes an immutable image from a builder; the builder is of no use afterwards. There already is success.
+    async fn seal(&self, builder: &ServerName, name: &ImageName, tags: &BTreeMap<String, String>) -> Result<Image, Trouble>;
+    async fn images(&self) -> Result<Vec<Image>, Fault>;
+    async fn delete_image(&self, name: &ImageName) -> Result<(), Trouble>;
+    /// Changes the tags of a server (the digest of its configuration is one).
+    async fn tag_server(&self, name: &ServerName, tags: &BTreeMap<String, String>) -> Result<(), Trouble>;
+    /// Moves a running server to another image of the same recipe; its services must be restarted to see it.
+    async fn change_image(&self, name: &ServerName, image: &ImageName) -> Result<(), Trouble>;
+    /// Removes what the site owns beyond servers and images (networks, folders). Gone already is success.
+    async fn remove_site(&self) -> Result<(), Trouble>;
+    /// How its servers are reached.
+    fn shell(&self) -> Arc<dyn Shell>;
+}

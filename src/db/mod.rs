@@ -1,0 +1,188 @@
+//! Database engines behind one trait. An engine is given a [`Reach`] (shell and keys) and nothing else.
+//!
+//! Every node boots non-writable: its service starts it as a replica, and only its agent, under the write lease of
+//! the current epoch, or a step of a run that holds the lease, opens it.
+
+pub mod keys;
+pub mod postgres;
+pub mod registry;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Fault, Trouble};
+use crate::model::id::{DatabaseName, ServerName};
+use crate::model::stack::Database;
+use crate::shell::{Host, Shell};
+use keys::Keys;
+
+pub struct EngineAbout {
+    pub name: &'static str,
+    pub about: &'static str,
+    pub port: u16,
+    pub open: fn() -> Arc<dyn Engine>,
+}
+
+/// One server's copy of a database.
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub database: Database,
+    pub host: Host,
+    /// Every address that may connect: the stack's servers at all sites, and the machine that the command runs on.
+    pub peers: Vec<std::net::IpAddr>,
+}
+
+/// How to get to a node.
+pub struct Reach {
+    pub shell: Arc<dyn Shell>,
+    /// The stack's private certificate authority and what it signs.
+    pub keys: Arc<Keys>,
+}
+
+/// A point in a database's log, written as the engine writes it. Compare with [`Engine::bytes_between`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Position(pub String);
+
+impl std::fmt::Display for Position {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    pub role: NodeRole,
+    /// A write would be accepted.
+    pub writable: bool,
+    /// Which history the node is on (PostgreSQL: timeline).
+    pub timeline: u32,
+    /// Names the database cluster; copies share it.
+    pub system: String,
+    pub version: String,
+    /// Primary: written so far. Replica: replayed so far.
+    pub position: Position,
+    /// Replica: received so far.
+    pub received: Option<Position>,
+    /// Replica: the stream from its upstream.
+    pub link: Option<Link>,
+    /// The newest heartbeat row that this node has.
+    pub heartbeat: Option<Heartbeat>,
+    /// Who streams from this node.
+    pub followers: Vec<Follower>,
+    pub seen: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeRole {
+    Primary,
+    Replica,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Link {
+    /// Streaming, and something was received within the time limit.
+    Up { from: String },
+    /// Trying; or silent for longer than the time limit.
+    Down { why: String },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    pub seq: u64,
+    /// When the primary's agent wrote it, by that agent's clock.
+    pub at: Timestamp,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Follower {
+    pub node: ServerName,
+    pub streaming: bool,
+    pub replayed: Option<Position>,
+    /// Bytes of log that may still be written before this follower must be seeded again; `None` is without bound.
+    pub headroom: Option<i64>,
+}
+
+/// How an old primary came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rejoined {
+    /// It had nothing that the new primary lacks.
+    Followed,
+    /// Its extra log was taken back.
+    Rewound,
+    /// Copied anew.
+    Reseeded,
+}
+
+/// Whether two copies share one history.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Divergence {
+    None,
+    /// `extra` bytes of log exist only on the old node, after `fork`.
+    Diverged { fork: Position, extra: u64 },
+    Unknown { why: String },
+}
+
+#[async_trait]
+pub trait Engine: Send + Sync {
+    /// Makes an empty database that boots non-writable: files, services (engine and agent's needs), roles, heartbeat table.
+    /// Returns with the node up and writable once, so that the roles could be made. Running it again completes it.
+    async fn create(&self, node: &Node, password: Option<&str>, reach: &Reach) -> Result<(), Trouble>;
+    /// Whether there are data files on the node at all (of any age), and whether they are complete.
+    async fn has_data(&self, node: &Node, reach: &Reach) -> Result<bool, Fault>;
+    async fn status(&self, node: &Node, reach: &Reach) -> Result<NodeStatus, Fault>;
+    /// Copies `from` (in use) to `to` and starts `to` following it. An interrupted copy is thrown away by the next one.
+    async fn seed(&self, from: &Node, to: &Node, reach: &Reach) -> Result<(), Trouble>;
+    /// Points a replica at another upstream of the same history.
+    async fn follow(&self, replica: &Node, upstream: &Node, reach: &Reach) -> Result<(), Trouble>;
+    /// Planned: bars sessions, stops the engine cleanly with everything sent, and returns the last position.
+    async fn stop_clean(&self, node: &Node, reach: &Reach) -> Result<Position, Trouble>;
+    /// Emergency rung: stops the engine at once.
+    async fn stop_now(&self, node: &Node, reach: &Reach) -> Result<(), Trouble>;
+    /// Tries a write as the application would, straight at the node. `Ok(Some(reason))` is the proof that it was refused;
+    /// `Ok(None)` means that it was accepted.
+    async fn write_refused(&self, node: &Node, reach: &Reach) -> Result<Option<String>, Fault>;
+    /// Starts the engine non-writable, as at boot.
+    async fn start(&self, node: &Node, reach: &Reach) -> Result<(), Trouble>;
+    /// Opens a node for writes. Idempotent. Returns the timeline.
+    async fn promote(&self, node: &Node, reach: &Reach) -> Result<u32, Trouble>;
+    /// Compares the stopped or non-writable `old` with the current primary.
+    async fn divergence(&self, old: &Node, primary: &Node, reach: &Reach) -> Result<Divergence, Fault>;
+    /// Makes `old` a replica of `primary`, by the gentlest way that is safe.
+    async fn rejoin(&self, old: &Node, primary: &Node, reach: &Reach) -> Result<Rejoined, Trouble>;
+    /// Compares the contents of a replica with its primary at one common position, under load.
+    async fn verify(&self, primary: &Node, replica: &Node, reach: &Reach) -> Result<Verified, Fault>;
+    /// Forgets everything that `primary` keeps for a replica that is gone (slots).
+    async fn forget(&self, primary: &Node, replica: &ServerName, reach: &Reach) -> Result<(), Trouble>;
+    /// `ahead - behind` in bytes of log; negative when `behind` is further. `None` when the two cannot be compared.
+    fn bytes_between(&self, ahead: &Position, behind: &Position) -> Option<i64>;
+    /// Used by the agent on the node itself: writes heartbeat `seq` and returns position and transaction count.
+    async fn beat(&self, node: &Node, seq: u64, at: Timestamp, reach: &Reach) -> Result<(Position, Option<u64>), Fault>;
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Verified {
+    pub at: Position,
+    pub tables: u64,
+    pub rows: u64,
+    /// Tables whose contents differ.
+    pub different: Vec<String>,
+    pub took: Duration,
+}
+
+/// What a new login of the application needs, without the password.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Login {
+    pub database: DatabaseName,
+    pub user: String,
+    pub address: std::net::IpAddr,
+    pub port: u16,
+}

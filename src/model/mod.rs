@@ -1,0 +1,7 @@
+//! Nouns without I/O. This folder imports nothing else of hafog.
+
+pub mod id;
+pub mod record;
+pub mod roles;
+pub mod stack;
+pub mod units;

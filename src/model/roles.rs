@@ -1,0 +1,100 @@
+//! What the stack remembers between commands: who is primary, and what was published when.
+//! These documents live in the state stores.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::id::*;
+use super::record::{RecordSet, RecordType};
+use super::units::Ttl;
+
+/// Document `roles`. Grows with every change of role; a smaller `serial` never replaces a larger one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Roles {
+    pub serial: u64,
+    pub primary: SiteName,
+    /// Sites that `clone` made and nothing removed since.
+    pub standbys: Vec<SiteName>,
+    /// Sites whose servers may hold writes that the primary does not have, or that were left behind by a failover.
+    pub left_behind: Vec<SiteName>,
+    /// Set from a flip until its commit or rollback.
+    pub provisional: Option<Provisional>,
+    pub changed: Timestamp,
+    pub by: RunId,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Provisional {
+    pub since: Timestamp,
+    pub until: Timestamp,
+    /// The site that was primary before.
+    pub from: SiteName,
+    /// Whether the flip was a switchover.
+    pub planned: bool,
+}
+
+/// Document `writer/<database>` in the arbiter: the one node that may write. Changed by compare-and-set only.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Writer {
+    /// Grows with every change of node. An agent that sees a larger epoch than its own fences its node.
+    pub epoch: u64,
+    /// `None` while nobody may write (between fence and promotion).
+    pub node: Option<ServerName>,
+    /// The writer's agent renewed its lease until then; absent when it never did under this epoch.
+    pub lease_until: Option<Timestamp>,
+    /// The last thing that the writer's agent said.
+    pub beat: Option<Beat>,
+}
+
+/// What a primary's agent reports with each renewal: an upper bound of nothing, a lower bound of what exists.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Beat {
+    pub seq: u64,
+    pub at: Timestamp,
+    /// Position of the primary after it wrote heartbeat `seq`.
+    pub position: String,
+    /// Transactions committed since the database was made, as the engine counts them.
+    pub transactions: Option<u64>,
+}
+
+/// Document `names`: the history of everything published, for the TTL clock.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Published {
+    pub serial: u64,
+    /// Oldest first.
+    pub versions: Vec<Version>,
+    /// TTLs that were lowered and wait for their restore.
+    pub ttl_leases: BTreeMap<HostName, TtlLease>,
+}
+
+/// One version of a record set, and when the authorities served it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Version {
+    pub set: RecordSet,
+    /// First instant at which an authority may have answered with it.
+    pub from: Timestamp,
+    /// Last instant at which an authority may have answered with it; `None` while it is current.
+    pub to: Option<Timestamp>,
+}
+
+impl Published {
+    pub fn current(&self, host: &HostName, kind: RecordType) -> Option<&RecordSet> {
+        self.versions
+            .iter()
+            .rev()
+            .find(|v| v.to.is_none() && &v.set.host == host && v.set.kind == kind)
+            .map(|v| &v.set)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TtlLease {
+    /// What is restored.
+    pub normal: Ttl,
+    pub lowered: Ttl,
+    pub since: Timestamp,
+    /// Overdue after this: an alarm in `status`.
+    pub until: Timestamp,
+}

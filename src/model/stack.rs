@@ -1,0 +1,289 @@
+//! The resolved stack: every default filled, every reference resolved. It serialises, and holds no secret:
+//! secrets are references ([`SecretRef`]) until the moment they are delivered to a machine.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::id::*;
+use super::units::{Bytes, Span, Ttl};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stack {
+    pub name: StackName,
+    /// In the order of the spec; at least one.
+    pub sites: Vec<Site>,
+    /// Where the stack is born. From then on `Roles` knows who is primary.
+    pub primary: SiteName,
+    pub recipes: BTreeMap<RecipeName, Recipe>,
+    /// Every server of every site.
+    pub servers: Vec<Server>,
+    pub balancer: Option<Balancer>,
+    pub databases: Vec<Database>,
+    pub zones: Vec<Zone>,
+    pub names: Vec<Name>,
+    pub health: Vec<Check>,
+    pub secrets: BTreeMap<String, SecretRef>,
+    /// First is where the command runs; exactly one is the arbiter.
+    pub stores: Vec<Store>,
+    pub self_fence: SelfFence,
+    /// How long a flip stays provisional.
+    pub commit_window: Span,
+}
+
+impl Stack {
+    pub fn site(&self, name: &SiteName) -> Option<&Site> {
+        self.sites.iter().find(|site| &site.name == name)
+    }
+
+    pub fn server(&self, name: &ServerName) -> Option<&Server> {
+        self.servers.iter().find(|server| &server.name == name)
+    }
+
+    pub fn servers_at<'a>(&'a self, site: &'a SiteName) -> impl Iterator<Item = &'a Server> {
+        self.servers
+            .iter()
+            .filter(move |server| &server.site == site)
+    }
+
+    pub fn group_at<'a>(
+        &'a self,
+        site: &'a SiteName,
+        group: &'a GroupName,
+    ) -> impl Iterator<Item = &'a Server> {
+        self.servers_at(site)
+            .filter(move |server| &server.group == group)
+    }
+
+    pub fn database(&self, name: &DatabaseName) -> Option<&Database> {
+        self.databases
+            .iter()
+            .find(|database| &database.name == name)
+    }
+
+    /// The database's nodes at a site, in index order: the first is the one that is primary or next in line.
+    pub fn nodes_at<'a>(
+        &'a self,
+        site: &'a SiteName,
+        database: &'a Database,
+    ) -> impl Iterator<Item = &'a Server> {
+        self.group_at(site, &database.on)
+            .take(1 + database.replicas as usize)
+    }
+
+    pub fn zone(&self, name: &ZoneName) -> Option<&Zone> {
+        self.zones.iter().find(|zone| &zone.name == name)
+    }
+
+    /// The other sites, in the order of the spec.
+    pub fn others<'a>(&'a self, site: &'a SiteName) -> impl Iterator<Item = &'a Site> {
+        self.sites.iter().filter(move |other| &other.name != site)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Site {
+    pub name: SiteName,
+    /// A name in `cloud::registry::CLOUDS`.
+    pub cloud: String,
+    pub region: Option<String>,
+    pub tier: Tier,
+}
+
+/// How much of a standby runs while it is a standby.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tier {
+    /// Images only.
+    Cold,
+    /// Databases follow; nothing else runs.
+    PilotLight,
+    /// Everything runs, read-only.
+    #[default]
+    Warm,
+    /// Everything runs at full size.
+    Hot,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Server {
+    pub name: ServerName,
+    pub site: SiteName,
+    pub group: GroupName,
+    /// From 1.
+    pub index: u32,
+    pub recipe: RecipeName,
+    pub job: Job,
+    pub size: Size,
+    pub disk: Option<Bytes>,
+    /// Ports that the server's own service listens on; the first is the one that a balancer uses.
+    pub open: Vec<u16>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Job {
+    App,
+    Balancer,
+    Database(DatabaseName),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Size {
+    pub cpu: u32,
+    pub memory: Bytes,
+}
+
+/// What goes into an image. Cloud-neutral; its digest, with the contents of its files and code, names the image.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Recipe {
+    pub name: RecipeName,
+    pub base: String,
+    pub packages: Vec<String>,
+    pub code: Option<Code>,
+    pub files: Vec<RecipeFile>,
+    pub run: Vec<String>,
+    pub services: Vec<RecipeService>,
+    /// Set for the images that hafog brings itself.
+    pub builtin: Option<Builtin>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Builtin {
+    Haproxy,
+    /// `None` takes the newest version on the machine.
+    Postgres {
+        major: Option<u32>,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Code {
+    pub from: CodeFrom,
+    /// Absolute path on the server.
+    pub to: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CodeFrom {
+    Git {
+        url: String,
+        r#ref: String,
+    },
+    /// A folder beside the spec.
+    Path(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecipeFile {
+    /// Path of the template, relative to the spec.
+    pub template: String,
+    /// Absolute path on the server.
+    pub to: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecipeService {
+    pub name: String,
+    /// A command line. `None`: the service comes with a package.
+    pub run: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Balancer {
+    pub to: GroupName,
+    /// As the spec says them; the cloud may map them (`Cloud::port`).
+    pub listen: Vec<u16>,
+    /// Path that a healthy server answers with 200.
+    pub check: String,
+}
+
+/// The group that `balancer:` adds.
+pub const BALANCER_GROUP: &str = "balancer";
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Database {
+    pub name: DatabaseName,
+    /// A name in `db::registry::ENGINES`.
+    pub engine: String,
+    pub on: GroupName,
+    /// Replicas in the same site, besides the node that is primary or next in line.
+    pub replicas: u32,
+    pub port: u16,
+    /// Name of the database inside the engine, and of the role that the application logs in with.
+    pub user: String,
+    /// A key of `Stack::secrets`.
+    pub password: Option<String>,
+    pub lag_warn: Span,
+    pub lag_critical: Span,
+    /// How long a write lease lasts without renewal.
+    pub write_lease: Span,
+    /// Write-ahead log kept for a replica that is away; after that it must be seeded again.
+    pub keep_log: Bytes,
+}
+
+/// What a node does when its write lease expired and nobody answers.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum SelfFence {
+    /// Stops writing when isolated: the lease expired and neither the arbiter nor the other site answers.
+    #[default]
+    Isolated,
+    /// Stops writing as soon as its lease expires.
+    Strict,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Zone {
+    pub name: ZoneName,
+    /// A name in `dns::registry::DNS_HOSTS`.
+    pub host: String,
+    pub settings: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Name {
+    pub host: HostName,
+    pub to: GroupName,
+    pub zone: ZoneName,
+    pub ttl: Ttl,
+    pub failover_ttl: Ttl,
+    /// The address record set that hafog owns and moves. Equals `host` at a zone's apex; elsewhere `host` is a
+    /// CNAME to it.
+    pub target: HostName,
+}
+
+/// One health check of the stack's public face.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Check {
+    Ping,
+    Http {
+        url: String,
+        status: u16,
+        contains: Option<String>,
+    },
+}
+
+/// Where a secret's value comes from. Never the value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SecretRef {
+    /// Environment variable.
+    Env(String),
+    /// File, relative to the spec.
+    File(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Store {
+    /// A folder, relative to the spec. Object stores come later.
+    pub folder: String,
+    pub arbiter: bool,
+}

@@ -1,0 +1,55 @@
+//! Eyes: what the stack looks like from outside. A port, so that the simulated world can be looked at too.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Fault;
+use crate::model::id::HostName;
+use crate::model::record::{RecordSet, RecordType};
+use crate::model::units::Ttl;
+
+/// A request to one address, whatever DNS says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HttpAsk {
+    pub to: SocketAddr,
+    /// `Host:` header, and the name that a certificate must have.
+    pub host: String,
+    pub path: String,
+    pub tls: bool,
+    pub limit: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HttpAnswer {
+    pub status: u16,
+    /// The first 5,120 bytes, as text.
+    pub body: String,
+}
+
+/// What one name server said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsAnswer {
+    /// `NOERROR`, `NXDOMAIN`, `REFUSED`, …
+    pub code: String,
+    pub authoritative: bool,
+    /// The answer section in order, as record sets: a CNAME before what it leads to.
+    pub sets: Vec<RecordSet>,
+    /// How long a negative answer may be cached (RFC 2308 section 5).
+    pub negative_ttl: Option<Ttl>,
+}
+
+#[async_trait]
+pub trait Probe: Send + Sync {
+    async fn http(&self, ask: &HttpAsk) -> Result<HttpAnswer, Fault>;
+    async fn tcp(&self, to: SocketAddr, limit: Duration) -> Result<(), Fault>;
+    /// Asks one server once over UDP, and over TCP when the answer was truncated.
+    async fn dns(
+        &self,
+        server: SocketAddr,
+        host: &HostName,
+        kind: RecordType,
+    ) -> Result<DnsAnswer, Fault>;
+}
