@@ -1,0 +1,350 @@
+//! The closed list of actions, and what each one needs. Behaviour is in `step/`, one file a family.
+//!
+//! `actions!` lists names and nothing more: it makes the enum, and the dispatch that `step` implements.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::cloud::ServerWant;
+use crate::dns::RecordChange;
+use crate::model::id::*;
+use crate::model::record::RecordSet;
+use crate::model::roles::Provisional;
+use crate::model::units::{Span, Ttl};
+
+macro_rules! actions {
+    ($($name:ident,)*) => {
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(rename_all = "kebab-case")]
+        pub enum Action { $($name($name),)* }
+
+        $(impl From<$name> for Action {
+            fn from(data: $name) -> Action {
+                Action::$name(data)
+            }
+        })*
+
+        /// Calls `$each!` with the whole list, so that `step` can dispatch without repeating it.
+        #[macro_export]
+        #[doc(hidden)]
+        macro_rules! for_each_action {
+            ($action:expr, $data:ident => $result:expr) => {
+                match $action { $($crate::plan::Action::$name($data) => $result,)* }
+            };
+        }
+    };
+}
+
+actions! {
+    CreateServer,
+    ApplyRecipe,
+    SealImage,
+    PowerOn,
+    DeleteServer,
+    DeleteImage,
+    RemoveSite,
+    ConfigureServer,
+    ChangeImage,
+    AwaitHealthy,
+    CreateDatabase,
+    SeedReplica,
+    StartAgent,
+    OpenDatabase,
+    ForgetReplica,
+    EnsureZone,
+    CloseZone,
+    SetRecord,
+    SeeRecord,
+    SetTtl,
+    ConfirmOutage,
+    VetStandby,
+    StopWrites,
+    AwaitReplay,
+    PromoteStandby,
+    SetRoleToken,
+    SmokeTest,
+    Rejoin,
+    SetRoles,
+    ForgetState,
+}
+
+/// Starts a server from an image, or a builder from the bare base.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CreateServer {
+    pub site: SiteName,
+    pub want: ServerWant,
+}
+
+/// Puts a recipe's files and code into a builder and runs its commands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ApplyRecipe {
+    pub site: SiteName,
+    pub builder: ServerName,
+    pub recipe: RecipeName,
+    pub image: ImageName,
+}
+
+/// Makes the image from the builder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SealImage {
+    pub site: SiteName,
+    pub builder: ServerName,
+    pub image: ImageName,
+    pub tags: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeleteServer {
+    pub site: SiteName,
+    pub server: ServerName,
+}
+
+/// Boots a server that is off. Everything on it boots non-writable.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PowerOn {
+    pub site: SiteName,
+    pub server: ServerName,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeleteImage {
+    pub site: SiteName,
+    pub image: ImageName,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RemoveSite {
+    pub site: SiteName,
+}
+
+/// Writes a server's configuration and starts its services.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConfigureServer {
+    pub site: SiteName,
+    pub server: ServerName,
+}
+
+/// Moves one server to another image behind the balancer's health check, and back when it does not come up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChangeImage {
+    pub site: SiteName,
+    pub server: ServerName,
+    pub from: ImageName,
+    pub to: ImageName,
+}
+
+/// Waits until the site's front door answers its health check.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AwaitHealthy {
+    pub site: SiteName,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CreateDatabase {
+    pub database: DatabaseName,
+    pub node: ServerName,
+}
+
+/// Makes `to` a replica that follows `from`: nothing if it is, a pointer if it can, a copy otherwise.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SeedReplica {
+    pub database: DatabaseName,
+    pub from: ServerName,
+    pub to: ServerName,
+    /// Copy again even if it follows.
+    pub always: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StartAgent {
+    pub database: DatabaseName,
+    pub node: ServerName,
+}
+
+/// Names a node as the writer, under a new epoch, and opens it: the first opening of a new database.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OpenDatabase {
+    pub database: DatabaseName,
+    pub node: ServerName,
+    pub epoch: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ForgetReplica {
+    pub database: DatabaseName,
+    pub primary: ServerName,
+    pub replica: ServerName,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EnsureZone {
+    pub zone: ZoneName,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CloseZone {
+    pub zone: ZoneName,
+}
+
+/// Publishes the addresses of a group of a site under the names that the stack owns.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SetRecord {
+    pub zone: ZoneName,
+    pub records: Vec<WantedRecord>,
+    /// TTLs that this change lowers, with what `commit` restores.
+    pub leases: Vec<LeasedTtl>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LeasedTtl {
+    pub host: HostName,
+    pub normal: Ttl,
+    pub lowered: Ttl,
+    pub window: Span,
+}
+
+/// A record set as the plan knows it. The addresses of servers that do not exist yet are filled in at run time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WantedRecord {
+    /// Exactly this; compared before it is written.
+    Exactly(RecordChange),
+    /// The addresses of a group of servers.
+    AddressesOf { host: HostName, ttl: Ttl, site: SiteName, group: GroupName },
+}
+
+/// Asks every authority until all of them answer with the published sets of the zone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SeeRecord {
+    pub zone: ZoneName,
+    pub hosts: Vec<HostName>,
+}
+
+/// Lowers or restores the TTL of one record set that the stack owns.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SetTtl {
+    pub zone: ZoneName,
+    pub host: HostName,
+    pub before: RecordSet,
+    pub ttl: Ttl,
+    /// `Some`: this is a lowering, and a lease for so long; `None`: the restore that ends it.
+    pub lease: Option<Span>,
+    /// Wait until the old TTL has run out.
+    pub wait: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConfirmOutage {
+    pub site: SiteName,
+    /// Do not ask the site's cloud or servers anything.
+    pub assumed: bool,
+}
+
+/// Whether the chosen node may be promoted: it is a replica, it has data, its lag is known and small enough.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VetStandby {
+    pub database: DatabaseName,
+    pub node: ServerName,
+    /// Names of refusals that were accepted.
+    pub accepted: Vec<String>,
+}
+
+/// Makes sure that the old primary cannot write, with proof. Output: its last position, where it could be read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StopWrites {
+    pub database: DatabaseName,
+    pub node: ServerName,
+    pub site: SiteName,
+    /// The epoch under which nobody may write.
+    pub epoch: u64,
+    pub how: Fencing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fencing {
+    /// The node is stopped cleanly, with everything sent.
+    Clean,
+    /// The strongest rung that can be reached, at once.
+    Ladder,
+    /// Nothing may be asked of the site: only an expired lease under `self_fence: strict` is proof.
+    LeaseOnly,
+    /// Accepted by name: no proof.
+    Accepted,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AwaitReplay {
+    pub database: DatabaseName,
+    pub node: ServerName,
+    /// The step whose output is the position to reach.
+    pub of: StepName,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PromoteStandby {
+    pub database: DatabaseName,
+    pub node: ServerName,
+    pub epoch: u64,
+}
+
+/// Tells the application servers of a site which role they have.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SetRoleToken {
+    pub site: SiteName,
+    pub role: SiteRole,
+    pub epoch: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SiteRole {
+    Primary,
+    Standby,
+}
+
+/// Asks the site's front door, straight at its address, for every HTTP health check of the spec.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SmokeTest {
+    pub site: SiteName,
+}
+
+/// Makes an old primary (or a replica left on an old history) a replica of the current primary.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rejoin {
+    pub database: DatabaseName,
+    pub old: ServerName,
+    pub old_site: SiteName,
+    pub primary: ServerName,
+}
+
+/// Writes the document `roles`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SetRoles {
+    pub primary: SiteName,
+    pub standbys: Vec<SiteName>,
+    pub left_behind: Vec<SiteName>,
+    /// How long the flip that this ends stays provisional; `None` seals the roles.
+    pub provisional: Option<ProvisionalWant>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProvisionalWant {
+    pub from: SiteName,
+    pub planned: bool,
+    pub window: Span,
+}
+
+impl ProvisionalWant {
+    pub fn at(&self, now: Timestamp) -> Provisional {
+        Provisional { since: now, until: now + self.window.0, from: self.from.clone(), planned: self.planned }
+    }
+}
+
+/// Removes the stack's documents: the last step of destroying its last site.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ForgetState {
+    pub databases: Vec<DatabaseName>,
+}

@@ -1,0 +1,110 @@
+//! Facts: what is true now, with when and how it was seen. `observe` fills them; planners only read them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::cloud;
+use crate::db::NodeStatus;
+use crate::model::id::*;
+use crate::model::record::RecordSet;
+use crate::model::roles::{Published, Roles, Writer};
+
+/// Known, or unknown and why. Unknown never passes for anything.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Seen<T> {
+    Known(T),
+    Unknown(String),
+}
+
+impl<T> Seen<T> {
+    pub fn known(&self) -> Option<&T> {
+        match self {
+            Seen::Known(value) => Some(value),
+            Seen::Unknown(_) => None,
+        }
+    }
+
+    pub fn why_unknown(&self) -> Option<&str> {
+        match self {
+            Seen::Known(_) => None,
+            Seen::Unknown(why) => Some(why),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Facts {
+    pub at: Timestamp,
+    /// `None`: the stack was never brought up.
+    pub roles: Option<Roles>,
+    pub published: Published,
+    pub sites: BTreeMap<SiteName, SiteFacts>,
+    pub nodes: BTreeMap<ServerName, NodeFact>,
+    pub writers: BTreeMap<DatabaseName, Writer>,
+    pub zones: BTreeMap<ZoneName, ZoneFacts>,
+    /// The image that each recipe makes now.
+    pub images: BTreeMap<RecipeName, ImageName>,
+    /// Servers whose configuration is as it should be.
+    pub configured: BTreeSet<ServerName>,
+    /// The answer of each site's front door to the health check.
+    pub doors: BTreeMap<SiteName, Seen<u16>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SiteFacts {
+    /// Whether its cloud answers; unknown when nobody asked (`--assume-down`) or nobody answered.
+    pub answers: Seen<()>,
+    pub servers: BTreeMap<ServerName, cloud::Server>,
+    pub images: BTreeSet<ImageName>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeFact {
+    pub database: DatabaseName,
+    pub site: SiteName,
+    /// Whether there are data files; unknown when the server does not answer.
+    pub has_data: Seen<bool>,
+    pub status: Seen<NodeStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ZoneFacts {
+    pub open: Seen<bool>,
+    pub records: Vec<RecordSet>,
+}
+
+impl Facts {
+    pub fn server(&self, site: &SiteName, name: &ServerName) -> Option<&cloud::Server> {
+        self.sites.get(site)?.servers.get(name)
+    }
+
+    pub fn address(&self, site: &SiteName, name: &ServerName) -> Option<IpAddr> {
+        Some(self.server(site, name)?.host.as_ref()?.address)
+    }
+
+    pub fn status(&self, node: &ServerName) -> Option<&NodeStatus> {
+        self.nodes.get(node)?.status.known()
+    }
+
+    pub fn has_image(&self, site: &SiteName, image: &ImageName) -> bool {
+        self.sites.get(site).is_some_and(|site| site.images.contains(image))
+    }
+
+    /// The site that is primary now, or would be.
+    pub fn primary<'a>(&'a self, born: &'a SiteName) -> &'a SiteName {
+        self.roles.as_ref().map_or(born, |roles| &roles.primary)
+    }
+
+    /// The node that the arbiter names as the one that may write.
+    pub fn writer_node(&self, database: &DatabaseName) -> Option<&ServerName> {
+        self.writers.get(database)?.node.as_ref()
+    }
+
+    pub fn epoch(&self, database: &DatabaseName) -> u64 {
+        self.writers.get(database).map_or(0, |writer| writer.epoch)
+    }
+}

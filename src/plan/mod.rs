@@ -1,0 +1,219 @@
+//! Plans: pure data. A planner takes the resolved stack and the facts, and returns what will be done, complete
+//! enough that execution has nothing left to decide. No I/O, no clock, no randomness in this folder: time arrives
+//! in the facts.
+
+pub mod action;
+pub mod build;
+pub mod commit;
+pub mod deploy;
+pub mod destroy;
+pub mod facts;
+pub mod failover;
+pub mod rejoin;
+pub mod safety;
+pub mod site;
+pub mod ttl;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::model::id::{SiteName, StepName};
+use crate::model::units::Span;
+pub use action::Action;
+pub use safety::Refusal;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    pub kind: PlanKind,
+    pub intent: Intent,
+    pub steps: Vec<Step>,
+    /// Non-empty means "not as it stands".
+    pub refusals: Vec<Refusal>,
+    /// What is expected, measured when the plan was made. Not part of the digest.
+    pub forecast: Forecast,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PlanKind {
+    /// The goal is fixed. After a crash: look again, plan again.
+    Converging,
+    /// The list of steps is fixed. After a crash: carry on with the same list.
+    Directional,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "verb")]
+pub enum Intent {
+    Build { sites: Vec<SiteName> },
+    Up { site: SiteName },
+    Clone { site: SiteName },
+    Deploy { sites: Vec<SiteName> },
+    Replicate { site: SiteName },
+    LowerTtl { until: Timestamp },
+    RestoreTtl,
+    Failover { from: SiteName, to: SiteName, planned: bool },
+    Commit,
+    Rollback { from: SiteName, to: SiteName },
+    Rejoin { site: SiteName },
+    Destroy { sites: Vec<SiteName> },
+}
+
+impl Intent {
+    /// The verb as a person types it.
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Intent::Build { .. } => "build",
+            Intent::Up { .. } => "up",
+            Intent::Clone { .. } => "clone",
+            Intent::Deploy { .. } => "deploy",
+            Intent::Replicate { .. } => "replicate setup",
+            Intent::LowerTtl { .. } => "dns lower",
+            Intent::RestoreTtl => "dns restore",
+            Intent::Failover { planned: true, .. } => "switchover",
+            Intent::Failover { planned: false, .. } => "failover",
+            Intent::Commit => "commit",
+            Intent::Rollback { .. } => "rollback",
+            Intent::Rejoin { .. } => "failback (rejoin)",
+            Intent::Destroy { .. } => "destroy",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// Stable, shown, journaled, grep-able; unique in its plan.
+    pub name: StepName,
+    /// One line for people, with the actual names in it.
+    pub about: String,
+    pub action: Action,
+    /// Converging plans run as a graph. Directional ones are a list, and this is empty.
+    pub after: Vec<StepName>,
+    pub undo: UndoPolicy,
+    /// Set: the step does not apply, and this is why. It is listed all the same.
+    pub skip: Option<String>,
+    pub limit: Span,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UndoPolicy {
+    /// Undone when the run unwinds.
+    Reverse,
+    /// Harmless; stays.
+    Leave,
+    /// From here on only forward. Counts as passed when the step is journaled as started.
+    PointOfNoReturn,
+}
+
+/// Measurements that are shown with a plan.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Forecast {
+    pub loss: Vec<Loss>,
+    /// When the last honest cache would have moved, if the records were changed now.
+    pub effective_after: Option<Span>,
+    pub notes: Vec<String>,
+}
+
+/// An upper bound on what a failover loses.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Loss {
+    pub database: String,
+    /// `None` is *unknown*, never zero.
+    pub seconds: Option<f64>,
+    /// Bytes of log that are known to exist and not to be on the standby.
+    pub bytes: Option<u64>,
+    pub because: String,
+}
+
+impl Plan {
+    pub fn new(kind: PlanKind, intent: Intent) -> Plan {
+        Plan { kind, intent, steps: Vec::new(), refusals: Vec::new(), forecast: Forecast::default() }
+    }
+
+    /// Over intent, steps and refusals; never over measurements.
+    pub fn digest(&self) -> String {
+        let named = (&self.kind, &self.intent, &self.steps, &self.refusals);
+        let bytes = serde_json::to_vec(&named).expect("a plan serialises");
+        hex(&Sha256::digest(bytes))[..16].to_owned()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.steps.iter().all(|step| step.skip.is_some())
+    }
+
+    /// Adds a step and returns its name. Directional plans leave `after` empty.
+    pub fn push(&mut self, step: Step) -> StepName {
+        let name = step.name.clone();
+        self.steps.push(step);
+        name
+    }
+
+    pub fn step(&self, name: &StepName) -> Option<&Step> {
+        self.steps.iter().find(|step| &step.name == name)
+    }
+
+    /// Broken invariants of a planner; a test runs it over every plan, and the runner refuses a plan that has any.
+    pub fn flaws(&self) -> Vec<String> {
+        let mut flaws = Vec::new();
+        let mut seen = BTreeSet::new();
+        for step in &self.steps {
+            for before in &step.after {
+                if !seen.contains(before) {
+                    flaws.push(format!("`{}` waits for `{before}`, which is not before it", step.name));
+                }
+            }
+            if !seen.insert(step.name.clone()) {
+                flaws.push(format!("two steps are called `{}`", step.name));
+            }
+            if self.kind == PlanKind::Directional && !step.after.is_empty() {
+                flaws.push(format!("`{}` of a directional plan names what it comes after", step.name));
+            }
+        }
+        flaws
+    }
+}
+
+/// Builds a step; the fluent form keeps the planners readable as lists.
+pub fn step(name: impl Into<String>, about: impl Into<String>, action: Action) -> Step {
+    Step {
+        name: StepName::new(name),
+        about: about.into(),
+        action,
+        after: Vec::new(),
+        undo: UndoPolicy::Leave,
+        skip: None,
+        limit: Span(Duration::from_secs(120)),
+    }
+}
+
+impl Step {
+    pub fn after(mut self, names: impl IntoIterator<Item = StepName>) -> Step {
+        self.after.extend(names);
+        self
+    }
+    pub fn reversible(mut self) -> Step {
+        self.undo = UndoPolicy::Reverse;
+        self
+    }
+    pub fn no_return(mut self) -> Step {
+        self.undo = UndoPolicy::PointOfNoReturn;
+        self
+    }
+    pub fn limit(mut self, secs: u64) -> Step {
+        self.limit = Span::secs(secs);
+        self
+    }
+    pub fn skip_if(mut self, reason: Option<String>) -> Step {
+        self.skip = reason;
+        self
+    }
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,94 @@
+//! Refusals: named reasons why a plan may not run as it stands. `--accept NAME` waives that one and is journaled.
+//! A bare `--force` does not exist.
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// One of [`REFUSALS`].
+    pub name: String,
+    pub why: String,
+    pub hint: String,
+    /// Some refusals nobody may waive.
+    pub waivable: bool,
+}
+
+/// A kind of refusal, for `hafog explain` and the docs.
+pub struct About {
+    pub name: &'static str,
+    pub waivable: bool,
+    pub about: &'static str,
+}
+
+pub const REFUSALS: &[About] = &[
+    About {
+        name: "no-standby",
+        waivable: false,
+        about: "There is no site to move to: the stack has no standby, or `hafog clone` has not made it.",
+    },
+    About {
+        name: "not-up",
+        waivable: false,
+        about: "The stack has never been brought up, so there is nothing to clone, move or roll back.",
+    },
+    About {
+        name: "provisional",
+        waivable: false,
+        about: "An earlier flip is still provisional. `hafog commit` ends that phase, `hafog rollback` goes back.",
+    },
+    About {
+        name: "standby-behind",
+        waivable: true,
+        about: "The standby's newest heartbeat is older than `lag.critical`. Moving now loses at least that much.",
+    },
+    About {
+        name: "standby-unknown",
+        waivable: true,
+        about: "How far the standby is behind cannot be said. Unknown never passes for zero.",
+    },
+    About {
+        name: "standby-unreachable",
+        waivable: false,
+        about: "The standby's database does not answer or is no replica of this stack; nothing can be promoted there.",
+    },
+    About {
+        name: "primary-healthy",
+        waivable: true,
+        about: "The primary's database answers and is writable. A failover would stop it; `hafog switchover` moves without loss.",
+    },
+    About {
+        name: "primary-unreachable",
+        waivable: false,
+        about: "A switchover needs the primary: it stops writes there and waits for the last position. `hafog failover` does not.",
+    },
+    About {
+        name: "unfenced-primary",
+        waivable: true,
+        about: "Nothing proves that the old primary cannot write: two nodes might acknowledge writes. Only a person may accept this.",
+    },
+    About {
+        name: "old-primary-not-following",
+        waivable: false,
+        about: "A rollback is a switchover back, and the old primary does not follow the new one. `hafog failback` rejoins it first.",
+    },
+    About {
+        name: "nothing-provisional",
+        waivable: false,
+        about: "There is no flip to commit or to roll back.",
+    },
+    About {
+        name: "site-is-primary",
+        waivable: true,
+        about: "The site to be destroyed is the primary: it serves the users.",
+    },
+    About {
+        name: "standby-not-ready",
+        waivable: true,
+        about: "The standby has no healthy servers behind its balancer; users moved there would see errors.",
+    },
+];
+
+pub fn refusal(name: &'static str, why: impl Into<String>, hint: impl Into<String>) -> Refusal {
+    let about = REFUSALS.iter().find(|about| about.name == name).expect("every refusal is in REFUSALS");
+    Refusal { name: name.to_owned(), why: why.into(), hint: hint.into(), waivable: about.waivable }
+}

@@ -1,0 +1,362 @@
+//! `up` and `clone`: bring a site to what the spec says. Only what is missing becomes a step, so a second `up` has
+//! nothing to do. The two differ in where the database comes from: `up` makes an empty one, `clone` copies.
+
+use std::collections::BTreeMap;
+
+use super::action::*;
+use super::build;
+use super::facts::Facts;
+use super::safety::refusal;
+use super::{Intent, Plan, PlanKind, step};
+use crate::cloud::{ServerState, ServerWant};
+use crate::db::{Link, NodeRole};
+use crate::model::id::*;
+use crate::model::record::{RecordSet, RecordType};
+use crate::model::stack::{Database, Job, Name, Server, Stack, Tier};
+use crate::dns::RecordChange;
+
+/// Provisions the primary site and publishes its names.
+pub fn up(stack: &Stack, facts: &Facts) -> Plan {
+    let site = facts.primary(&stack.primary).clone();
+    let mut plan = Plan::new(PlanKind::Converging, Intent::Up { site: site.clone() });
+    let healthy = converge(&mut plan, stack, facts, &site, true);
+    publish(&mut plan, stack, facts, &site, healthy);
+    if facts.roles.is_none() {
+        let after = plan.steps.iter().map(|step| step.name.clone()).collect::<Vec<_>>();
+        let roles = SetRoles { primary: site.clone(), standbys: Vec::new(), left_behind: Vec::new(), provisional: None };
+        plan.push(step("set-roles", format!("{site} is the primary site"), roles.into()).after(after));
+    }
+    plan
+}
+
+/// Makes a standby of the stack at `site`.
+pub fn clone(stack: &Stack, facts: &Facts, site: &SiteName) -> Plan {
+    let mut plan = Plan::new(PlanKind::Converging, Intent::Clone { site: site.clone() });
+    let Some(roles) = &facts.roles else {
+        plan.refusals.push(refusal("not-up", "the stack is not up anywhere", "hafog up"));
+        return plan;
+    };
+    let tier = stack.site(site).map(|site| site.tier).unwrap_or_default();
+    if tier == Tier::Cold {
+        build::images(&mut plan, stack, facts, site);
+    } else {
+        converge(&mut plan, stack, facts, site, false);
+    }
+    if !roles.standbys.contains(site) {
+        let after = plan.steps.iter().map(|step| step.name.clone()).collect::<Vec<_>>();
+        let mut standbys = roles.standbys.clone();
+        standbys.push(site.clone());
+        let left_behind = roles.left_behind.iter().filter(|left| *left != site).cloned().collect();
+        let roles =
+            SetRoles { primary: roles.primary.clone(), standbys, left_behind, provisional: None };
+        plan.push(step("set-roles", format!("{site} is a standby site"), roles.into()).after(after));
+    }
+    plan
+}
+
+/// `replicate setup`: only the databases of a standby site.
+pub fn replicate(stack: &Stack, facts: &Facts, site: &SiteName, always: bool) -> Plan {
+    let mut plan = Plan::new(PlanKind::Converging, Intent::Replicate { site: site.clone() });
+    if facts.roles.is_none() {
+        plan.refusals.push(refusal("not-up", "the stack is not up anywhere", "hafog up"));
+        return plan;
+    }
+    for database in &stack.databases {
+        replicas(&mut plan, stack, facts, site, database, &BTreeMap::new(), always);
+    }
+    plan
+}
+
+/// Images, servers, databases and their applications. Returns the step after which the front door answers, if
+/// anything was to be done for it.
+fn converge(plan: &mut Plan, stack: &Stack, facts: &Facts, site: &SiteName, is_primary: bool) -> Option<StepName> {
+    let images = build::images(plan, stack, facts, site);
+    let pilot_light = !is_primary && stack.site(site).is_some_and(|site| site.tier == Tier::PilotLight);
+    let wanted = |server: &&Server| !pilot_light || matches!(server.job, Job::Database(_));
+    let mut there: BTreeMap<ServerName, StepName> = BTreeMap::new();
+    for server in stack.servers_at(site).filter(wanted) {
+        let (image, sealed) = &images[&server.recipe];
+        if let Some(step) = ensure_server(plan, stack, facts, server, image, sealed.clone()) {
+            there.insert(server.name.clone(), step);
+        }
+    }
+    let mut data = Vec::new();
+    for database in &stack.databases {
+        data.extend(if is_primary {
+            primary_database(plan, stack, facts, site, database, &there)
+        } else {
+            replicas(plan, stack, facts, site, database, &there, false)
+        });
+    }
+    let mut configured = Vec::new();
+    let fresh = !there.is_empty();
+    for server in stack.servers_at(site).filter(wanted) {
+        // A balancer's configuration lists the servers behind it, so it comes after all of them.
+        if matches!(server.job, Job::Database(_)) || (facts.configured.contains(&server.name) && !fresh) {
+            continue;
+        }
+        let mut after: Vec<StepName> = data.clone();
+        match server.job {
+            Job::Balancer => after.extend(there.values().cloned()),
+            _ => after.extend(there.get(&server.name).cloned()),
+        }
+        configured.push(plan.push(
+            step(
+                format!("configure-server {}", server.name),
+                format!("configure {} and start its services", server.name),
+                ConfigureServer { site: site.clone(), server: server.name.clone() }.into(),
+            )
+            .after(after),
+        ));
+    }
+    if configured.is_empty() || pilot_light {
+        return data.last().cloned();
+    }
+    Some(plan.push(
+        step(
+            format!("await-healthy {site}"),
+            format!("wait until {site} answers its health checks"),
+            AwaitHealthy { site: site.clone() }.into(),
+        )
+        .after(configured),
+    ))
+}
+
+/// Adds `create-server` or `power-on` where one is needed.
+fn ensure_server(
+    plan: &mut Plan,
+    stack: &Stack,
+    facts: &Facts,
+    server: &Server,
+    image: &ImageName,
+    sealed: Option<StepName>,
+) -> Option<StepName> {
+    match facts.server(&server.site, &server.name).map(|seen| &seen.state) {
+        Some(ServerState::Running) => None,
+        Some(ServerState::Off | ServerState::Frozen) => Some(plan.push(power_on(server))),
+        Some(ServerState::Pending | ServerState::Failed(_)) | None => {
+            let mut tags = build::tags(stack, &server.site);
+            tags.insert("group".to_owned(), server.group.to_string());
+            let want = ServerWant {
+                name: server.name.clone(),
+                image: Some(image.clone()),
+                size: server.size,
+                open: server.open.clone(),
+                tags,
+            };
+            Some(plan.push(
+                step(
+                    format!("create-server {}", server.name),
+                    format!("start {} from {image}", server.name),
+                    CreateServer { site: server.site.clone(), want }.into(),
+                )
+                .after(sealed)
+                .reversible(),
+            ))
+        }
+    }
+}
+
+pub(super) fn power_on(server: &Server) -> super::Step {
+    step(
+        format!("power-on {}", server.name),
+        format!("boot {}, which is off", server.name),
+        PowerOn { site: server.site.clone(), server: server.name.clone() }.into(),
+    )
+}
+
+/// An empty database on the site's first node, its agent, and the replicas beside it.
+fn primary_database(
+    plan: &mut Plan,
+    stack: &Stack,
+    facts: &Facts,
+    site: &SiteName,
+    database: &Database,
+    there: &BTreeMap<ServerName, StepName>,
+) -> Vec<StepName> {
+    let nodes: Vec<&Server> = stack.nodes_at(site, database).collect();
+    let Some(first) = nodes.first() else { return Vec::new() };
+    let writer = facts.writer_node(&database.name);
+    let mut opened = Vec::new();
+    if writer.is_none() {
+        let created = plan.push(
+            step(
+                format!("create-database {}", database.name),
+                format!("make an empty {} database `{}` on {}", database.engine, database.name, first.name),
+                CreateDatabase { database: database.name.clone(), node: first.name.clone() }.into(),
+            )
+            .after(there.get(&first.name).cloned()),
+        );
+        let open = OpenDatabase {
+            database: database.name.clone(),
+            node: first.name.clone(),
+            epoch: facts.epoch(&database.name) + 1,
+        };
+        let open = plan.push(
+            step(format!("open-database {}", database.name), format!("open {} for writes", first.name), open.into())
+                .after([created]),
+        );
+        opened.push(plan.push(start_agent(database, first).after([open])));
+    } else if let Some(restarted) = there.get(&first.name) {
+        opened.push(plan.push(start_agent(database, first).after([restarted.clone()])));
+    }
+    let primary = writer.unwrap_or(&first.name).clone();
+    let mut done = opened.clone();
+    for replica in nodes.iter().skip(1) {
+        done.extend(one_replica(plan, facts, database, &primary, replica, there, &opened, false));
+    }
+    done
+}
+
+pub(super) fn start_agent(database: &Database, node: &Server) -> super::Step {
+    step(
+        format!("start-agent {}", node.name),
+        format!("start the agent on {}", node.name),
+        StartAgent { database: database.name.clone(), node: node.name.clone() }.into(),
+    )
+}
+
+/// The standby's first node follows the writer; the others follow the first (they cascade, so that a failover
+/// needs no new copy).
+fn replicas(
+    plan: &mut Plan,
+    stack: &Stack,
+    facts: &Facts,
+    site: &SiteName,
+    database: &Database,
+    there: &BTreeMap<ServerName, StepName>,
+    always: bool,
+) -> Vec<StepName> {
+    let nodes: Vec<&Server> = stack.nodes_at(site, database).collect();
+    let Some(first) = nodes.first() else { return Vec::new() };
+    let Some(writer) = facts.writer_node(&database.name).cloned() else { return Vec::new() };
+    let mut done = Vec::new();
+    let first_done = if first.name == writer {
+        Vec::new()
+    } else {
+        one_replica(plan, facts, database, &writer, first, there, &[], always)
+    };
+    for replica in nodes.iter().skip(1) {
+        done.extend(one_replica(plan, facts, database, &first.name, replica, there, &first_done, always));
+    }
+    done.extend(first_done);
+    done
+}
+
+#[expect(clippy::too_many_arguments, reason = "a leaf of the planner: everything here differs between its callers")]
+fn one_replica(
+    plan: &mut Plan,
+    facts: &Facts,
+    database: &Database,
+    from: &ServerName,
+    to: &Server,
+    there: &BTreeMap<ServerName, StepName>,
+    after: &[StepName],
+    always: bool,
+) -> Vec<StepName> {
+    if follows(facts, &to.name) && !always && !there.contains_key(&to.name) {
+        return Vec::new();
+    }
+    let mut before: Vec<StepName> = after.to_vec();
+    before.extend(there.get(&to.name).cloned());
+    let seeded = plan.push(seed_replica(database, from, &to.name, always).after(before));
+    let agent = plan.push(start_agent(database, to).after([seeded.clone()]));
+    vec![seeded, agent]
+}
+
+pub(super) fn seed_replica(database: &Database, from: &ServerName, to: &ServerName, always: bool) -> super::Step {
+    let about = format!("copy `{}` from {from} to {to} while it is in use, and follow", database.name);
+    step(
+        format!("seed-replica {to}"),
+        about,
+        SeedReplica { database: database.name.clone(), from: from.clone(), to: to.clone(), always }.into(),
+    )
+    .limit(24 * 3600)
+}
+
+/// A replica whose stream is alive.
+pub(super) fn follows(facts: &Facts, node: &ServerName) -> bool {
+    facts
+        .status(node)
+        .is_some_and(|status| status.role == NodeRole::Replica && matches!(status.link, Some(Link::Up { .. })))
+}
+
+/// Opens the zones and publishes every name: the target's addresses, and the CNAME that leads to it.
+fn publish(plan: &mut Plan, stack: &Stack, facts: &Facts, site: &SiteName, healthy: Option<StepName>) {
+    for zone in &stack.zones {
+        let seen = facts.zones.get(&zone.name);
+        let open = seen.and_then(|zone| zone.open.known()).copied().unwrap_or(false);
+        let opened = (!open).then(|| {
+            plan.push(step(
+                format!("ensure-zone {}", zone.name),
+                format!("make sure that {} is being served by `{}`", zone.name, zone.host),
+                EnsureZone { zone: zone.name.clone() }.into(),
+            ))
+        });
+        let names: Vec<&Name> = stack.names.iter().filter(|name| name.zone == zone.name).collect();
+        let mut records = Vec::new();
+        for name in &names {
+            records.extend(wanted_records(stack, facts, site, name, seen.map_or(&[], |zone| zone.records.as_slice())));
+        }
+        if records.is_empty() {
+            continue;
+        }
+        let set = plan.push(
+            step(
+                format!("set-record {}", zone.name),
+                format!("publish {} in {}", hosts(&names), zone.name),
+                SetRecord { zone: zone.name.clone(), records, leases: Vec::new() }.into(),
+            )
+            .after(opened.into_iter().chain(healthy.clone())),
+        );
+        plan.push(see_record(zone.name.clone(), &names).after([set]));
+    }
+}
+
+pub(super) fn see_record(zone: ZoneName, names: &[&Name]) -> super::Step {
+    let mut hosts: Vec<HostName> = names.iter().flat_map(|name| [name.host.clone(), name.target.clone()]).collect();
+    hosts.dedup();
+    step(
+        format!("see-record {zone}"),
+        format!("every authority of {zone} answers so"),
+        SeeRecord { zone, hosts }.into(),
+    )
+    .limit(60)
+}
+
+pub(super) fn hosts(names: &[&Name]) -> String {
+    names.iter().map(|name| name.host.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// Records of one name that are not as wanted.
+fn wanted_records(stack: &Stack, facts: &Facts, site: &SiteName, name: &Name, held: &[RecordSet]) -> Vec<WantedRecord> {
+    let find = |host: &HostName, kind: RecordType| held.iter().find(|set| &set.host == host && set.kind == kind);
+    let mut wanted = Vec::new();
+    let addresses: Option<std::collections::BTreeSet<String>> = stack
+        .group_at(site, &name.to)
+        .map(|server| facts.address(site, &server.name).map(|address| address.to_string()))
+        .collect();
+    let current = find(&name.target, RecordType::A);
+    if addresses.is_none_or(|addresses| current.is_none_or(|set| set.values != addresses)) {
+        wanted.push(WantedRecord::AddressesOf {
+            host: name.target.clone(),
+            ttl: current.map_or(name.ttl, |set| set.ttl),
+            site: site.clone(),
+            group: name.to.clone(),
+        });
+    }
+    if name.host != name.target {
+        let after = RecordSet {
+            host: name.host.clone(),
+            kind: RecordType::Cname,
+            ttl: name.ttl,
+            values: [name.target.to_string()].into(),
+        };
+        let before = find(&name.host, RecordType::Cname).cloned();
+        if before.as_ref() != Some(&after) {
+            let change = RecordChange { host: name.host.clone(), kind: RecordType::Cname, before, after: Some(after) };
+            wanted.push(WantedRecord::Exactly(change));
+        }
+    }
+    wanted
+}

@@ -1,0 +1,239 @@
+//! What a journal holds: events, and the one function that says which may follow which.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::model::id::{RunId, StepName};
+use crate::model::stack::Stack;
+use crate::plan::Plan;
+
+/// Format of a journal line. Readers accept this and older ones, and refuse newer ones.
+pub const VERSION: u32 = 1;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    pub v: u32,
+    /// From 0, without a gap.
+    pub n: u64,
+    pub at: Timestamp,
+    /// SHA-256 of the line before, as written (first 16 bytes in hex); empty on the first.
+    pub prev: String,
+    pub event: Event,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Event {
+    Opened(Box<Opened>),
+    /// Another process took the run up.
+    Resumed { holder: String, epoch: u64 },
+    Started { step: StepName },
+    /// Something exists now that later steps or a clean-up need; written before any waiting.
+    Made { step: StepName, output: Output },
+    Finished { step: StepName, how: How, evidence: String },
+    Failed { step: StepName, world: World, why: String },
+    Blocked { step: StepName, why: String },
+    Undoing { step: StepName },
+    Undone { step: StepName, evidence: String },
+    UndoFailed { step: StepName, why: String },
+    /// The process leaves on purpose (Ctrl-C).
+    Paused { why: String },
+    Closed { outcome: Outcome },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Opened {
+    pub run: RunId,
+    /// Version of the program that wrote it.
+    pub hafog: String,
+    pub holder: String,
+    pub epoch: u64,
+    pub plan: Plan,
+    pub digest: String,
+    /// The stack that the plan was made for: a resume does not depend on a spec that was edited since.
+    pub stack: Stack,
+    pub accepted: Vec<String>,
+    pub reason: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum How {
+    Acted,
+    AlreadyTrue,
+    Skipped,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum World {
+    NothingChanged,
+    Unknown,
+    Partial,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    Done,
+    /// Everything that was done has been undone.
+    Unwound,
+    /// A converging run that was planned anew by a later one.
+    Superseded,
+    /// Ended by `hafog abort` with something left in place.
+    Aborted,
+}
+
+/// What later steps need. One variant a kind; read by the name of the step that made it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Output {
+    /// The last position of a primary that stopped.
+    Position { position: String },
+    /// Which rung of the fencing ladder held.
+    Fence { rung: String },
+    /// The writer record before it was changed, for the way back.
+    Writer { epoch: u64, node: Option<String> },
+    /// A server that was asked for.
+    Server { name: String, id: String },
+    /// When a record change began to be served.
+    Published { at: Timestamp },
+}
+
+/// Where one step is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    Waiting,
+    Started,
+    Finished,
+    Skipped,
+    Failed,
+    Blocked,
+    Undoing,
+    Undone,
+    UndoFailed,
+}
+
+/// The status after an event, or nothing when that event may not come then.
+pub fn next_status(status: Status, event: &Event) -> Option<Status> {
+    use Status::{Blocked, Failed, Finished, Skipped, Started, UndoFailed, Undoing, Undone, Waiting};
+    match (status, event) {
+        // A step may be tried again after a failure, a block, or a crash in the middle.
+        (Waiting | Started | Failed | Blocked, Event::Started { .. }) => Some(Started),
+        (Started, Event::Made { .. }) => Some(Started),
+        (Waiting | Failed | Blocked, Event::Finished { how: How::Skipped, .. }) => Some(Skipped),
+        (Waiting | Started | Failed | Blocked, Event::Finished { how: How::AlreadyTrue, .. }) => Some(Finished),
+        (Started, Event::Finished { how: How::Acted, .. }) => Some(Finished),
+        (Waiting | Started | Failed | Blocked, Event::Failed { .. }) => Some(Failed),
+        (Waiting | Started | Failed | Blocked, Event::Blocked { .. }) => Some(Blocked),
+        (Started | Finished | Failed | Blocked | Undoing | UndoFailed, Event::Undoing { .. }) => Some(Undoing),
+        (Undoing, Event::Undone { .. }) => Some(Undone),
+        (Undoing, Event::UndoFailed { .. }) => Some(UndoFailed),
+        _ => None,
+    }
+}
+
+impl Event {
+    pub fn step(&self) -> Option<&StepName> {
+        match self {
+            Event::Started { step }
+            | Event::Made { step, .. }
+            | Event::Finished { step, .. }
+            | Event::Failed { step, .. }
+            | Event::Blocked { step, .. }
+            | Event::Undoing { step }
+            | Event::Undone { step, .. }
+            | Event::UndoFailed { step, .. } => Some(step),
+            Event::Opened(_) | Event::Resumed { .. } | Event::Paused { .. } | Event::Closed { .. } => None,
+        }
+    }
+}
+
+/// What the events of a run add up to.
+#[derive(Clone, Debug, Default)]
+pub struct Progress {
+    pub opened: Option<Box<Opened>>,
+    pub steps: BTreeMap<StepName, Status>,
+    pub outputs: BTreeMap<StepName, Vec<Output>>,
+    pub closed: Option<Outcome>,
+    /// In the order in which they finished by acting; the way back is the reverse.
+    pub acted: Vec<StepName>,
+    pub unwinding: bool,
+}
+
+impl Progress {
+    /// Adds one event; the error says which rule of the journal it breaks.
+    pub fn add(&mut self, event: &Event) -> Result<(), String> {
+        if self.closed.is_some() {
+            return Err("an event after the end of the run".to_owned());
+        }
+        if let Some(step) = event.step() {
+            let before = self.status(step);
+            let after = next_status(before, event)
+                .ok_or_else(|| format!("`{step}` was {before:?} and cannot have this event: {event:?}"))?;
+            self.steps.insert(step.clone(), after);
+        }
+        match event {
+            Event::Opened(opened) if self.opened.is_none() => self.opened = Some(opened.clone()),
+            Event::Opened(_) => return Err("the run is opened twice".to_owned()),
+            Event::Made { step, output } => self.outputs.entry(step.clone()).or_default().push(output.clone()),
+            Event::Finished { step, how: How::Acted, .. } => self.acted.push(step.clone()),
+            Event::Undoing { .. } => self.unwinding = true,
+            Event::Closed { outcome } => self.closed = Some(*outcome),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    pub fn status(&self, step: &StepName) -> Status {
+        self.steps.get(step).copied().unwrap_or(Status::Waiting)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn events() -> Vec<(&'static str, Event)> {
+        let step = || StepName::new("s");
+        vec![
+            ("started", Event::Started { step: step() }),
+            ("made", Event::Made { step: step(), output: Output::Fence { rung: String::new() } }),
+            ("acted", Event::Finished { step: step(), how: How::Acted, evidence: String::new() }),
+            ("already", Event::Finished { step: step(), how: How::AlreadyTrue, evidence: String::new() }),
+            ("skipped", Event::Finished { step: step(), how: How::Skipped, evidence: String::new() }),
+            ("failed", Event::Failed { step: step(), world: World::Unknown, why: String::new() }),
+            ("blocked", Event::Blocked { step: step(), why: String::new() }),
+            ("undoing", Event::Undoing { step: step() }),
+            ("undone", Event::Undone { step: step(), evidence: String::new() }),
+            ("undo-failed", Event::UndoFailed { step: step(), why: String::new() }),
+        ]
+    }
+
+    /// The whole table, so that a change of a rule is a change of this text.
+    #[test]
+    fn which_event_may_follow_which_status() {
+        use Status::{Blocked, Failed, Finished, Skipped, Started, UndoFailed, Undoing, Undone, Waiting};
+        let mut table = String::new();
+        for status in [Waiting, Started, Finished, Skipped, Failed, Blocked, Undoing, Undone, UndoFailed] {
+            let allowed: Vec<String> = events()
+                .iter()
+                .filter_map(|(name, event)| next_status(status, event).map(|next| format!("{name}→{next:?}")))
+                .collect();
+            table.push_str(&format!("{status:?}: {}\n", allowed.join(" ")));
+        }
+        insta::assert_snapshot!(table, @r"
+        Waiting: started→Started already→Finished skipped→Skipped failed→Failed blocked→Blocked
+        Started: started→Started made→Started acted→Finished already→Finished failed→Failed blocked→Blocked undoing→Undoing
+        Finished: undoing→Undoing
+        Skipped: 
+        Failed: started→Started already→Finished skipped→Skipped failed→Failed blocked→Blocked undoing→Undoing
+        Blocked: started→Started already→Finished skipped→Skipped failed→Failed blocked→Blocked undoing→Undoing
+        Undoing: undoing→Undoing undone→Undone undo-failed→UndoFailed
+        Undone: 
+        UndoFailed: undoing→Undoing
+        ");
+    }
+}

@@ -1,0 +1,186 @@
+//! The journal: JSON lines, fsynced, each with the digest of the line before.
+//!
+//! Reading is strict: a gap, a broken chain or an event that cannot follow is a fault, because deciding from a
+//! journal that lies is worse than not deciding. Only the last line may be torn (a crash while writing); it is
+//! dropped, since nothing was done on the strength of it.
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::event::{Event, Line, Progress, VERSION};
+use crate::clock::Clock;
+use crate::error::Fault;
+use crate::model::id::RunId;
+use crate::state::stores::Stores;
+
+/// Told about every line once it is durable: progress bars, NDJSON, tests.
+pub trait Listener: Send + Sync {
+    fn line(&self, line: &Line);
+    /// Something to show while a step runs; not journaled.
+    fn progress(&self, step: &str, text: &str) {
+        let _ = (step, text);
+    }
+}
+
+/// A listener that shows nothing.
+pub struct Silent;
+
+impl Listener for Silent {
+    fn line(&self, _: &Line) {}
+}
+
+pub struct Journal {
+    pub run: RunId,
+    stores: Arc<Stores>,
+    clock: Arc<dyn Clock>,
+    listener: Arc<dyn Listener>,
+    next: u64,
+    prev: String,
+    pub progress: Progress,
+    /// For each store, the lines that it missed.
+    missed: Vec<Vec<String>>,
+}
+
+impl Journal {
+    pub fn new(run: RunId, stores: Arc<Stores>, clock: Arc<dyn Clock>, listener: Arc<dyn Listener>) -> Journal {
+        let missed = vec![Vec::new(); stores.all().len()];
+        Journal { run, stores, clock, listener, next: 0, prev: String::new(), progress: Progress::default(), missed }
+    }
+
+    /// Takes up a journal where it ends. Stores whose copy is shorter are brought up to date.
+    pub async fn reopen(
+        run: RunId,
+        stores: Arc<Stores>,
+        clock: Arc<dyn Clock>,
+        listener: Arc<dyn Listener>,
+    ) -> Result<Journal, Fault> {
+        let bytes = stores
+            .journal(&run)
+            .await?
+            .ok_or_else(|| Fault::new(format!("there is no journal of run `{run}`")).hint("hafog show journal"))?;
+        let read = read(&run, &bytes)?;
+        let mut journal = Journal::new(run.clone(), stores, clock, listener);
+        journal.next = read.lines.len() as u64;
+        journal.prev = read.texts.last().map(|text| digest(text)).unwrap_or_default();
+        journal.progress = read.progress;
+        let all = journal.stores.all().to_vec();
+        for (index, store) in all.iter().enumerate() {
+            match store.read(&run).await {
+                Ok(copy) => {
+                    let held = copy.map_or(0, |copy| whole_lines(&copy).len());
+                    journal.missed[index] = read.texts[held.min(read.texts.len())..].to_vec();
+                }
+                Err(fault) if index == 0 => return Err(fault),
+                Err(_) => {}
+            }
+        }
+        Ok(journal)
+    }
+
+    /// Durable when it returns.
+    pub async fn add(&mut self, event: Event) -> Result<(), Fault> {
+        let mut progress = self.progress.clone();
+        progress.add(&event).map_err(|rule| Fault::new(format!("the journal of `{}` would be broken", self.run)).because(rule))?;
+        let line = Line { v: VERSION, n: self.next, at: self.clock.now(), prev: self.prev.clone(), event };
+        let text = serde_json::to_string(&line).expect("a journal line serialises");
+        self.write(&text).await?;
+        self.prev = digest(&text);
+        self.next += 1;
+        self.progress = progress;
+        self.listener.line(&line);
+        Ok(())
+    }
+
+    async fn write(&mut self, text: &str) -> Result<(), Fault> {
+        let stores = self.stores.clone();
+        for missed in &mut self.missed {
+            missed.push(text.to_owned());
+        }
+        let run = self.run.clone();
+        let sends = stores.all().iter().zip(&mut self.missed).map(async |(store, missed)| {
+            while let Some(line) = missed.first() {
+                let limit = std::time::Duration::from_secs(5);
+                match tokio::time::timeout(limit, store.append(&run, line)).await {
+                    Ok(Ok(())) => drop(missed.remove(0)),
+                    Ok(Err(fault)) => return Err(fault),
+                    Err(_) => return Err(Fault::unavailable(format!("state store {} did not answer within 5 s", store.name()))),
+                }
+            }
+            Ok(())
+        });
+        let results = futures_util::future::join_all(sends).await;
+        match results.into_iter().next() {
+            Some(Err(fault)) => {
+                // The next write would repeat the line; the run stops, so there is none.
+                Err(fault.while_doing("cannot write the journal; nothing more was done"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub fn listener(&self) -> &Arc<dyn Listener> {
+        &self.listener
+    }
+}
+
+fn digest(text: &str) -> String {
+    crate::plan::hex(&Sha256::digest(text.as_bytes())[..16])
+}
+
+/// A journal as it was read.
+pub struct Read {
+    pub lines: Vec<Line>,
+    pub texts: Vec<String>,
+    pub progress: Progress,
+    /// The last line was torn and left out.
+    pub torn: bool,
+}
+
+fn whole_lines(bytes: &[u8]) -> Vec<&[u8]> {
+    let mut lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
+    // What follows the last line break is empty, or torn.
+    lines.pop();
+    lines
+}
+
+/// Reads and verifies a whole journal.
+pub fn read(run: &RunId, bytes: &[u8]) -> Result<Read, Fault> {
+    let broken = |n: usize, why: String| {
+        Fault::new(format!("the journal of run `{run}` is damaged at line {}", n + 1))
+            .because(why)
+            .hint(format!("compare the copies in the other state stores; `hafog show journal {run}` shows what can be read"))
+    };
+    let whole = whole_lines(bytes);
+    let torn = !bytes.is_empty() && bytes.last() != Some(&b'\n');
+    let mut read = Read { lines: Vec::new(), texts: Vec::new(), progress: Progress::default(), torn };
+    let mut prev = String::new();
+    for (n, raw) in whole.iter().enumerate() {
+        let text = std::str::from_utf8(raw).map_err(|error| broken(n, error.to_string()))?;
+        let version: Version = serde_json::from_str(text).map_err(|error| broken(n, error.to_string()))?;
+        if version.v > VERSION {
+            return Err(Fault::new(format!(
+                "the journal of run `{run}` was written by a newer hafog (format {}, this one knows {VERSION})",
+                version.v
+            ))
+            .hint("use the version of hafog that began the run"));
+        }
+        let line: Line = serde_json::from_str(text).map_err(|error| broken(n, error.to_string()))?;
+        if line.n != n as u64 {
+            return Err(broken(n, format!("expected number {n}, found {}", line.n)));
+        }
+        if line.prev != prev {
+            return Err(broken(n, "it does not continue the line before it".to_owned()));
+        }
+        read.progress.add(&line.event).map_err(|rule| broken(n, rule))?;
+        prev = digest(text);
+        read.texts.push(text.to_owned());
+        read.lines.push(line);
+    }
+    Ok(read)
+}
+
+#[derive(serde::Deserialize)]
+struct Version {
+    v: u32,
+}
