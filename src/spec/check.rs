@@ -140,9 +140,18 @@ impl<'r> Checker<'r, '_> {
     }
 
     fn wrong_type(&mut self, node: &mut Node, rule: &'r Rule, expected: &str, at: &At) {
+        if let (What::List(_), Some(later)) = (&node.what, self.text_keyword(rule, "x-list-later"))
+        {
+            let hint = "write only the first of them, without `[` and `]`".to_owned();
+            return self.wrong(node, rule, format!("{later} is not built yet"), Some(hint));
+        }
         let found = self.found(node, at);
         let hint = self.type_hint(node, rule, expected, at);
         let message = format!("expected {expected} for {}, found {found}", at.name());
+        if matches!(&node.what, What::Scalar { text, .. } if text.is_empty()) && at.key.is_some() {
+            // There is nothing behind the key that could be underlined.
+            node.at = at.span;
+        }
         self.wrong(node, rule, message, hint);
     }
 
@@ -153,9 +162,7 @@ impl<'r> Checker<'r, '_> {
                 let listed = expected == "a list" && text.len() < 60;
                 let format = self.text_keyword(rule, "x-format");
                 match format {
-                    Some(format) if !value.is_string() => {
-                        Some(format::meant_by_number(format, text))
-                    }
+                    Some(format) if !value.is_string() => format::meant_by_number(format, text),
                     _ => listed.then(|| format!("write `[{text}]`")),
                 }
             }
@@ -211,18 +218,14 @@ impl<'r> Checker<'r, '_> {
             .map(first_sentence)
             .unwrap_or_default();
         let message = format!("missing key `{key}` in {}: {about}", at.name());
-        self.mistakes.add(
-            if at.key.is_some() {
-                at.span
-            } else {
-                first_line(span, at)
-            },
-            message,
-        );
+        // The root and the entries of a list have no key to underline: their first line will do.
+        let underlined = if at.key.is_some() { at.span } else { span };
+        self.mistakes.add(underlined, message);
         let node = self.stand_in(rule, span);
         let entry = Entry {
             key: key.to_owned(),
             key_at: span,
+            key_wrong: false,
             node,
         };
         map.add(entry).expect("the key is missing");
@@ -240,6 +243,9 @@ impl<'r> Checker<'r, '_> {
         map.retain(|entry| {
             if properties.contains_key(&entry.key) {
                 return true;
+            }
+            if entry.key_wrong {
+                return false;
             }
             if self.mistakes.is_full() {
                 self.mistakes.add(entry.key_at, String::new());
@@ -276,7 +282,9 @@ impl<'r> Checker<'r, '_> {
         };
         let format = self.text_keyword(key_rule, "x-format").unwrap_or("text");
         for entry in &mut map.entries {
-            if let Err(wrong) = format::check(format, &entry.key) {
+            if let Err(wrong) = format::check(format, &entry.key)
+                && !entry.key_wrong
+            {
                 self.mistakes
                     .add_hinted(entry.key_at, wrong.message, wrong.hint);
                 if wrong.secret {
@@ -505,17 +513,13 @@ impl<'r> Checker<'r, '_> {
             let entry = Entry {
                 key: key.to_owned(),
                 key_at: at,
+                key_wrong: false,
                 node: self.stand_in(&properties[key], at),
             };
             map.add(entry).expect("required keys differ");
         }
         map
     }
-}
-
-/// The root has no key to underline: its first character will do. An entry of a list has its own first line.
-fn first_line(span: Span, at: &At) -> Span {
-    if at.parent.is_none() { at.span } else { span }
 }
 
 fn short(text: &str) -> String {

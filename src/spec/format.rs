@@ -70,16 +70,20 @@ pub fn sample(format: &str) -> &'static str {
 }
 
 /// What a number in place of a text of this format was probably meant to be.
-pub fn meant_by_number(format: &str, text: &str) -> String {
+pub fn meant_by_number(format: &str, text: &str) -> Option<String> {
     let unit = match format {
         "time" | "ttl" => "s",
         "amount" => "GiB",
-        _ => return format!("write `\"{text}\"`"),
+        _ => {
+            return check(format, text)
+                .is_ok()
+                .then(|| format!("write `\"{text}\"`"));
+        }
     };
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
-        format!("did you mean `{text}{unit}`?")
+        Some(format!("did you mean `{text}{unit}`?"))
     } else {
-        format!("write {}", expected(format))
+        None
     }
 }
 

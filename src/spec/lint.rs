@@ -36,7 +36,8 @@ impl Lint {
 pub(super) struct Found {
     pub name: &'static str,
     pub message: String,
-    pub at: Span,
+    /// Nothing, when the lint is about a section that is not there.
+    pub at: Option<Span>,
     pub hint: String,
 }
 
@@ -71,7 +72,7 @@ fn add(
     found.push(Found {
         name,
         message: message.into(),
-        at: at.span(),
+        at: at.is_written().then(|| at.span()),
         hint: hint.into(),
     });
 }

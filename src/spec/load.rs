@@ -16,7 +16,7 @@ use super::types::Spec;
 use super::{Known, check, schema};
 
 const FILE_MAX: u64 = 10 << 20;
-const LINE_MAX: usize = 10_000;
+const LINE_MAX: usize = 4_000;
 
 /// A spec without mistakes.
 #[derive(Clone, Debug)]
@@ -113,13 +113,12 @@ pub fn load_str(file: &str, text: &str, known: &Known) -> Result<Loaded, Vec<Fau
     if !mistakes.is_empty() {
         return Err(mistakes.into_faults(&source));
     }
-    let place = |span| Some(mistakes.place(&source, span));
     let lints = lint(&spec, &stack, spot)
         .into_iter()
         .map(|found| Lint {
             name: found.name,
             message: found.message,
-            place: place(found.at),
+            place: found.at.map(|span| mistakes.place(&source, span)),
             hint: found.hint,
         })
         .collect();

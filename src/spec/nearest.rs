@@ -14,7 +14,10 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .into_iter()
         .take(CANDIDATES_MAX)
         .filter(|candidate| candidate.len().abs_diff(lower.len()) <= limit)
-        .map(|candidate| (strsim::damerau_levenshtein(&lower, candidate), candidate))
+        .map(|candidate| {
+            let distance = strsim::damerau_levenshtein(&lower, &candidate.to_lowercase());
+            (distance, candidate)
+        })
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
@@ -57,6 +60,7 @@ mod tests {
         assert_eq!(nearest("hetzer", clouds), Some("hetzner"));
         assert_eq!(nearest("Local", clouds), Some("local"));
         assert_eq!(nearest("lcoal", clouds), Some("local"));
+        assert_eq!(nearest("PASWORD", ["PASSWORD"]), Some("PASSWORD"));
         assert_eq!(nearest("aws", clouds), None);
         assert_eq!(nearest("", clouds), None);
         assert_eq!(nearest(&"x".repeat(10_000), clouds), None);

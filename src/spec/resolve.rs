@@ -78,6 +78,11 @@ impl<'t> Spot<'t> {
         }
     }
 
+    /// Whether it was written, and is not a default.
+    pub fn is_written(self) -> bool {
+        self.node.is_some()
+    }
+
     pub fn key_span(self) -> Span {
         self.key
     }
@@ -547,7 +552,7 @@ impl<'a> Resolver<'a, '_> {
 
     /// Once a group, however many servers it has.
     fn check_groups(&mut self, sites: &[Site]) {
-        let mut prefixes: HashMap<String, (&str, &str)> = HashMap::new();
+        let mut prefixes = HashMap::new();
         for (name, group) in self.spec.servers.iter() {
             let spot = self.root.key("servers").key(&name.0);
             self.ports(&group.open, spot.key("open"));
@@ -555,24 +560,44 @@ impl<'a> Resolver<'a, '_> {
                 let hint = "write `balancer:` beside `servers:`".to_owned();
                 let message = "the group `balancer` is made by `balancer:`";
                 self.complain_hinted(spot, message, [hint]);
+                continue;
             }
-            for site in sites {
-                let site = site.name.as_str();
-                let prefix = format!("{site}-{name}");
-                let longest = format!("{}-{prefix}-{}", self.spec.stack, group.count);
-                if longest.len() > SERVER_NAME_MAX {
-                    let message = format!(
-                        "the server name `{longest}` is longer than {SERVER_NAME_MAX} characters"
-                    );
-                    self.complain(spot, message);
-                }
-                if let Some((other_site, other)) = prefixes.insert(prefix, (site, &name.0)) {
-                    let message = format!(
-                        "servers of `{name}` at `{site}` would have the names of those of `{other}` at `{other_site}`"
-                    );
-                    self.complain(spot, message);
-                }
+            self.server_names(sites, &name.0, group.count, spot, &mut prefixes);
+        }
+        if self.spec.balancer.is_some() {
+            let spot = self.root.key("balancer");
+            self.server_names(sites, BALANCER_GROUP, 1, spot, &mut prefixes);
+        }
+    }
+
+    /// Server names are short enough, and no two are the same. One complaint a group is enough.
+    fn server_names(
+        &mut self,
+        sites: &[Site],
+        group: &'a str,
+        count: u32,
+        spot: Spot,
+        prefixes: &mut HashMap<String, (SiteName, &'a str)>,
+    ) {
+        let mut complaint = None;
+        for site in sites {
+            let prefix = format!("{}-{group}", site.name);
+            let longest = format!("{}-{prefix}-{count}", self.spec.stack);
+            if longest.len() > SERVER_NAME_MAX {
+                complaint = Some(format!(
+                    "the server name `{longest}` is longer than {SERVER_NAME_MAX} characters"
+                ));
             }
+            let here = (site.name.clone(), group);
+            if let Some((other_site, other)) = prefixes.insert(prefix, here) {
+                complaint = Some(format!(
+                    "servers of `{group}` at `{}` would have the names of those of `{other}` at `{other_site}`",
+                    site.name
+                ));
+            }
+        }
+        if let Some(message) = complaint {
+            self.complain(spot, message);
         }
     }
 
@@ -676,7 +701,7 @@ impl<'a> Resolver<'a, '_> {
             let message = format!("`failover_ttl` ({failover_ttl}) is above `ttl` ({ttl})");
             let low = spot.key("failover_ttl");
             // When only `ttl` is written, that is the one that was meant too low.
-            let at = if low.node.is_some() {
+            let at = if low.is_written() {
                 low
             } else {
                 spot.key("ttl")
@@ -753,7 +778,7 @@ impl<'a> Resolver<'a, '_> {
             let (place, arbiter) = store.parts();
             let at = [spot.key("folder"), spot.key("url")]
                 .into_iter()
-                .find(|at| at.node.is_some())
+                .find(|at| at.is_written())
                 .unwrap_or(spot);
             if let Some((scheme, _)) = place.split_once("://") {
                 let message = format!(

@@ -43,6 +43,8 @@ pub struct Map {
 pub struct Entry {
     pub key: String,
     pub key_at: Span,
+    /// The key is not a word, and was complained about.
+    pub key_wrong: bool,
     pub node: Node,
 }
 
@@ -148,6 +150,12 @@ pub fn read(source: &Source, text: &str, mistakes: &mut Mistakes) -> Option<Node
     }
 }
 
+struct Key {
+    text: String,
+    at: Span,
+    wrong: bool,
+}
+
 /// The text cannot be read any further; a mistake was noted.
 struct Stop;
 
@@ -159,7 +167,7 @@ enum Open {
     Map {
         extent: Extent,
         map: Map,
-        key: Option<(String, Span)>,
+        key: Option<Key>,
     },
 }
 
@@ -262,13 +270,13 @@ impl Builder<'_, '_> {
             key: key @ None, ..
         }) = self.open.last_mut()
         {
-            if !value.is_string() {
+            let wrong = !value.is_string();
+            if wrong {
                 let found = describe_value(&value, &text);
-                let hint = (!text.is_empty()).then(|| format!("write `\"{text}\"`"));
                 let message = format!("expected a word as key, found {found}");
-                self.mistakes.add_hinted(at, message, hint);
+                self.mistakes.add(at, message);
             }
-            *key = Some((text, at));
+            *key = Some(Key { text, at, wrong });
             return Ok(());
         }
         if self.may_be_secret(&text) {
@@ -281,10 +289,7 @@ impl Builder<'_, '_> {
     /// Whether a value, whatever else is wrong with it, may be a secret that was written into the spec.
     fn may_be_secret(&self, text: &str) -> bool {
         let keys = self.open.iter().filter_map(|open| match open {
-            Open::Map {
-                key: Some((key, _)),
-                ..
-            } => Some(key.as_str()),
+            Open::Map { key: Some(key), .. } => Some(key.text.as_str()),
             _ => None,
         });
         let mut below = false;
@@ -313,9 +318,21 @@ impl Builder<'_, '_> {
             Some(Open::List { items, .. }) => items.push(node),
             Some(Open::Map { map, key, .. }) => match key.take() {
                 // Only an alias comes here without a key: it was complained about.
-                None => *key = Some((String::new(), node.at)),
-                Some((key, key_at)) => {
-                    let entry = Entry { key, key_at, node };
+                None => {
+                    *key = Some(Key {
+                        text: String::new(),
+                        at: node.at,
+                        wrong: true,
+                    });
+                }
+                Some(key) => {
+                    let key_at = key.at;
+                    let entry = Entry {
+                        key: key.text,
+                        key_at,
+                        key_wrong: key.wrong,
+                        node,
+                    };
                     let name = entry.key.clone();
                     if let Err(earlier) = map.add(entry) {
                         let message = format!(
@@ -377,18 +394,19 @@ impl Builder<'_, '_> {
         self.between(extent.start, extent.end)
     }
 
-    /// From `start` to `end`, but not beyond the line of `start`.
+    /// From `start` to `end`, but not beyond the line of `start`, and without blanks at the end: a parser's idea of an
+    /// end may lie behind them.
     fn between(&self, start: Marker, end: Marker) -> Span {
-        let width = if end.line() == start.line() {
-            end.col().saturating_sub(start.col())
+        let line = self.source.lines.get(start.line().saturating_sub(1));
+        let line = line.copied().unwrap_or_default();
+        let rest = skip(line, start.col());
+        let inside = if end.line() == start.line() {
+            let length = end.col().saturating_sub(start.col());
+            &rest[..rest.len() - skip(rest, length).len()]
         } else {
-            self.source
-                .lines
-                .get(start.line().saturating_sub(1))
-                .map_or(1, |line| {
-                    line.trim_end().chars().count().saturating_sub(start.col())
-                })
+            rest
         };
+        let width = inside.trim_end().chars().count();
         Span::new(start.line(), start.col() + 1, width.max(1))
     }
 
@@ -410,6 +428,15 @@ impl Builder<'_, '_> {
         let at = Span::new(marker.line(), marker.col() + 1, 1);
         self.mistakes.add(at, format!("this is not YAML: {info}"));
     }
+}
+
+/// The text behind its first `count` characters.
+fn skip(text: &str, count: usize) -> &str {
+    let mut chars = text.chars();
+    if count > 0 {
+        chars.nth(count - 1);
+    }
+    chars.as_str()
 }
 
 /// Keys whose values are secrets in most programs' configuration.
