@@ -3,6 +3,8 @@
 //! Mistakes are kept as spans and become faults at the end, when it is known which stretches of text might be
 //! somebody's password: those are never printed.
 
+use std::collections::BTreeMap;
+
 use crate::error::{Fault, Kind, Place};
 
 /// A stretch of one line. Lines and columns are counted from 1, in characters.
@@ -51,10 +53,10 @@ impl<'t> Source<'t> {
         Span::new(line, column, width)
     }
 
-    fn place(&self, span: Span, masks: &[Span]) -> Place {
+    fn place(&self, span: Span, masks: &Masks) -> Place {
         let span = self.clamp(span);
         let mut text: String = self.lines[span.line - 1].to_owned();
-        for mask in masks.iter().filter(|mask| mask.line == span.line) {
+        for mask in masks.get(&span.line).into_iter().flatten() {
             text = text
                 .chars()
                 .enumerate()
@@ -103,6 +105,9 @@ fn is_bidi(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// Stretches that are never printed, by line.
+type Masks = BTreeMap<usize, Vec<Span>>;
+
 struct Mistake {
     at: Span,
     message: String,
@@ -114,7 +119,7 @@ struct Mistake {
 pub struct Mistakes {
     list: Vec<Mistake>,
     more: usize,
-    masks: Vec<Span>,
+    masks: Masks,
 }
 
 const MISTAKES_MAX: usize = 1_000;
@@ -152,7 +157,7 @@ impl Mistakes {
 
     /// Never prints this stretch: it may be a secret.
     pub fn mask(&mut self, span: Span) {
-        self.masks.push(span);
+        self.masks.entry(span.line).or_default().push(span);
     }
 
     /// In the order of the text.
@@ -194,7 +199,7 @@ mod tests {
     fn places_lie_inside_the_text() {
         let source = Source::new("f", "ab\n\ncäd");
         let place = |line, column, width| {
-            let place = source.place(Span::new(line, column, width), &[]);
+            let place = source.place(Span::new(line, column, width), &Masks::new());
             (place.line, place.column, place.width, place.text)
         };
         assert_eq!(place(3, 2, 1), (3, 2, 1, "cäd".to_owned()));

@@ -193,6 +193,10 @@ impl Builder<'_, '_> {
             Event::Scalar(text, style, anchor, tag) => {
                 let at = self.span(extent);
                 self.refuse_extras(at, anchor, tag.is_some());
+                let is_key = matches!(self.open.last(), Some(Open::Map { key: None, .. }));
+                if !is_key && self.may_be_secret(&text) {
+                    self.mask(at, extent);
+                }
                 self.scalar(at, text.into_owned(), style)
             }
             Event::SequenceStart(anchor, tag) => {
@@ -279,11 +283,22 @@ impl Builder<'_, '_> {
             *key = Some(Key { text, at, wrong });
             return Ok(());
         }
-        if self.may_be_secret(&text) {
-            self.mistakes.mask(at);
-        }
         let node = self.scalar_node(at, text, value);
         self.place(node)
+    }
+
+    /// Hides a value with all its lines.
+    fn mask(&mut self, first: Span, extent: Extent) {
+        self.mistakes.mask(first);
+        for line in extent.start.line() + 1..=extent.end.line() {
+            let text = self.source.lines.get(line - 1).copied().unwrap_or_default();
+            let end = if line == extent.end.line() {
+                extent.end.col()
+            } else {
+                text.chars().count()
+            };
+            self.mistakes.mask(Span::new(line, 1, end));
+        }
     }
 
     /// Whether a value, whatever else is wrong with it, may be a secret that was written into the spec.

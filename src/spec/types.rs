@@ -325,7 +325,8 @@ impl Default for LagSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NameSpec {
-    /// The name that visitors use.
+    /// The name that visitors use. Away from its zone's apex it becomes a CNAME to LABELS.hafog-STACK.ZONE, whose
+    /// addresses hafog owns and moves: `www.shop.test` of the stack `shop` to `www.hafog-shop.shop.test`.
     pub host: HostText,
     /// `balancer`, or a group of servers.
     #[schemars(extend("x-noun" = "group"))]
