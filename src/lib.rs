@@ -5,7 +5,11 @@ pub mod error; // Fault and Trouble: what went wrong, and what that means for th
 pub mod exit; // documented exit codes // time as a port
 
 pub mod model; // nouns without I/O: Stack, Roles, RecordSet, names, units
+pub mod spec; // what the user wrote: YAML -> Spec -> Stack, with every mistake at once
+
 pub mod probe; // eyes: http, tcp and dns from outside
 
 pub mod shell; // a server seen through a shell: commands, files, services
 pub mod state; // state stores: journals and small documents
+
+pub mod ui; // the only place that writes to a terminal

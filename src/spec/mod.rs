@@ -1,0 +1,61 @@
+//! What the user wrote: YAML → typed [`Spec`] → resolved `Stack`, with every mistake at once.
+//!
+//! The story of a text: `tree` reads it into nodes that know their places; `check` compares them with the rules that
+//! `schema` makes from the types in `types`; serde reads the types; `resolve` follows references and fills defaults;
+//! `lint` says what is valid and unwise. Nothing here touches the network, or any file but the spec itself, except
+//! `secret::read`, which is called at the last moment by others.
+
+mod check;
+mod files;
+mod format;
+mod lint;
+mod load;
+mod nearest;
+mod resolve;
+mod schema;
+pub mod secret;
+mod source;
+mod starters;
+mod tree;
+pub mod types;
+
+#[cfg(test)]
+mod tests;
+
+pub use files::missing_files;
+pub use lint::Lint;
+pub use load::{Loaded, load, load_bytes, load_str};
+pub use nearest::{did_you_mean, nearest, one_of};
+pub use schema::schema;
+pub use secret::Secret;
+pub use starters::{Starter, starter, starters};
+pub use types::Spec;
+
+/// The words that this build knows. The caller takes them from the registries, which this layer may not import.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    pub clouds: &'a [CloudWord],
+    pub engines: &'a [EngineWord],
+    pub dns_hosts: &'a [DnsWord],
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct CloudWord {
+    pub name: &'static str,
+    /// May listen below port 1024.
+    pub low_ports: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct EngineWord {
+    pub name: &'static str,
+    /// The port that it listens on unless the spec says otherwise.
+    pub port: u16,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct DnsWord {
+    pub name: &'static str,
+    /// Keys that `zone: { host: …, … }` may hold besides `host` and `name`.
+    pub settings: &'static [&'static str],
+}

@@ -1,0 +1,952 @@
+//! Spec → Stack: every default filled, every reference followed.
+//!
+//! The tree that comes with the spec fits the rules (see `check.rs`), so texts parse. What is left are the mistakes
+//! that need more than one place to see: words that refer to nothing, numbers that do not go together.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::model::id::*;
+use crate::model::stack::*;
+use crate::model::units::{self, Bytes, Ttl};
+
+use super::format::url_host;
+use super::nearest::{did_you_mean, one_of};
+use super::source::{Mistakes, Span};
+use super::tree::{Node, What};
+use super::types::*;
+use super::{Known, secret};
+
+/// More servers than this in one stack are taken for a slip of the finger.
+const SERVERS_MAX: u64 = 50_000;
+/// A server's name is a host name's label (RFC 1035 section 2.3.4).
+const SERVER_NAME_MAX: usize = 63;
+const SHORTEST_WRITE_LEASE: units::Span = units::Span::secs(2);
+const LONGEST_WRITE_LEASE: units::Span = units::Span::secs(600);
+
+/// A place in the tree: a value if it is there, else the nearest key above it.
+#[derive(Clone, Copy)]
+pub struct Spot<'t> {
+    node: Option<&'t Node>,
+    key: Span,
+    /// Nothing here is a stand-in, so it may be complained about.
+    sound: bool,
+}
+
+impl<'t> Spot<'t> {
+    pub fn root(node: &'t Node) -> Spot<'t> {
+        Spot {
+            node: Some(node),
+            key: Span::new(1, 1, 1),
+            sound: !node.stand_in,
+        }
+    }
+
+    pub fn key(self, name: &str) -> Spot<'t> {
+        let entry = self
+            .node
+            .and_then(Node::as_map)
+            .and_then(|map| map.get(name));
+        match entry {
+            Some(entry) => Spot {
+                node: Some(&entry.node),
+                key: entry.key_at,
+                sound: self.sound && !entry.node.stand_in,
+            },
+            None => Spot { node: None, ..self },
+        }
+    }
+
+    pub fn nth(self, index: usize) -> Spot<'t> {
+        match self.node.map(|node| &node.what) {
+            Some(What::List(items)) => match items.get(index) {
+                Some(item) => Spot {
+                    node: Some(item),
+                    key: item.at,
+                    sound: self.sound && !item.stand_in,
+                },
+                None => self,
+            },
+            _ => self,
+        }
+    }
+
+    /// What to underline: the key when the value is a map or a list, or is not there.
+    pub fn span(self) -> Span {
+        match self.node {
+            Some(node) if matches!(node.what, What::Scalar { .. }) => node.at,
+            _ => self.key,
+        }
+    }
+
+    /// Whether it was written, and is not a default.
+    pub fn is_written(self) -> bool {
+        self.node.is_some()
+    }
+
+    pub fn key_span(self) -> Span {
+        self.key
+    }
+}
+
+/// Resolves. The stack is only of use when there are no mistakes.
+pub fn resolve(spec: &Spec, root: Spot, known: &Known, mistakes: &mut Mistakes) -> Stack {
+    let groups = spec
+        .servers
+        .iter()
+        .map(|(name, group)| (name.0.as_str(), group))
+        .collect();
+    let mut resolver = Resolver {
+        spec,
+        root,
+        known,
+        groups,
+        mistakes,
+    };
+    let sites = resolver.sites();
+    resolver.primary();
+    let databases = resolver.databases();
+    let recipes = resolver.recipes();
+    let balancer = resolver.balancer();
+    let servers = resolver.servers(&sites, &databases);
+    let (zones, names) = resolver.names();
+    Stack {
+        name: StackName::new(&spec.stack.0),
+        primary: SiteName::new(&spec.primary.0),
+        health: resolver.health(),
+        secrets: resolver.secrets(),
+        stores: resolver.stores(),
+        commit_window: resolver.commit_window(),
+        self_fence: spec.self_fence,
+        sites,
+        recipes,
+        servers,
+        balancer,
+        databases,
+        zones,
+        names,
+    }
+}
+
+struct Resolver<'a, 'm> {
+    spec: &'a Spec,
+    root: Spot<'a>,
+    known: &'a Known<'a>,
+    groups: HashMap<&'a str, &'a GroupSpec>,
+    mistakes: &'m mut Mistakes,
+}
+
+impl<'a> Resolver<'a, '_> {
+    fn complain(&mut self, spot: Spot, message: impl Into<String>) {
+        self.complain_hinted(spot, message, None);
+    }
+
+    fn complain_hinted(
+        &mut self,
+        spot: Spot,
+        message: impl Into<String>,
+        hint: impl IntoIterator<Item = String>,
+    ) {
+        if spot.sound {
+            self.mistakes.add_hinted(spot.span(), message, hint);
+        }
+    }
+
+    /// A word that refers to nothing. Silent while the words themselves are in doubt.
+    fn unknown(&mut self, spot: Spot, noun: &str, word: &str, among: Spot, words: &[&str]) {
+        if !spot.sound || !among.sound {
+            return;
+        }
+        if self.mistakes.is_full() {
+            return self.complain(spot, String::new());
+        }
+        let message = match words {
+            [] => format!("unknown {noun} `{word}`: there is none"),
+            _ => format!(
+                "unknown {noun} `{word}`, expected {}",
+                one_of(words.iter().copied())
+            ),
+        };
+        self.complain_hinted(spot, message, did_you_mean(word, words.iter().copied()));
+    }
+
+    fn sites(&mut self) -> Vec<Site> {
+        self.spec
+            .sites
+            .iter()
+            .map(|(name, site)| Site {
+                name: SiteName::new(&name.0),
+                cloud: site.cloud.0.clone(),
+                region: site.region.as_ref().map(|region| region.0.clone()),
+                tier: site.tier,
+            })
+            .collect()
+    }
+
+    fn primary(&mut self) {
+        let sites: Vec<&str> = self
+            .spec
+            .sites
+            .iter()
+            .map(|(name, _)| name.0.as_str())
+            .collect();
+        let primary = self.spec.primary.0.as_str();
+        if !sites.contains(&primary) {
+            let (spot, among) = (self.root.key("primary"), self.root.key("sites"));
+            self.unknown(spot, "site", primary, among, &sites);
+        }
+    }
+
+    fn recipes(&mut self) -> BTreeMap<RecipeName, Recipe> {
+        let mut recipes = BTreeMap::new();
+        for (name, image) in self.spec.images.iter() {
+            let spot = self.root.key("images").key(&name.0);
+            if builtin(&name.0).is_some() {
+                let message =
+                    format!("`{name}` is an image that hafog brings; choose another name");
+                self.complain(spot, message);
+            }
+            let name = RecipeName::new(&name.0);
+            recipes.insert(name.clone(), self.recipe(name, image, spot));
+        }
+        for (name, group) in self.spec.servers.iter() {
+            let word = group.image.0.as_str();
+            let recipe = RecipeName::new(word);
+            if recipes.contains_key(&recipe) {
+                continue;
+            }
+            match builtin(word) {
+                Some(builtin) => {
+                    recipes.insert(recipe.clone(), brought(recipe, builtin));
+                }
+                None => {
+                    self.unknown_image(self.root.key("servers").key(&name.0).key("image"), word)
+                }
+            }
+        }
+        if self.spec.balancer.is_some() {
+            let name = RecipeName::from("haproxy");
+            recipes
+                .entry(name.clone())
+                .or_insert_with(|| brought(name, Builtin::Haproxy));
+        }
+        recipes
+    }
+
+    fn unknown_image(&mut self, spot: Spot, word: &str) {
+        let mut words: Vec<&str> = self
+            .spec
+            .images
+            .iter()
+            .map(|(name, _)| name.0.as_str())
+            .collect();
+        words.extend(["haproxy", "postgres", "postgres-15"]);
+        self.unknown(spot, "image", word, self.root.key("images"), &words);
+    }
+
+    fn recipe(&mut self, name: RecipeName, image: &ImageSpec, spot: Spot) -> Recipe {
+        let files = image.files.iter().map(|file| file.to.0.as_str());
+        self.no_twins(spot.key("files"), "to", "file", files);
+        let services: Vec<RecipeService> = image.services.iter().map(service).collect();
+        let service_names = services.iter().map(|service| service.name.as_str());
+        self.no_twins(spot.key("services"), "name", "service", service_names);
+        Recipe {
+            name,
+            base: image.base.0.clone(),
+            packages: texts(&image.packages),
+            code: image.code.as_ref().map(code),
+            files: image
+                .files
+                .iter()
+                .map(|file| RecipeFile {
+                    template: file.template.0.clone(),
+                    to: file.to.0.clone(),
+                })
+                .collect(),
+            run: texts(&image.run),
+            services,
+            builtin: None,
+        }
+    }
+
+    /// Complains about entries of a list that say the same.
+    fn no_twins<'w>(
+        &mut self,
+        list: Spot,
+        key: &str,
+        noun: &str,
+        words: impl Iterator<Item = &'w str>,
+    ) {
+        let mut seen = HashSet::new();
+        for (index, word) in words.enumerate() {
+            let spot = list.nth(index);
+            let at = spot.key(key);
+            if at.sound && !seen.insert(word) {
+                self.complain(at, format!("there is a {noun} `{word}` already"));
+            }
+        }
+    }
+
+    /// Ports are different, and stay different on a cloud that cannot use those below 1024.
+    fn ports(&mut self, ports: &[Port], list: Spot) -> Vec<u16> {
+        let mapped = self.spec.sites.iter().any(|(_, site)| {
+            let cloud = self
+                .known
+                .clouds
+                .iter()
+                .find(|cloud| cloud.name == site.cloud.0);
+            cloud.is_some_and(|cloud| !cloud.low_ports)
+        });
+        let mut seen: HashMap<u16, u16> = HashMap::new();
+        for (index, Port(port)) in ports.iter().enumerate() {
+            let spot = list.nth(index);
+            if !spot.sound {
+                continue;
+            }
+            let used = if mapped && *port < 1024 {
+                port + 8000
+            } else {
+                *port
+            };
+            match seen.insert(used, *port) {
+                Some(other) if other == *port => {
+                    self.complain(spot, format!("there is a port {port} already"));
+                }
+                Some(other) => {
+                    let message = format!(
+                        "port {port} clashes with {other}: a cloud of this stack has no ports below 1024 and uses {used} for both"
+                    );
+                    self.complain(spot, message);
+                }
+                None => {}
+            }
+        }
+        ports.iter().map(|port| port.0).collect()
+    }
+
+    /// Looks a group up; complains when there is none.
+    fn group(&mut self, word: &'a str, spot: Spot) -> Option<&'a GroupSpec> {
+        let found = self.groups.get(word).copied();
+        if found.is_none() {
+            let words: Vec<&str> = self
+                .spec
+                .servers
+                .iter()
+                .map(|(name, _)| name.0.as_str())
+                .collect();
+            self.unknown(spot, "group", word, self.root.key("servers"), &words);
+        }
+        found
+    }
+
+    fn databases(&mut self) -> Vec<Database> {
+        let mut held: HashMap<&str, &str> = HashMap::new();
+        let mut databases = Vec::new();
+        for (name, database) in self.spec.databases.iter() {
+            let spot = self.root.key("databases").key(&name.0);
+            let on = database.on.0.as_str();
+            if let Some(group) = self.group(on, spot.key("on")) {
+                self.room_for_replicas(database, group, spot);
+                self.image_fits(database, group, spot);
+            }
+            if let Some(other) = held.insert(on, &name.0)
+                && spot.key("on").sound
+            {
+                let message = format!("group `{on}` holds the database `{other}` already");
+                self.complain(spot.key("on"), message);
+            }
+            databases.push(self.database(name, database, spot));
+        }
+        databases
+    }
+
+    fn room_for_replicas(&mut self, database: &DatabaseSpec, group: &GroupSpec, spot: Spot) {
+        let count = self.root.key("servers").key(&database.on.0).key("count");
+        let needed = 1 + database.replicas;
+        if count.sound && group.count < needed {
+            let message = format!(
+                "{} need {needed} servers, but group `{}` has {}",
+                nodes(database.replicas),
+                database.on,
+                group.count
+            );
+            let hint = format!("write `count: {needed}` at `servers.{}`", database.on);
+            self.complain_hinted(spot.key("replicas"), message, [hint]);
+        }
+    }
+
+    fn image_fits(&mut self, database: &DatabaseSpec, group: &GroupSpec, spot: Spot) {
+        let engine = spot.key("engine");
+        let fits = match builtin(&group.image.0) {
+            None => true,
+            Some(Builtin::Postgres { .. }) => database.engine.0 == "postgres",
+            Some(Builtin::Haproxy) => false,
+        };
+        if !fits && engine.sound {
+            let message = format!(
+                "group `{}` starts from the image `{}`, which has no {} in it",
+                database.on, group.image, database.engine
+            );
+            self.complain(spot.key("on"), message);
+        }
+    }
+
+    fn database(&mut self, name: &Word, database: &DatabaseSpec, spot: Spot) -> Database {
+        let engine = self
+            .known
+            .engines
+            .iter()
+            .find(|engine| engine.name == database.engine.0);
+        self.password(database, spot.key("password"));
+        let lag = spot.key("lag");
+        let (lag_warn, lag_critical) = (time(&database.lag.warn), time(&database.lag.critical));
+        if lag_warn > lag_critical && lag.key("warn").sound && lag.key("critical").sound {
+            let message = format!("`warn` ({lag_warn}) is above `critical` ({lag_critical})");
+            self.complain(lag.key("warn"), message);
+        }
+        let write_lease = time(&database.write_lease);
+        if !(SHORTEST_WRITE_LEASE..=LONGEST_WRITE_LEASE).contains(&write_lease) {
+            let message = format!(
+                "a write lease lasts from {SHORTEST_WRITE_LEASE} to {LONGEST_WRITE_LEASE}, not {write_lease}"
+            );
+            self.complain(spot.key("write_lease"), message);
+        }
+        Database {
+            name: DatabaseName::new(&name.0),
+            engine: database.engine.0.clone(),
+            on: GroupName::new(&database.on.0),
+            replicas: database.replicas,
+            port: match (database.port, engine) {
+                (Some(Port(port)), _) => port,
+                (None, Some(engine)) => engine.port,
+                // The engine was complained about.
+                (None, None) => 1,
+            },
+            user: self.role(database, spot.key("user")),
+            password: database.password.as_ref().map(|name| name.0.clone()),
+            lag_warn,
+            lag_critical,
+            write_lease,
+            keep_log: amount(&database.keep_log),
+        }
+    }
+
+    fn password(&mut self, database: &DatabaseSpec, spot: Spot) {
+        let Some(password) = &database.password else {
+            return;
+        };
+        let words: Vec<&str> = self
+            .spec
+            .secrets
+            .iter()
+            .map(|(name, _)| name.0.as_str())
+            .collect();
+        if words.contains(&password.0.as_str()) {
+            return;
+        }
+        // Who wrote the password itself does not want to read it in a log.
+        let word = if secret::is_harmless(&password.0) {
+            password.0.as_str()
+        } else {
+            "***"
+        };
+        let among = self.root.key("secrets");
+        self.unknown(spot, "secret", word, among, &words);
+    }
+
+    /// The application logs in as this role; it may not be one of the engine's or of ours.
+    fn role(&mut self, database: &DatabaseSpec, spot: Spot) -> String {
+        let user = match &database.user {
+            Some(user) => user.0.clone(),
+            None => self.spec.stack.0.replace('-', "_"),
+        };
+        let reserved = ["postgres", "hafog", "public", "root", "mysql", "admin"];
+        let stack_sound = database.user.is_some() || self.root.key("stack").sound;
+        if stack_sound
+            && (reserved.contains(&user.as_str())
+                || user.starts_with("pg_")
+                || user.starts_with("hafog_"))
+        {
+            let hint = "write another name at `user`".to_owned();
+            self.complain_hinted(spot, format!("the role `{user}` is reserved"), [hint]);
+        }
+        user
+    }
+
+    fn balancer(&mut self) -> Option<Balancer> {
+        let balancer = self.spec.balancer.as_ref()?;
+        let spot = self.root.key("balancer");
+        let to = spot.key("to");
+        if balancer.to.0 == BALANCER_GROUP {
+            self.complain(to, "the balancer cannot stand behind itself");
+        } else if let Some(group) = self.group(&balancer.to.0, to) {
+            self.group_listens(&balancer.to, group, to);
+        }
+        Some(Balancer {
+            to: GroupName::new(&balancer.to.0),
+            listen: self.ports(&balancer.listen, spot.key("listen")),
+            check: balancer.check.http.0.clone(),
+        })
+    }
+
+    /// Traffic goes to the first open port of a group, and never to a database.
+    fn group_listens(&mut self, name: &Word, group: &GroupSpec, spot: Spot) {
+        let databases = &self.spec.databases;
+        if let Some((database, _)) = databases.iter().find(|(_, database)| database.on == *name) {
+            let message = format!(
+                "group `{name}` holds the database `{database}`, which visitors do not talk to"
+            );
+            return self.complain(spot, message);
+        }
+        let open = self.root.key("servers").key(&name.0).key("open");
+        if group.open.is_empty() && open.sound {
+            let message = format!("group `{name}` has no open port to send traffic to");
+            let hint = format!("write `open: [8080]` at `servers.{name}`");
+            self.complain_hinted(spot, message, [hint]);
+        }
+    }
+
+    fn servers(&mut self, sites: &[Site], databases: &[Database]) -> Vec<Server> {
+        if !self.few_enough(sites.len() as u64) {
+            return Vec::new();
+        }
+        let jobs: HashMap<&str, &Database> = databases
+            .iter()
+            .map(|database| (database.on.as_str(), database))
+            .collect();
+        let mut servers = Vec::new();
+        for site in sites {
+            for (name, group) in self.spec.servers.iter() {
+                let database = jobs.get(name.0.as_str()).copied();
+                let want = Want {
+                    group: GroupName::new(&name.0),
+                    recipe: RecipeName::new(&group.image.0),
+                    job: database.map_or(Job::App, |database| Job::Database(database.name.clone())),
+                    size: size(&group.size),
+                    disk: group.disk.as_ref().map(amount),
+                    open: match database {
+                        Some(database) if group.open.is_empty() => vec![database.port],
+                        _ => group.open.iter().map(|port| port.0).collect(),
+                    },
+                };
+                servers.extend((1..=group.count).map(|index| self.server(site, &want, index)));
+            }
+            servers.extend(self.balancer_server(site));
+        }
+        self.check_groups(sites);
+        servers
+    }
+
+    fn few_enough(&mut self, sites: u64) -> bool {
+        let counts = self
+            .spec
+            .servers
+            .iter()
+            .map(|(_, group)| u64::from(group.count));
+        let all = counts.sum::<u64>().saturating_mul(sites);
+        if all > SERVERS_MAX {
+            let message = format!("these are {all} servers; a stack has at most {SERVERS_MAX}");
+            self.complain(self.root.key("servers"), message);
+        }
+        all <= SERVERS_MAX
+    }
+
+    /// Once a group, however many servers it has.
+    fn check_groups(&mut self, sites: &[Site]) {
+        let mut prefixes = HashMap::new();
+        for (name, group) in self.spec.servers.iter() {
+            let spot = self.root.key("servers").key(&name.0);
+            self.ports(&group.open, spot.key("open"));
+            if name.0 == BALANCER_GROUP {
+                let hint = "write `balancer:` beside `servers:`".to_owned();
+                let message = "the group `balancer` is made by `balancer:`";
+                self.complain_hinted(spot, message, [hint]);
+                continue;
+            }
+            self.server_names(sites, &name.0, group.count, spot, &mut prefixes);
+        }
+        if self.spec.balancer.is_some() {
+            let spot = self.root.key("balancer");
+            self.server_names(sites, BALANCER_GROUP, 1, spot, &mut prefixes);
+        }
+    }
+
+    /// Server names are short enough, and no two are the same. One complaint a group is enough.
+    fn server_names(
+        &mut self,
+        sites: &[Site],
+        group: &'a str,
+        count: u32,
+        spot: Spot,
+        prefixes: &mut HashMap<String, (SiteName, &'a str)>,
+    ) {
+        let mut complaint = None;
+        for site in sites {
+            let prefix = format!("{}-{group}", site.name);
+            let longest = format!("{}-{prefix}-{count}", self.spec.stack);
+            if longest.len() > SERVER_NAME_MAX {
+                complaint = Some(format!(
+                    "the server name `{longest}` is longer than {SERVER_NAME_MAX} characters"
+                ));
+            }
+            let here = (site.name.clone(), group);
+            if let Some((other_site, other)) = prefixes.insert(prefix, here) {
+                complaint = Some(format!(
+                    "servers of `{group}` at `{}` would have the names of those of `{other}` at `{other_site}`",
+                    site.name
+                ));
+            }
+        }
+        if let Some(message) = complaint {
+            self.complain(spot, message);
+        }
+    }
+
+    fn server(&self, site: &Site, want: &Want, index: u32) -> Server {
+        let stack = &self.spec.stack;
+        Server {
+            name: ServerName::new(format!("{stack}-{}-{}-{index}", site.name, want.group)),
+            site: site.name.clone(),
+            group: want.group.clone(),
+            index,
+            recipe: want.recipe.clone(),
+            job: want.job.clone(),
+            size: want.size,
+            disk: want.disk,
+            open: want.open.clone(),
+        }
+    }
+
+    fn balancer_server(&self, site: &Site) -> Option<Server> {
+        let balancer = self.spec.balancer.as_ref()?;
+        let want = Want {
+            group: GroupName::from(BALANCER_GROUP),
+            recipe: RecipeName::from("haproxy"),
+            job: Job::Balancer,
+            size: size(&SizeSpec::default()),
+            disk: None,
+            open: balancer.listen.iter().map(|port| port.0).collect(),
+        };
+        Some(self.server(site, &want, 1))
+    }
+
+    fn names(&mut self) -> (Vec<Zone>, Vec<Name>) {
+        let mut zones: Vec<Zone> = Vec::new();
+        let mut names = Vec::new();
+        let list = self.root.key("names");
+        let hosts = self.spec.names.iter().map(|name| name.host.0.as_str());
+        self.no_twins(list, "host", "name", hosts);
+        let mut indexes: HashMap<&str, usize> = HashMap::new();
+        for (index, name) in self.spec.names.iter().enumerate() {
+            let spot = list.nth(index);
+            let zone = self.zone(&name.zone, spot.key("zone"));
+            match indexes.get(name.zone.name.0.as_str()) {
+                Some(earlier) if zones[*earlier] != zone => {
+                    let message =
+                        format!("the zone `{}` is described differently above", zone.name);
+                    self.complain(spot.key("zone"), message);
+                }
+                Some(_) => {}
+                None => {
+                    indexes.insert(&name.zone.name.0, zones.len());
+                    zones.push(zone);
+                }
+            }
+            names.push(self.name(name, spot));
+        }
+        (zones, names)
+    }
+
+    fn zone(&mut self, zone: &ZoneSpec, spot: Spot) -> Zone {
+        let host = self
+            .known
+            .dns_hosts
+            .iter()
+            .find(|host| host.name == zone.host.0);
+        if let Some(host) = host
+            && spot.key("host").sound
+        {
+            for setting in zone.settings.keys() {
+                if !host.settings.contains(&setting.as_str()) {
+                    let message = format!(
+                        "the DNS host `{}` has no setting `{setting}`, expected {}",
+                        host.name,
+                        one_of(host.settings.iter().copied())
+                    );
+                    let at = spot.key(setting);
+                    if at.sound {
+                        self.mistakes.add(at.key_span(), message);
+                    }
+                }
+            }
+        }
+        Zone {
+            name: ZoneName::new(&zone.name.0),
+            host: zone.host.0.clone(),
+            settings: zone.settings.clone(),
+        }
+    }
+
+    fn name(&mut self, name: &'a NameSpec, spot: Spot) -> Name {
+        let to = spot.key("to");
+        if name.to.0 == BALANCER_GROUP {
+            if self.spec.balancer.is_none() && self.root.sound {
+                let hint = "write `balancer: { to: GROUP }`".to_owned();
+                self.complain_hinted(to, "there is no `balancer:` in this spec", [hint]);
+            }
+        } else if let Some(group) = self.group(&name.to.0, to) {
+            self.group_listens(&name.to, group, to);
+        }
+        let (ttl, failover_ttl) = (ttl(&name.ttl), ttl(&name.failover_ttl));
+        if failover_ttl > ttl && spot.key("ttl").sound {
+            let message = format!("`failover_ttl` ({failover_ttl}) is above `ttl` ({ttl})");
+            let low = spot.key("failover_ttl");
+            // When only `ttl` is written, that is the one that was meant too low.
+            let at = if low.is_written() {
+                low
+            } else {
+                spot.key("ttl")
+            };
+            self.complain(at, message);
+        }
+        Name {
+            host: HostName::new(&name.host.0),
+            to: GroupName::new(&name.to.0),
+            zone: ZoneName::new(&name.zone.name.0),
+            ttl,
+            failover_ttl,
+            target: self.target(name, spot),
+        }
+    }
+
+    /// At the apex there can be no CNAME (RFC 1034 section 3.6.2), so the name itself is the target. Elsewhere it is
+    /// the same labels below `hafog-STACK`: unique for each name, and of no use to anyone else.
+    fn target(&mut self, name: &NameSpec, spot: Spot) -> HostName {
+        let (host, zone) = (name.host.0.as_str(), name.zone.name.0.as_str());
+        let at = spot.key("host");
+        let zone_sound = spot.key("zone").key("name").sound;
+        let Some(labels) = labels_below(host, zone) else {
+            if host != zone && zone_sound {
+                self.complain(at, format!("`{host}` is not in the zone `{zone}`"));
+            }
+            return HostName::new(host);
+        };
+        let ours = format!("hafog-{}", self.spec.stack);
+        if labels.split('.').next_back() == Some(ours.as_str()) && self.root.key("stack").sound {
+            let message = format!("names below `{ours}.{zone}` are hafog's own");
+            self.complain(at, message);
+        }
+        let target = format!("{labels}.{ours}.{zone}");
+        if target.len() > 253 && self.root.key("stack").sound && zone_sound {
+            let message = format!("the name's target `{target}` is longer than 253 characters");
+            self.complain(at, message);
+        }
+        HostName::new(target)
+    }
+
+    fn health(&mut self) -> Vec<Check> {
+        self.spec
+            .health
+            .iter()
+            .map(|check| match check {
+                HealthSpec::Ping { .. } => Check::Ping,
+                HealthSpec::Http {
+                    http,
+                    status,
+                    contains,
+                } => Check::Http {
+                    url: http.0.clone(),
+                    status: *status,
+                    contains: contains.as_ref().map(|text| text.0.clone()),
+                },
+            })
+            .collect()
+    }
+
+    fn secrets(&mut self) -> BTreeMap<String, SecretRef> {
+        let entries = self.spec.secrets.iter();
+        entries
+            .filter_map(|(name, text)| Some((name.0.clone(), secret::parse(&name.0, &text.0)?)))
+            .collect()
+    }
+
+    fn stores(&mut self) -> Vec<Store> {
+        let list = self.root.key("state");
+        let only = self.spec.state.len() == 1;
+        let mut stores: Vec<Store> = Vec::new();
+        for (index, store) in self.spec.state.iter().enumerate() {
+            let spot = list.nth(index);
+            let (place, arbiter) = store.parts();
+            let at = [spot.key("folder"), spot.key("url")]
+                .into_iter()
+                .find(|at| at.is_written())
+                .unwrap_or(spot);
+            if let Some((scheme, _)) = place.split_once("://") {
+                let message = format!(
+                    "state stores at `{scheme}://` are not built yet, expected a folder such as `./.hafog`"
+                );
+                self.complain(at, message);
+            }
+            let folder = place.strip_prefix("file:").unwrap_or(place).to_owned();
+            let same = |other: &Store| clean_path(&other.folder) == clean_path(&folder);
+            if at.sound && stores.iter().any(same) {
+                self.complain(at, format!("there is a store `{folder}` already"));
+            }
+            if arbiter && spot.sound && stores.iter().any(|other| other.arbiter) {
+                self.complain(
+                    spot.key("arbiter"),
+                    "there is an arbiter already; exactly one store is it",
+                );
+            }
+            stores.push(Store {
+                folder,
+                arbiter: arbiter || only,
+            });
+        }
+        let marks_sound = (0..stores.len())
+            .all(|index| list.nth(index).sound && list.nth(index).key("arbiter").sound);
+        if stores.len() > 1 && marks_sound && !stores.iter().any(|store| store.arbiter) {
+            let hint = format!("write `{{ folder: {}, arbiter: true }}`", stores[0].folder);
+            let message = "none of these stores is the arbiter; exactly one must be";
+            self.complain_hinted(list, message, [hint]);
+        }
+        stores
+    }
+
+    fn commit_window(&mut self) -> units::Span {
+        let window = time(&self.spec.commit_window);
+        if window == units::Span::secs(0) {
+            self.complain(
+                self.root.key("commit_window"),
+                "a commit window of no time leaves no way back",
+            );
+        }
+        window
+    }
+}
+
+/// What the servers of a group have in common.
+struct Want {
+    group: GroupName,
+    recipe: RecipeName,
+    job: Job,
+    size: Size,
+    disk: Option<Bytes>,
+    open: Vec<u16>,
+}
+
+/// The images that hafog brings: `haproxy`, `postgres`, `postgres-NN`.
+fn builtin(word: &str) -> Option<Builtin> {
+    match word {
+        "haproxy" => Some(Builtin::Haproxy),
+        "postgres" => Some(Builtin::Postgres { major: None }),
+        _ => {
+            let digits = word.strip_prefix("postgres-")?;
+            let major = digits
+                .parse()
+                .ok()
+                .filter(|major| (10..100).contains(major))?;
+            Some(Builtin::Postgres { major: Some(major) })
+        }
+    }
+}
+
+fn brought(name: RecipeName, builtin: Builtin) -> Recipe {
+    let package = match &builtin {
+        Builtin::Haproxy => "haproxy".to_owned(),
+        Builtin::Postgres { major: None } => "postgresql".to_owned(),
+        Builtin::Postgres { major: Some(major) } => format!("postgresql-{major}"),
+    };
+    Recipe {
+        name,
+        base: DEFAULT_BASE.to_owned(),
+        packages: vec![package],
+        code: None,
+        files: Vec::new(),
+        run: Vec::new(),
+        services: Vec::new(),
+        builtin: Some(builtin),
+    }
+}
+
+fn texts(texts: &[Text]) -> Vec<String> {
+    texts.iter().map(|text| text.0.clone()).collect()
+}
+
+fn code(code: &CodeSpec) -> Code {
+    let (from, to) = match code {
+        CodeSpec::Git { git, r#ref, to } => {
+            let from = CodeFrom::Git {
+                url: git.0.clone(),
+                r#ref: r#ref.0.clone(),
+            };
+            (from, to)
+        }
+        CodeSpec::Path { path, to } => (CodeFrom::Path(path.0.clone()), to),
+    };
+    Code {
+        from,
+        to: to.0.clone(),
+    }
+}
+
+fn service(service: &ServiceSpec) -> RecipeService {
+    match service {
+        ServiceSpec::Packaged(name) => RecipeService {
+            name: name.0.clone(),
+            run: None,
+        },
+        ServiceSpec::Command { name, run } => RecipeService {
+            name: name.0.clone(),
+            run: Some(run.0.clone()),
+        },
+    }
+}
+
+fn size(size: &SizeSpec) -> Size {
+    Size {
+        cpu: size.cpu,
+        memory: amount(&size.memory),
+    }
+}
+
+fn time(text: &Time) -> units::Span {
+    units::Span::parse(&text.0).expect("the format was checked")
+}
+
+fn ttl(text: &TtlText) -> Ttl {
+    let span = units::Span::parse(&text.0).expect("the format was checked");
+    Ttl(u32::try_from(span.0.as_secs()).expect("the format was checked"))
+}
+
+fn amount(text: &Amount) -> Bytes {
+    Bytes::parse(&text.0).expect("the format was checked")
+}
+
+fn nodes(replicas: u32) -> String {
+    match replicas {
+        0 => "one node".to_owned(),
+        1 => "a node and 1 replica".to_owned(),
+        more => format!("a node and {more} replicas"),
+    }
+}
+
+/// `a.b` of `a.b.shop.test` in `shop.test`; nothing at the apex and outside.
+fn labels_below<'h>(host: &'h str, zone: &str) -> Option<&'h str> {
+    host.strip_suffix(zone)?
+        .strip_suffix('.')
+        .filter(|labels| !labels.is_empty())
+}
+
+/// Two spellings of one folder are one store.
+fn clean_path(path: &str) -> std::path::PathBuf {
+    std::path::Path::new(path)
+        .components()
+        .filter(|part| !matches!(part, std::path::Component::CurDir))
+        .collect()
+}
+
+/// Whether a health check looks at a name that this stack moves.
+pub fn is_published(names: &[Name], url: &str) -> bool {
+    let host = url_host(url).unwrap_or_default().to_ascii_lowercase();
+    names.iter().any(|name| name.host.as_str() == host)
+}
