@@ -5,6 +5,4 @@
 pub mod event;
 pub mod journal;
 pub mod lease;
-pub mod open;
-pub mod runner;
 pub mod wait;
