@@ -9,3 +9,9 @@ pub mod probe; // eyes: http, tcp and dns from outside
 
 pub mod shell; // a server seen through a shell: commands, files, services
 pub mod state; // state stores: journals and small documents
+
+pub mod cloud; // clouds: servers and images of a site
+pub mod db; // database engines
+pub mod dns; // DNS hosts: who serves a zone
+
+pub mod sim; // the simulated world: every port in memory, with scripted faults
