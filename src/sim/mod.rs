@@ -23,6 +23,8 @@ mod probe;
 mod shell;
 pub mod stacks;
 mod store;
+#[cfg(test)]
+mod tests;
 mod world;
 
 use std::net::IpAddr;

@@ -241,7 +241,7 @@ impl SimNode {
         let Some(theirs) = &upstream.heartbeat else {
             return;
         };
-        let late = self.network_delay + self.replay_delay;
+        let late = self.network_delay.max(self.replay_delay);
         let at = theirs.at - late;
         if self.heartbeat.as_ref().is_none_or(|mine| mine.at < at) {
             self.heartbeat = Some(Heartbeat {
