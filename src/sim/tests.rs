@@ -688,6 +688,51 @@ async fn a_half_creation_is_completed_by_the_next() {
     assert!(world.writable(&main()).is_empty());
 }
 
+#[tokio::test]
+async fn a_half_stop_bars_the_sessions_and_opening_again_keeps_the_timeline() {
+    let world = stood().await;
+    let (engine, reach, east) = (world.engine("postgres"), reach(&world), node(&world, EAST));
+    world.script(Script::on("engine.stop_clean", Mishap::Half));
+    let half = engine.stop_clean(&east, &reach).await;
+    assert!(matches!(half, Err(Trouble::Partial(_))), "{half:?}");
+    let status = engine.status(&east, &reach).await.unwrap();
+    assert_eq!((status.role, status.writable), (NodeRole::Primary, false));
+    assert!(engine.write_refused(&east, &reach).await.unwrap().is_some());
+    assert!(world.write(&EAST.into(), &main(), "a").is_err());
+    assert_eq!(engine.promote(&east, &reach).await.unwrap(), 1);
+    write(&world, EAST, "a");
+}
+
+#[tokio::test]
+async fn a_half_rewind_leaves_only_a_copy() {
+    let world = stood().await;
+    let (engine, reach) = (world.engine("postgres"), reach(&world));
+    let (old, new) = (node(&world, EAST), node(&world, WEST));
+    world.cut_stream(&WEST.into(), &main(), true);
+    write(&world, EAST, "b");
+    engine.stop_now(&old, &reach).await.unwrap();
+    engine.promote(&new, &reach).await.unwrap();
+    world.script(Script::on("engine.rejoin", Mishap::CrashDuring));
+    let cut = world.until_death(engine.rejoin(&old, &new, &reach)).await;
+    assert_eq!(cut, None);
+    let engine = world.restart().engine("postgres");
+    assert!(!engine.has_data(&old, &reach).await.unwrap());
+    let how = engine.rejoin(&old, &new, &reach).await.unwrap();
+    assert_eq!(how, Rejoined::Reseeded);
+}
+
+#[tokio::test]
+async fn a_half_promotion_replays_and_does_not_open() {
+    let world = stood().await;
+    let (engine, reach) = (world.engine("postgres"), reach(&world));
+    world.set_delays(&WEST.into(), &main(), secs(0), secs(60));
+    write(&world, EAST, "a");
+    world.script(Script::on("engine.promote", Mishap::Half));
+    assert!(engine.promote(&node(&world, WEST), &reach).await.is_err());
+    assert_eq!(rows(&world, WEST), ["a"]);
+    assert_eq!(world.writable(&main()), [ServerName::from(EAST)]);
+}
+
 // DNS.
 
 fn set(host: &str, kind: RecordType, ttl: u32, value: &str) -> RecordSet {
