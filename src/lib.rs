@@ -17,4 +17,6 @@ pub mod dns; // DNS hosts, and the TTL clock
 pub mod plan; // Stack + Facts -> Plan, pure
 pub mod run; // Plan -> Journal
 
+pub mod sim; // the simulated world: every port in memory, with scripted faults
+
 pub mod ui; // the only place that writes to a terminal
