@@ -20,6 +20,9 @@ use crate::model::stack::Database;
 use crate::shell::{Host, Shell};
 use keys::Keys;
 
+/// The role that agents log in with.
+pub const AGENT_ROLE: &str = "hafog_agent";
+
 pub struct EngineAbout {
     pub name: &'static str,
     pub about: &'static str,
@@ -133,9 +136,13 @@ pub enum Divergence {
 
 #[async_trait]
 pub trait Engine: Send + Sync {
+    /// Name of the engine's service on a node.
+    fn service(&self, database: &DatabaseName) -> String;
     /// Makes an empty database that boots non-writable: files, services (engine and agent's needs), roles, heartbeat table.
     /// Returns with the node up and writable once, so that the roles could be made. Running it again completes it.
     async fn create(&self, node: &Node, password: Option<&str>, reach: &Reach) -> Result<(), Trouble>;
+    /// Lets every peer of the node connect: rewrites the access rules and reloads them. No-op when they are so.
+    async fn admit(&self, node: &Node, reach: &Reach) -> Result<(), Trouble>;
     /// Whether there are data files on the node at all (of any age), and whether they are complete.
     async fn has_data(&self, node: &Node, reach: &Reach) -> Result<bool, Fault>;
     async fn status(&self, node: &Node, reach: &Reach) -> Result<NodeStatus, Fault>;
