@@ -14,8 +14,15 @@ pub mod cloud; // clouds: servers and images
 pub mod db; // database engines
 pub mod dns; // DNS hosts, and the TTL clock
 
+pub mod image; // recipes and templates
+pub mod serve; // the authoritative DNS server
+
 pub mod plan; // Stack + Facts -> Plan, pure
-pub mod run; // Plan -> Journal
+pub mod world; // every port together, built once per command
+pub mod observe; // World -> Facts
+pub mod step; // what each action does: check, act, undo
+pub mod run; // Plan -> Journal, with lease and sessions
+pub mod agent; // the loop on a database server
 
 pub mod sim; // the simulated world: every port in memory, with scripted faults
 

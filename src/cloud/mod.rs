@@ -4,7 +4,7 @@
 //! A new cloud is one file here and one line in `registry::CLOUDS`.
 
 //pub mod local;
-//pub mod registry;
+pub mod registry;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

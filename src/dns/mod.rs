@@ -4,7 +4,7 @@
 //pub mod diff;
 //pub mod registry;
 //pub mod serve_host;
-//pub mod ttl;
+pub mod ttl;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -12,7 +12,6 @@ pub fn render(template: (&str, &str), with: impl Serialize) -> Result<String, Fa
     let fault = |error: minijinja::Error| Fault::new(format!("cannot render `{}`", template.0)).because(error);
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment.set_keep_trailing_newline(true);
     environment.add_template(template.0, template.1).map_err(fault)?;
-    environment.get_template(template.0).and_then(|found| found.render(with)).map_err(fault)
+    environment.get_template(template.0).and_then(|found| found.render(minijinja::value::Serde(&with))).map_err(fault)
 }

@@ -17,7 +17,7 @@ use crate::db::{
     Rejoined, Verified,
 };
 use crate::error::{Fault, Trouble, TroubleExt};
-use crate::model::id::ServerName;
+use crate::model::id::{DatabaseName, ServerName};
 use crate::shell::{Service, StopSignal};
 
 pub struct SimEngine {
@@ -50,6 +50,14 @@ fn call_on_two(name: &'static str, first: &Node, second: &Node) -> Call {
 
 #[async_trait]
 impl Engine for SimEngine {
+    fn service(&self, database: &DatabaseName) -> String {
+        format!("postgres-{database}")
+    }
+
+    async fn admit(&self, _: &Node, _: &Reach) -> Result<(), Trouble> {
+        Ok(())
+    }
+
     async fn create(&self, node: &Node, _: Option<&str>, _: &Reach) -> Result<(), Trouble> {
         let call = call("engine.create", node).halves();
         self.world

@@ -74,6 +74,15 @@ struct Backend {
     port: u16,
 }
 
+/// What `templates/haproxy/haproxy.cfg` is rendered with.
+#[derive(Serialize)]
+struct Values {
+    listen: Vec<u16>,
+    address: String,
+    check: String,
+    servers: Vec<Backend>,
+}
+
 async fn balancer(world: &World, server: &Server, host: &Host) -> Result<Configuration, Fault> {
     let balancer = world.stack.balancer.as_ref().ok_or_else(|| Fault::new("the spec has no balancer"))?;
     let mut servers = Vec::new();
@@ -83,7 +92,7 @@ async fn balancer(world: &World, server: &Server, host: &Host) -> Result<Configu
         servers.push(Backend { name: behind.name.to_string(), address, port: health::port(world, &server.site, port) });
     }
     let listen: Vec<u16> = balancer.listen.iter().map(|port| health::port(world, &server.site, *port)).collect();
-    let values = minijinja::context! { listen, address => host.address.to_string(), check => balancer.check, servers };
+    let values = Values { listen, address: host.address.to_string(), check: balancer.check.clone(), servers };
     let path = format!("{}/haproxy.cfg", host.dirs.etc);
     let file = File {
         path: path.clone(),

@@ -272,12 +272,12 @@ impl Act for AwaitReplay {
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
         let what = format!("{} has replayed everything", self.node);
-        wait::until(context.world.clock.as_ref(), &what, context.step.limit.0, async || match self.check(context).await {
+        wait::until(context.world.clock.as_ref(), &what, context.step.limit.0, || async { match self.check(context).await {
             Ok(Standing::Done(_)) => Ok(()),
             Ok(Standing::Blocked { why, .. }) => Err(why),
             Ok(Standing::Ready) => Err("it is still behind".to_owned()),
             Err(fault) => Err(fault.to_string()),
-        })
+        } })
         .await
         .nothing_changed()
     }

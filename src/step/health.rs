@@ -114,7 +114,7 @@ async fn check(context: &Context<'_>, site: &SiteName) -> Result<Standing, Fault
 
 async fn act(context: &Context<'_>, site: &SiteName) -> Result<(), Trouble> {
     let what = format!("{site} passes its health checks");
-    wait::until(context.world.clock.as_ref(), &what, context.step.limit.0, async || {
+    wait::until(context.world.clock.as_ref(), &what, context.step.limit.0, || async {
         match knock(context.world, site).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(why)) => Err(why),

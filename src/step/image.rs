@@ -145,7 +145,7 @@ impl ChangeImage {
 
     async fn answers(&self, context: &Context<'_>) -> Result<(), Fault> {
         let what = format!("{} is healthy", self.server);
-        wait::until(context.world.clock.as_ref(), &what, Duration::from_secs(30), async || {
+        wait::until(context.world.clock.as_ref(), &what, Duration::from_secs(30), || async {
             configure::answers(context.world, &self.site, &self.server).await
         })
         .await

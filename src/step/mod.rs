@@ -22,8 +22,8 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 
 use crate::error::{Fault, Trouble};
-use crate::for_each_action;
 use crate::model::id::{RunId, StepName};
+use crate::plan::action::for_each_action;
 use crate::plan::{Action, Step};
 use crate::run::event::{Event, Output};
 use crate::run::journal::Journal;

@@ -202,7 +202,7 @@ impl Act for SeeRecord {
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
         let limit = context.step.limit.0;
-        wait::until(context.world.clock.as_ref(), "every authority answers so", limit, async || {
+        wait::until(context.world.clock.as_ref(), "every authority answers so", limit, || async {
             match self.check(context).await {
                 Ok(Standing::Done(_)) => Ok(()),
                 Ok(_) => Err("an authority still answers otherwise".to_owned()),

@@ -65,11 +65,11 @@ impl Act for SeedReplica {
                 engine.follow(&replica, &upstream, &reach).await?;
                 let what = format!("{} streams from {}", self.to, self.from);
                 let limit = std::time::Duration::from_secs(8);
-                wait::until(world.clock.as_ref(), &what, limit, async || match self.check(context).await {
+                wait::until(world.clock.as_ref(), &what, limit, || async { match self.check(context).await {
                     Ok(Standing::Done(_)) => Ok(()),
                     Ok(_) => Err("it does not stream".to_owned()),
                     Err(fault) => Err(fault.to_string()),
-                })
+                } })
                 .await
                 .unknown()
             };

@@ -30,7 +30,7 @@ impl Act for CreateServer {
         let server = cloud.create_server(&self.want, &context.once()).await?;
         context.made(Output::Server { name: server.name.to_string(), id: server.id }).await.partial()?;
         let what = format!("{} is running", self.want.name);
-        wait::until(context.world.clock.as_ref(), &what, context.step.limit.0, async || {
+        wait::until(context.world.clock.as_ref(), &what, context.step.limit.0, || async {
             match context.world.find(&self.site, &self.want.name).await {
                 Ok(Some(found)) if found.state == ServerState::Running && found.host.is_some() => Ok(()),
                 Ok(Some(found)) => Err(format!("it is {:?}", found.state)),
