@@ -2,6 +2,8 @@
 //!
 //! One store is the arbiter: it holds the lease and the writer records. The others are mirrors.
 
+pub mod dir;
+
 use async_trait::async_trait;
 
 use crate::error::Fault;
