@@ -81,7 +81,9 @@ impl LocalShell {
         loop {
             match supervisor::life(&folder) {
                 Life::Running => return Ok(()),
-                Life::Off => return Err(Fault::unavailable(format!("server `{}` is off", on.name))),
+                Life::Off => {
+                    return Err(Fault::unavailable(format!("server `{}` is off", on.name)));
+                }
                 Life::Frozen if Instant::now() >= until => {
                     return Err(Fault::unavailable(format!(
                         "server `{}` does not answer within {} s",
@@ -111,7 +113,9 @@ impl Tree {
     fn kill(&mut self) -> Result<(), String> {
         self.ended = true;
         let _ = killpg(Pid::from_raw(self.pid), Signal::SIGKILL);
-        self.search.kill(KILL_LIMIT).map_err(|left| left.to_string())
+        self.search
+            .kill(KILL_LIMIT)
+            .map_err(|left| left.to_string())
     }
 }
 
@@ -130,7 +134,11 @@ fn next_mark() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let me = Identity::of(std::process::id() as i32);
-    format!("{}-{}-{count}", std::process::id(), me.map_or(0, |me| me.start))
+    format!(
+        "{}-{}-{count}",
+        std::process::id(),
+        me.map_or(0, |me| me.start)
+    )
 }
 
 /// Reads to the end and keeps the beginning.
@@ -175,10 +183,15 @@ fn build(on: &Host, command: &Command, mark: &str) -> Result<tokio::process::Com
 /// The path, if it is below one of `roots` also after following the links on the way.
 fn path_below<'a>(path: &str, roots: &[&'a str]) -> Option<(PathBuf, &'a str)> {
     let path = PathBuf::from(path);
-    if path.components().any(|part| matches!(part, Component::ParentDir)) {
+    if path
+        .components()
+        .any(|part| matches!(part, Component::ParentDir))
+    {
         return None;
     }
-    let root = *roots.iter().find(|root| path.starts_with(root) && path != Path::new(root))?;
+    let root = *roots
+        .iter()
+        .find(|root| path.starts_with(root) && path != Path::new(root))?;
     let there = path.ancestors().skip(1).find(|above| above.exists())?;
     let real = there.canonicalize().ok()?;
     let real_root = Path::new(root).canonicalize().ok()?;
@@ -188,18 +201,31 @@ fn path_below<'a>(path: &str, roots: &[&'a str]) -> Option<(PathBuf, &'a str)> {
 fn put_now(on: &Host, file: &File) -> Result<(), Trouble> {
     let dirs = &on.dirs;
     let outside = || {
-        let message = format!("`{}` is not below a folder of server `{}`", file.path, on.name);
+        let message = format!(
+            "`{}` is not below a folder of server `{}`",
+            file.path, on.name
+        );
         Trouble::NothingChanged(Fault::new(message))
     };
     let roots = [dirs.etc.as_str(), &dirs.data, &dirs.log, &dirs.image];
     let (path, root) = path_below(&file.path, &roots).ok_or_else(outside)?;
     if root == dirs.image && is_sealed(on) {
-        let message = format!("cannot write `{}`: the image of server `{}` is sealed", file.path, on.name);
+        let message = format!(
+            "cannot write `{}`: the image of server `{}` is sealed",
+            file.path, on.name
+        );
         return Err(Trouble::NothingChanged(Fault::new(message)));
     }
-    let owner = if file.for_service_user { service_user() } else { None };
+    let owner = if file.for_service_user {
+        service_user()
+    } else {
+        None
+    };
     let folder = path.parent().unwrap_or(&path);
-    let missing: Vec<&Path> = folder.ancestors().take_while(|above| !above.exists()).collect();
+    let missing: Vec<&Path> = folder
+        .ancestors()
+        .take_while(|above| !above.exists())
+        .collect();
     durable::make_folders(folder, 0o755).nothing_changed()?;
     for made in missing {
         durable::give(made, owner).nothing_changed()?;
@@ -209,7 +235,10 @@ fn put_now(on: &Host, file: &File) -> Result<(), Trouble> {
 
 /// A builder's tree is in its own folder; an image's is not.
 fn is_sealed(on: &Host) -> bool {
-    match (Path::new(&on.dirs.image).canonicalize(), folder_of(on).canonicalize()) {
+    match (
+        Path::new(&on.dirs.image).canonicalize(),
+        folder_of(on).canonicalize(),
+    ) {
         (Ok(tree), Ok(folder)) => !tree.starts_with(folder),
         _ => true,
     }
@@ -278,7 +307,9 @@ impl Shell for LocalShell {
         }
         Ok(Ran {
             // As a POSIX shell says it.
-            code: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
+            code: status
+                .code()
+                .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
             stdout: text(&out),
             stderr: text(&err),
         })
@@ -300,7 +331,10 @@ impl Shell for LocalShell {
         self.ready(on, ANSWER_LIMIT).await.nothing_changed()?;
         let roots = [on.dirs.etc.as_str(), &on.dirs.data, &on.dirs.log];
         let Some((path, _)) = path_below(path, &roots) else {
-            let message = format!("`{path}` is not below etc, data or log of server `{}`", on.name);
+            let message = format!(
+                "`{path}` is not below etc, data or log of server `{}`",
+                on.name
+            );
             return Err(Trouble::NothingChanged(Fault::new(message)));
         };
         blocking(move || {
@@ -319,7 +353,10 @@ impl Shell for LocalShell {
     async fn services(&self, on: &Host) -> Result<Vec<ServiceState>, Fault> {
         match self.ask(on, &Ask::States, ANSWER_LIMIT).await {
             Ok(Answer::States(states)) => Ok(states),
-            Ok(_) => Err(Fault::new(format!("the supervisor of `{}` gave another answer", on.name))),
+            Ok(_) => Err(Fault::new(format!(
+                "the supervisor of `{}` gave another answer",
+                on.name
+            ))),
             Err(trouble) => Err(trouble.fault().clone()),
         }
     }
@@ -332,7 +369,9 @@ impl Shell for LocalShell {
             Answer::Done => Ok(()),
             Answer::Refused(why) => Err(Trouble::NothingChanged(said(why))),
             Answer::Failed(why) => Err(Trouble::Partial(said(why))),
-            Answer::States(_) => Err(Trouble::Unknown(said("its supervisor gave another answer".to_owned()))),
+            Answer::States(_) => Err(Trouble::Unknown(said(
+                "its supervisor gave another answer".to_owned(),
+            ))),
         }
     }
 }

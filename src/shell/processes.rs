@@ -77,7 +77,9 @@ pub fn look(pid: i32) -> Option<Process> {
 
 fn parse(pid: i32, stat: &str) -> Option<Process> {
     // The name is in parentheses and may contain any character.
-    let fields: Vec<&str> = stat[stat.rfind(')')? + 1..].split_ascii_whitespace().collect();
+    let fields: Vec<&str> = stat[stat.rfind(')')? + 1..]
+        .split_ascii_whitespace()
+        .collect();
     let number = |index: usize| fields.get(index)?.parse::<i64>().ok();
     Some(Process {
         pid,
@@ -152,7 +154,11 @@ impl Search {
         let all: BTreeMap<i32, Process> = all().into_iter().map(|p| (p.pid, p)).collect();
         let spared = ancestors(&all, std::process::id() as i32);
         let mut found = BTreeSet::new();
-        let mut fresh: Vec<i32> = all.values().filter(|p| self.is_sought(p)).map(|p| p.pid).collect();
+        let mut fresh: Vec<i32> = all
+            .values()
+            .filter(|p| self.is_sought(p))
+            .map(|p| p.pid)
+            .collect();
         fresh.retain(|pid| !spared.contains(pid));
         while let Some(pid) = fresh.pop() {
             if found.insert(pid) {
@@ -160,7 +166,11 @@ impl Search {
                 fresh.extend(children.filter(|pid| !spared.contains(pid)));
             }
         }
-        let mut living: Vec<Process> = found.iter().filter_map(|pid| all.get(pid)).cloned().collect();
+        let mut living: Vec<Process> = found
+            .iter()
+            .filter_map(|pid| all.get(pid))
+            .cloned()
+            .collect();
         living.retain(|process| !process.is_gone());
         living.sort_by_key(|process| (process.start, process.pid));
         living
@@ -168,7 +178,9 @@ impl Search {
 
     fn is_sought(&self, process: &Process) -> bool {
         let known = |identity: &Identity| {
-            identity.pid == process.pid && identity.start == process.start && identity.boot == boot()
+            identity.pid == process.pid
+                && identity.start == process.start
+                && identity.boot == boot()
         };
         self.known.iter().any(known)
             || is_marked(process.pid, &self.marks)
@@ -250,7 +262,10 @@ mod tests {
     /// In a session of its own, as what a supervisor starts: no terminal.
     fn start(script: &str, dir: &Path, mark: &str) -> Started {
         let mut command = Command::new("setsid");
-        command.args(["sh", "-c", script]).current_dir(dir).env("HAFOG_TEST", mark);
+        command
+            .args(["sh", "-c", script])
+            .current_dir(dir)
+            .env("HAFOG_TEST", mark);
         Started(command.spawn().unwrap())
     }
 
@@ -258,7 +273,10 @@ mod tests {
     fn stat_is_read_past_odd_names() {
         let stat = "7 (a) b (c) S 1 7 7 34816 7 4194560 0 0 0 0 0 0 0 0 20 0 3 0 4242 0 0";
         let process = parse(7, stat).unwrap();
-        assert_eq!((process.parent, process.state, process.terminal), (1, 'S', true));
+        assert_eq!(
+            (process.parent, process.state, process.terminal),
+            (1, 'S', true)
+        );
         assert_eq!((process.threads, process.start), (3, 4242));
         assert_eq!(parse(7, "7 (a"), None);
     }

@@ -140,8 +140,11 @@ pub fn start(folder: &Path) -> Result<(), Trouble> {
                 return Ok(());
             }
             return Err(Trouble::NothingChanged(
-                Fault::new(format!("the supervisor of `{}` ended with {status}", folder.display()))
-                    .because(last_line(&folder.join("log/supervisor.log"))),
+                Fault::new(format!(
+                    "the supervisor of `{}` ended with {status}",
+                    folder.display()
+                ))
+                .because(last_line(&folder.join("log/supervisor.log"))),
             ));
         }
         if Instant::now() >= until {
@@ -227,10 +230,11 @@ struct Address {
 fn hold_address(folder: &Path) -> Result<UdpSocket, Fault> {
     let path = folder.join("server.json");
     let bytes = durable::read(&path)?.unwrap_or_default();
-    let Address { address } =
-        serde_json::from_slice(&bytes).map_err(|error| durable::fault("understand", &path, error))?;
-    UdpSocket::bind((address, MARKER_PORT))
-        .map_err(|error| Fault::new(format!("address {address} is used by somebody else")).because(error))
+    let Address { address } = serde_json::from_slice(&bytes)
+        .map_err(|error| durable::fault("understand", &path, error))?;
+    UdpSocket::bind((address, MARKER_PORT)).map_err(|error| {
+        Fault::new(format!("address {address} is used by somebody else")).because(error)
+    })
 }
 
 /// Who waits for the end of which child.
@@ -283,7 +287,9 @@ struct Running {
 
 impl Running {
     async fn ended(&mut self) -> String {
-        (&mut self.exit).await.unwrap_or_else(|_| "ended".to_owned())
+        (&mut self.exit)
+            .await
+            .unwrap_or_else(|_| "ended".to_owned())
     }
 
     fn signal(&self, signal: Signal) {
@@ -350,7 +356,9 @@ impl Supervisor {
     }
 
     fn entries(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
-        self.entries.lock().expect("no holder of the entries panics")
+        self.entries
+            .lock()
+            .expect("no holder of the entries panics")
     }
 
     async fn keep(self) -> Result<(), Fault> {
@@ -666,7 +674,9 @@ impl Keeper {
     /// Stop, restart or removal of what runs.
     async fn end(&mut self, mut running: Running, change: ServiceChange, reply: Reply) -> Phase {
         let signal = match change {
-            ServiceChange::Stop { signal: Some(signal) } => signal,
+            ServiceChange::Stop {
+                signal: Some(signal),
+            } => signal,
             _ => self.service.stop_signal,
         };
         if !matches!(change, ServiceChange::Restart) {
@@ -757,7 +767,9 @@ impl Keeper {
         if let (true, Some(user)) = (self.service.as_service_user, service_user()) {
             command.uid(user.uid).gid(user.gid);
         }
-        let log = self.log().map_err(|error| format!("cannot open its log: {error}"))?;
+        let log = self
+            .log()
+            .map_err(|error| format!("cannot open its log: {error}"))?;
         command.stdout(log.try_clone().map_err(|error| error.to_string())?);
         command.stderr(log);
         let failed = |error| format!("cannot run `{}`: {error}", argv[0]);
@@ -768,14 +780,23 @@ impl Keeper {
         let Some(path) = &self.service.env_file else {
             return Ok(Vec::new());
         };
-        let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read `{path}`: {error}"))?;
-        let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| format!("cannot read `{path}`: {error}"))?;
+        let lines = text
+            .lines()
+            .filter(|line| !line.is_empty() && !line.starts_with('#'));
         let pairs = lines.filter_map(|line| line.split_once('='));
-        Ok(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
+        Ok(pairs
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect())
     }
 
     fn log(&self) -> std::io::Result<std::fs::File> {
-        let path = self.of.folder.join("log").join(format!("{}.log", self.service.name));
+        let path = self
+            .of
+            .folder
+            .join("log")
+            .join(format!("{}.log", self.service.name));
         if std::fs::metadata(&path).is_ok_and(|meta| meta.len() > LOG_MOST) {
             std::fs::rename(&path, path.with_extension("log.1"))?;
         }

@@ -62,7 +62,10 @@ impl DirStore {
 
     fn doc(&self, key: &str) -> Result<PathBuf, Fault> {
         let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if !key.split('/').all(|part| !part.is_empty() && part.chars().all(good)) {
+        if !key
+            .split('/')
+            .all(|part| !part.is_empty() && part.chars().all(good))
+        {
             return Err(Fault::new(format!("`{key}` is no document key")));
         }
         Ok(self.folder.join("docs").join(format!("{key}.json")))
@@ -74,7 +77,12 @@ impl DirStore {
         Lock::take(&docs.join(".lock"), LOCK_LIMIT)
     }
 
-    fn put_now(&self, key: &str, bytes: &[u8], expect: Option<&Version>) -> Result<Version, PutError> {
+    fn put_now(
+        &self,
+        key: &str,
+        bytes: &[u8],
+        expect: Option<&Version>,
+    ) -> Result<Version, PutError> {
         let path = self.doc(key).map_err(PutError::Fault)?;
         let write = || {
             let _lock = self.lock_docs()?;
@@ -110,7 +118,10 @@ impl DirStore {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 fn read_doc(path: &Path) -> Result<Option<(Header, Vec<u8>)>, Fault> {
@@ -120,10 +131,13 @@ fn read_doc(path: &Path) -> Result<Option<(Header, Vec<u8>)>, Fault> {
     let broken = |why: String| durable::fault("understand", path, why);
     let end = file.iter().position(|byte| *byte == b'\n');
     let end = end.ok_or_else(|| broken("it has no first line".to_owned()))?;
-    let header: Header = serde_json::from_slice(&file[..end]).map_err(|error| broken(error.to_string()))?;
+    let header: Header =
+        serde_json::from_slice(&file[..end]).map_err(|error| broken(error.to_string()))?;
     let bytes = file.split_off(end + 1);
     if header.sha256 != sha256(&bytes) {
-        return Err(broken("its contents do not have the digest of its first line".to_owned()));
+        return Err(broken(
+            "its contents do not have the digest of its first line".to_owned(),
+        ));
     }
     Ok(Some((header, bytes)))
 }
@@ -172,7 +186,10 @@ fn mend_tail(file: &mut File) -> std::io::Result<u64> {
     let mut all = Vec::new();
     file.rewind()?;
     file.read_to_end(&mut all)?;
-    let start = all.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let start = all
+        .iter()
+        .rposition(|byte| *byte == b'\n')
+        .map_or(0, |at| at + 1);
     if serde_json::from_slice::<serde::de::IgnoredAny>(&all[start..]).is_ok() {
         file.write_all(b"\n")?;
         return Ok(length + 1);
@@ -210,7 +227,12 @@ impl StateStore for DirStore {
         Ok(doc.map(|(header, bytes)| (bytes, header.version())))
     }
 
-    async fn put(&self, key: &str, bytes: &[u8], expect: Option<&Version>) -> Result<Version, PutError> {
+    async fn put(
+        &self,
+        key: &str,
+        bytes: &[u8],
+        expect: Option<&Version>,
+    ) -> Result<Version, PutError> {
         let (store, key, bytes) = (self.clone(), key.to_owned(), bytes.to_vec());
         let expect = expect.cloned();
         blocking(move || store.put_now(&key, &bytes, expect.as_ref())).await
@@ -251,7 +273,10 @@ mod tests {
             b"{\"a\":1}\n{\"a\":2}\n"
         );
         assert_eq!(store.runs().await.unwrap(), vec![run(), later]);
-        let mode = std::fs::metadata(store.journal(&run()).unwrap()).unwrap().permissions().mode();
+        let mode = std::fs::metadata(store.journal(&run()).unwrap())
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
         let fault = store.append(&RunId::from("../x"), "{}").await.unwrap_err();
         assert_eq!(fault.message(), "`../x` is no run id");
@@ -269,7 +294,10 @@ mod tests {
             let mut file = OpenOptions::new().append(true).open(&path).unwrap();
             file.write_all(tail.as_bytes()).unwrap();
             let read = store.read(&run()).await.unwrap().unwrap();
-            assert_eq!(String::from_utf8(read).unwrap(), format!("{{\"a\":1}}\n{tail}"));
+            assert_eq!(
+                String::from_utf8(read).unwrap(),
+                format!("{{\"a\":1}}\n{tail}")
+            );
             store.append(&run(), r#"{"a":3}"#).await.unwrap();
             let read = store.read(&run()).await.unwrap().unwrap();
             assert_eq!(String::from_utf8(read).unwrap(), mended);
@@ -281,16 +309,28 @@ mod tests {
         let (_home, store) = store();
         assert!(store.get("writer/main").await.unwrap().is_none());
         let first = store.put("writer/main", b"1", None).await.unwrap();
-        assert!(matches!(store.put("writer/main", b"2", None).await, Err(PutError::Changed)));
+        assert!(matches!(
+            store.put("writer/main", b"2", None).await,
+            Err(PutError::Changed)
+        ));
         let second = store.put("writer/main", b"2", Some(&first)).await.unwrap();
-        assert!(matches!(store.put("writer/main", b"3", Some(&first)).await, Err(PutError::Changed)));
-        assert_eq!(store.get("writer/main").await.unwrap().unwrap(), (b"2".to_vec(), second.clone()));
+        assert!(matches!(
+            store.put("writer/main", b"3", Some(&first)).await,
+            Err(PutError::Changed)
+        ));
+        assert_eq!(
+            store.get("writer/main").await.unwrap().unwrap(),
+            (b"2".to_vec(), second.clone())
+        );
         // The same contents again are another version, also after a delete.
         let third = store.put("writer/main", b"1", Some(&second)).await.unwrap();
         assert_ne!(third, first);
         store.delete("writer/main").await.unwrap();
         store.delete("writer/main").await.unwrap();
-        assert!(matches!(store.put("writer/main", b"1", Some(&third)).await, Err(PutError::Changed)));
+        assert!(matches!(
+            store.put("writer/main", b"1", Some(&third)).await,
+            Err(PutError::Changed)
+        ));
         let fourth = store.put("writer/main", b"1", None).await.unwrap();
         assert!(![first, second, third].contains(&fourth));
         // A document and a folder of documents may have the same name.
@@ -313,7 +353,8 @@ mod tests {
                 while done < 50 {
                     let read = store.get("count").await.unwrap();
                     let (bytes, version) = read.unzip();
-                    let count: u32 = bytes.map_or(0, |b| String::from_utf8(b).unwrap().parse().unwrap());
+                    let count: u32 =
+                        bytes.map_or(0, |b| String::from_utf8(b).unwrap().parse().unwrap());
                     let next = (count + 1).to_string();
                     match store.put("count", next.as_bytes(), version.as_ref()).await {
                         Ok(_) => done += 1,
@@ -326,7 +367,11 @@ mod tests {
         while let Some(racer) = racers.join_next().await {
             racer.unwrap();
         }
-        let (bytes, _) = DirStore::new(home.path().join("state")).get("count").await.unwrap().unwrap();
+        let (bytes, _) = DirStore::new(home.path().join("state"))
+            .get("count")
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(bytes, b"400");
     }
 
@@ -345,7 +390,10 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap().replace("{}", "[]");
         std::fs::write(&path, text).unwrap();
         let fault = store.get("roles").await.unwrap_err();
-        assert_eq!(fault.message(), format!("cannot understand `{}`", path.display()));
+        assert_eq!(
+            fault.message(),
+            format!("cannot understand `{}`", path.display())
+        );
     }
 
     #[tokio::test]
@@ -356,7 +404,12 @@ mod tests {
         let Err(PutError::Fault(fault)) = store.put("roles", b"x", None).await else {
             panic!("the lock was ignored");
         };
-        assert!(fault.message().ends_with("is still locked by another process after 5 s"), "{fault}");
+        assert!(
+            fault
+                .message()
+                .ends_with("is still locked by another process after 5 s"),
+            "{fault}"
+        );
         drop(held);
     }
 }

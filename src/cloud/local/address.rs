@@ -126,7 +126,9 @@ pub(super) fn claim(base: &Path, stack: &str, site: &str) -> Result<SiteRecord, 
             return Ok(record);
         }
     }
-    Err(Fault::new(format!("all {COUNT} blocks of loopback addresses are in use")))
+    Err(Fault::new(format!(
+        "all {COUNT} blocks of loopback addresses are in use"
+    )))
 }
 
 fn write_claim(claims: &Path, block: Block, owner: &str) -> Result<(), Fault> {
@@ -143,18 +145,22 @@ fn owner_of(claims: &Path, block: Block) -> Result<Option<String>, Fault> {
     Ok(theirs.filter(|record| record.block == block).map(|_| owner))
 }
 
-/// Gives the block back. The caller holds the site's lock and removes `site.json` afterwards.
+/// Gives the block back, and those of sites that were removed by hand. The caller holds the site's lock, if the site
+/// is there, and removes its folder afterwards.
 pub(super) fn release(base: &Path) -> Result<(), Fault> {
-    let Some(record) = record(base)? else {
-        return Ok(());
-    };
     let claims = claims_folder()?;
     if !claims.exists() {
         return Ok(());
     }
     let _lock = lock(&claims)?;
-    if owner_of(&claims, record.block)?.as_deref() == Some(&base.display().to_string()) {
-        durable::remove(&record.block.claim(&claims))?;
+    let ours = base.display().to_string();
+    for name in durable::names(&claims)? {
+        let claim = claims.join(name);
+        let owner = durable::read(&claim)?.unwrap_or_default();
+        let owner = String::from_utf8_lossy(&owner);
+        if owner == ours || matches!(record(Path::new(&*owner)), Ok(None)) {
+            durable::remove(&claim)?;
+        }
     }
     if durable::names(&claims)?.is_empty() {
         durable::remove(&claims.join(".lock"))?;
@@ -178,7 +184,10 @@ mod tests {
 
     #[test]
     fn a_held_marker_makes_a_block_used() {
-        let block = (0..COUNT).map(Block::number).find(|block| !block.is_in_use()).unwrap();
+        let block = (0..COUNT)
+            .map(Block::number)
+            .find(|block| !block.is_in_use())
+            .unwrap();
         let held = UdpSocket::bind((block.address(17), MARKER_PORT)).unwrap();
         assert!(block.is_in_use());
         drop(held);

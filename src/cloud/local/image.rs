@@ -28,7 +28,9 @@ impl Site {
 
     pub(super) fn images(&self) -> Result<Vec<Image>, Fault> {
         let names = durable::names(&self.base.join("images"))?;
-        let images = names.into_iter().map(|name| self.image(&ImageName::new(name)));
+        let images = names
+            .into_iter()
+            .map(|name| self.image(&ImageName::new(name)));
         images.filter_map(Result::transpose).collect()
     }
 
@@ -47,7 +49,9 @@ impl Site {
         // A seal that was cut off after its rename: that tree is whole.
         if !to.join("tree").exists() {
             if !from.is_dir() {
-                let message = format!("server `{builder}` has no tree of its own to make image `{name}` from");
+                let message = format!(
+                    "server `{builder}` has no tree of its own to make image `{name}` from"
+                );
                 return Err(Trouble::NothingChanged(Fault::new(message)));
             }
             self.power_off(builder)?;
@@ -77,7 +81,9 @@ impl Site {
         }
         let _lock = self.lock().nothing_changed()?;
         let servers = self.records().nothing_changed()?;
-        let user = servers.iter().find(|server| self.image_of(&server.name).as_ref() == Some(name));
+        let user = servers
+            .iter()
+            .find(|server| self.image_of(&server.name).as_ref() == Some(name));
         if let Some(server) = user {
             let message = format!("image `{name}` is used by server `{}`", server.name);
             return Err(Trouble::NothingChanged(Fault::new(message)));
@@ -94,7 +100,11 @@ impl Site {
         Some(ImageName::new(name.to_str()?))
     }
 
-    pub(super) fn change_image(&self, server: &ServerName, image: &ImageName) -> Result<(), Trouble> {
+    pub(super) fn change_image(
+        &self,
+        server: &ServerName,
+        image: &ImageName,
+    ) -> Result<(), Trouble> {
         let _lock = self.lock().nothing_changed()?;
         self.known(server).nothing_changed()?;
         self.need_image(image).nothing_changed()?;
@@ -103,7 +113,9 @@ impl Site {
     }
 
     pub(super) fn need_image(&self, name: &ImageName) -> Result<(), Fault> {
-        let none = || Fault::new(format!("site `{}` has no image `{name}`", self.site)).hint("hafog build");
+        let none = || {
+            Fault::new(format!("site `{}` has no image `{name}`", self.site)).hint("hafog build")
+        };
         self.image(name)?.map(|_| ()).ok_or_else(none)
     }
 }

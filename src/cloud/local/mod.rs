@@ -24,9 +24,7 @@ use nix::unistd::AccessFlags;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{
-    Can, Cloud, CloudAbout, Image, OnceKey, Power, Server, ServerWant, SiteSettings,
-};
+use super::{Can, Cloud, CloudAbout, Image, OnceKey, Power, Server, ServerWant, SiteSettings};
 use crate::durable::{self, Lock, blocking};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{ImageName, ServerName, SiteName, StackName};
@@ -84,7 +82,9 @@ struct Site {
 fn component(name: &str) -> Result<&str, Fault> {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || name.starts_with('.') || !name.chars().all(good) {
-        return Err(Fault::new(format!("`{name}` cannot be the name of a folder")));
+        return Err(Fault::new(format!(
+            "`{name}` cannot be the name of a folder"
+        )));
     }
     Ok(name)
 }
@@ -108,7 +108,11 @@ impl Site {
             // The service user must reach its data, and home may be below /root.
             None if nix::unistd::geteuid().is_root() => {
                 let digest = Sha256::digest(real(&settings.home)?.as_os_str().as_encoded_bytes());
-                let hex: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+                let hex: String = digest
+                    .iter()
+                    .take(8)
+                    .map(|byte| format!("{byte:02x}"))
+                    .collect();
                 let hafog = PathBuf::from("/var/lib/hafog");
                 let home = hafog.join(hex);
                 (home.join(site), vec![home, hafog])
@@ -146,14 +150,18 @@ impl Site {
                 result => return result,
             }
         }
-        Err(Fault::new(format!("`{}` was removed 100 times while it was being locked", self.base.display())))
+        Err(Fault::new(format!(
+            "`{}` was removed 100 times while it was being locked",
+            self.base.display()
+        )))
     }
 
     fn ping(&self) -> Result<(), Fault> {
         let there = self.base.ancestors().find(|folder| folder.exists());
         let there = there.unwrap_or(Path::new("/"));
-        nix::unistd::access(there, AccessFlags::W_OK | AccessFlags::X_OK)
-            .map_err(|errno| durable::fault("write in", there, errno).with_kind(crate::error::Kind::Unavailable))
+        nix::unistd::access(there, AccessFlags::W_OK | AccessFlags::X_OK).map_err(|errno| {
+            durable::fault("write in", there, errno).with_kind(crate::error::Kind::Unavailable)
+        })
     }
 
     fn record(&self, name: &ServerName) -> Result<Option<ServerRecord>, Fault> {
@@ -174,7 +182,9 @@ impl Site {
     fn records(&self) -> Result<Vec<ServerRecord>, Fault> {
         let names = durable::names(&self.base.join("servers"))?;
         // One that is deleted meanwhile is not there.
-        let records = names.into_iter().map(|name| self.record(&ServerName::new(name)));
+        let records = names
+            .into_iter()
+            .map(|name| self.record(&ServerName::new(name)));
         records.filter_map(Result::transpose).collect()
     }
 
@@ -186,12 +196,20 @@ impl Site {
             state: self.state(&record.name, record.made)?,
             image: self.image_of(&record.name),
             tags: record.tags.clone(),
-            host: Some(local::host(&folder, &record.name, &self.site, record.address)),
+            host: Some(local::host(
+                &folder,
+                &record.name,
+                &self.site,
+                record.address,
+            )),
         })
     }
 
     fn servers(&self) -> Result<Vec<Server>, Fault> {
-        self.records()?.iter().map(|record| self.describe(record)).collect()
+        self.records()?
+            .iter()
+            .map(|record| self.describe(record))
+            .collect()
     }
 
     fn create(&self, want: &ServerWant, key: &OnceKey) -> Result<Server, Trouble> {
@@ -235,7 +253,8 @@ impl Site {
         }
         let taken: BTreeSet<u8> = self.records()?.iter().map(|record| record.number).collect();
         let free = (1..=address::SERVERS).find(|number| !taken.contains(number));
-        let number = free.ok_or_else(|| Fault::new(format!("site `{}` has no free address", self.site)))?;
+        let number =
+            free.ok_or_else(|| Fault::new(format!("site `{}` has no free address", self.site)))?;
         let record = ServerRecord {
             name: want.name.clone(),
             key: key.clone(),
@@ -317,9 +336,9 @@ impl Site {
                     search = crate::shell::processes::Search::default();
                 }
                 search.folders.push(entry.path());
-                search
-                    .kill(Duration::from_secs(20))
-                    .map_err(|left| Fault::new(format!("server `{old}` is not gone")).because(left))?;
+                search.kill(Duration::from_secs(20)).map_err(|left| {
+                    Fault::new(format!("server `{old}` is not gone")).because(left)
+                })?;
             }
             if name.starts_with(GONE) || name.starts_with(NEW) {
                 durable::remove(&entry.path())?;
@@ -335,7 +354,11 @@ impl Site {
             let left = |what: &str| durable::names(&self.base.join(what)).nothing_changed();
             for (what, names) in [("servers", left("servers")?), ("images", left("images")?)] {
                 if !names.is_empty() {
-                    let message = format!("site `{}` still has {what}: {}", self.site, names.join(", "));
+                    let message = format!(
+                        "site `{}` still has {what}: {}",
+                        self.site,
+                        names.join(", ")
+                    );
                     return Err(Trouble::NothingChanged(Fault::new(message)));
                 }
             }
@@ -345,6 +368,8 @@ impl Site {
             }
             // Anything else in it is not ours, and keeps it.
             let _ = std::fs::remove_dir(&self.base);
+        } else {
+            address::release(&self.base).partial()?;
         }
         for folder in &self.above {
             let _ = std::fs::remove_dir(folder);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Site;
 use crate::cloud::{Power, ServerState};
+use crate::durable::Lock;
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::ServerName;
 use crate::shell::supervisor::{self, Life};
@@ -15,7 +16,8 @@ impl Site {
     pub(super) fn power(&self, name: &ServerName, to: Power) -> Result<(), Trouble> {
         let record = self.known(name).nothing_changed()?;
         let folder = self.server_folder(name).nothing_changed()?;
-        let refused = |why: &str| Trouble::NothingChanged(Fault::new(format!("server `{name}` {why}")));
+        let refused =
+            |why: &str| Trouble::NothingChanged(Fault::new(format!("server `{name}` {why}")));
         match (to, supervisor::life(&folder)) {
             (Power::Off, _) => self.power_off(name),
             (Power::On, _) if !record.made => Err(refused("is not made yet")),
@@ -36,8 +38,14 @@ impl Site {
 
     /// A boot. What a killed supervisor left running is ended first: nobody knows what it is doing.
     pub(super) fn power_on(&self, name: &ServerName) -> Result<(), Trouble> {
+        let folder = self.server_folder(name).nothing_changed()?;
+        // Of two boots at once, the second must not take the first one's supervisor for a leftover.
+        let _lock = Lock::take(&folder.join("boot.lock"), LIMIT).nothing_changed()?;
+        if supervisor::life(&folder) == Life::Running {
+            return Ok(());
+        }
         self.power_off(name)?;
-        supervisor::start(&self.server_folder(name).nothing_changed()?)
+        supervisor::start(&folder)
     }
 
     pub(super) fn power_off(&self, name: &ServerName) -> Result<(), Trouble> {
@@ -55,7 +63,9 @@ impl Site {
             Life::Off => match supervisor::search(&folder).find().len() {
                 // "Off" is a proof for a fence: not a process may be left.
                 0 => ServerState::Off,
-                count => ServerState::Failed(format!("its supervisor is gone; processes left: {count}")),
+                count => {
+                    ServerState::Failed(format!("its supervisor is gone; processes left: {count}"))
+                }
             },
         })
     }
