@@ -171,6 +171,19 @@ impl Lock {
     }
 }
 
+/// Takes a lock in a folder, which it makes, while others may be removing it.
+pub fn lock_in(folder: &Path, name: &str, limit: Duration) -> Result<Lock, Fault> {
+    const TRIES: u32 = 100;
+    let mut tries = 0;
+    loop {
+        let lock = make_folders(folder, 0o755).and_then(|()| Lock::take(&folder.join(name), limit));
+        tries += 1;
+        if lock.is_ok() || folder.exists() || tries == TRIES {
+            return lock;
+        }
+    }
+}
+
 /// Locks an open file that stays where it is.
 pub fn lock_file(file: File, path: &Path, limit: Duration) -> Result<Flock<File>, Fault> {
     lock_until(file, path, Instant::now() + limit, limit)

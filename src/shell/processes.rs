@@ -62,6 +62,12 @@ impl Process {
         matches!(self.state, 'T' | 't')
     }
 
+    /// Stopped, or in an uninterruptible wait. After SIGSTOP neither does anything of its own any more. A parent
+    /// waits so for the child of its vfork(2), for ever when that child is stopped before it has become a program.
+    pub fn is_still(&self) -> bool {
+        self.is_stopped() || self.state == 'D'
+    }
+
     /// A corpse. While it has other threads, they still hold its sockets.
     pub fn is_gone(&self) -> bool {
         matches!(self.state, 'Z' | 'X') && self.threads <= 1
@@ -189,46 +195,55 @@ impl Search {
 
     /// Stops everything at once: what forks meanwhile is found by the next look.
     pub fn freeze(&self, limit: Duration) -> Result<(), Left> {
-        self.until_none(limit, |process| !process.is_stopped(), Signal::SIGSTOP)
+        let running = |process: &Process| !process.is_stopped();
+        let restless = |process: &Process| !process.is_still();
+        self.until_none(limit, Signal::SIGSTOP, running, restless)
     }
 
     pub fn thaw(&self, limit: Duration) -> Result<(), Left> {
-        self.until_none(limit, Process::is_stopped, Signal::SIGCONT)
+        // Also to those that are not stopped yet: it takes back a SIGSTOP that still waits for them.
+        for process in self.find() {
+            let _ = kill(Pid::from_raw(process.pid), Signal::SIGCONT);
+        }
+        self.until_none(
+            limit,
+            Signal::SIGCONT,
+            Process::is_stopped,
+            Process::is_stopped,
+        )
     }
 
     /// Kills everything abruptly. It is stopped first, so that nobody acts on the death of another.
     pub fn kill(&self, limit: Duration) -> Result<(), Left> {
-        // A process in an uninterruptible wait stops late; it is killed nevertheless.
+        // Who cannot be stopped in time is killed nevertheless.
         let _ = self.freeze(limit / 4);
-        self.until_none(limit, |_| true, Signal::SIGKILL)
+        self.until_none(limit, Signal::SIGKILL, |_| true, |_| true)
     }
 
-    /// Signals those that `still` holds for until two looks in a row find none: a look at /proc can miss
+    /// Signals those that are `wrong` until two looks in a row find none that `matters`: a look at /proc can miss
     /// a child that was forked during it.
     fn until_none(
         &self,
         limit: Duration,
-        still: impl Fn(&Process) -> bool,
         signal: Signal,
+        wrong: impl Fn(&Process) -> bool,
+        matters: impl Fn(&Process) -> bool,
     ) -> Result<(), Left> {
         let until = Instant::now() + limit;
         let mut clean = 0;
         loop {
             let mut left = self.find();
-            left.retain(&still);
-            if left.is_empty() {
-                clean += 1;
-                if clean == 2 {
-                    return Ok(());
-                }
-                continue;
-            }
-            clean = 0;
+            left.retain(&wrong);
             // Children first: an orphaned group with stopped members is woken by the kernel (setpgid(2)).
             for process in left.iter().rev() {
                 let _ = kill(Pid::from_raw(process.pid), signal);
             }
-            if Instant::now() >= until {
+            left.retain(&matters);
+            clean = if left.is_empty() { clean + 1 } else { 0 };
+            if clean == 2 {
+                return Ok(());
+            }
+            if Instant::now() >= until && clean == 0 {
                 let pids = left.iter().map(|process| process.pid).collect();
                 return Err(Left { pids, limit });
             }
@@ -313,7 +328,7 @@ mod tests {
         assert!(pids.contains(&(by_folder.0.id() as i32)));
         search.freeze(Duration::from_secs(10)).unwrap();
         assert_eq!(search.find().len(), 3, "{:?}", search.find());
-        assert!(search.find().iter().all(Process::is_stopped));
+        assert!(search.find().iter().all(Process::is_still));
         search.thaw(Duration::from_secs(10)).unwrap();
         assert!(!search.find().iter().any(Process::is_stopped));
         search.kill(Duration::from_secs(10)).unwrap();

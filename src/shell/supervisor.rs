@@ -23,7 +23,7 @@ use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
-use super::processes::{Identity, Search};
+use super::processes::{self, Identity, Search};
 use super::user::service_user;
 use super::{ReloadSignal, Service, ServiceChange, ServiceState, StopSignal, control};
 use crate::durable;
@@ -148,11 +148,19 @@ pub fn start(folder: &Path) -> Result<(), Trouble> {
             ));
         }
         if Instant::now() >= until {
-            return Err(Trouble::Unknown(Fault::unavailable(format!(
+            let message = format!(
                 "the supervisor of `{}` does not listen after {} s",
                 folder.display(),
                 START_LIMIT.as_secs()
-            ))));
+            );
+            let seen = processes::look(child.id() as i32);
+            let seen = seen.map(|process| {
+                format!("its process {} is in state {}", process.pid, process.state)
+            });
+            return Err(Trouble::Unknown(
+                Fault::unavailable(message)
+                    .because(seen.unwrap_or_else(|| "it has no process".to_owned())),
+            ));
         }
         std::thread::sleep(Duration::from_millis(2));
     }
@@ -764,9 +772,12 @@ impl Keeper {
             .current_dir(folder.join("data"))
             .stdin(Stdio::null())
             .process_group(0);
-        if let (true, Some(user)) = (self.service.as_service_user, service_user()) {
-            command.uid(user.uid).gid(user.gid);
-        }
+        match service_user().filter(|_| self.service.as_service_user) {
+            Some(user) => command.uid(user.uid).gid(user.gid),
+            // Asking for the user that it has anyway makes std fork. It would vfork, and a supervisor that waits for
+            // the child of a vfork cannot be stopped: a freeze would not show.
+            None => command.uid(nix::unistd::geteuid().as_raw()),
+        };
         let log = self
             .log()
             .map_err(|error| format!("cannot open its log: {error}"))?;

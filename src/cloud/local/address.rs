@@ -80,18 +80,7 @@ fn claims_folder() -> Result<PathBuf, Fault> {
 }
 
 fn lock(claims: &Path) -> Result<Lock, Fault> {
-    // Who releases the last claim removes the folder, maybe right now.
-    for _ in 0..100 {
-        durable::make_folders(claims, 0o755)?;
-        match Lock::take(&claims.join(".lock"), LOCK_LIMIT) {
-            Err(_) if !claims.exists() => {}
-            result => return result,
-        }
-    }
-    Err(Fault::new(format!(
-        "`{}` was removed 100 times while it was being locked",
-        claims.display()
-    )))
+    durable::lock_in(claims, ".lock", LOCK_LIMIT)
 }
 
 /// The site's block; at first it takes a free one and writes `site.json`. The caller holds the site's lock.

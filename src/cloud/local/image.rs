@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::{Site, component};
+use super::{GONE, Site, component};
 use crate::cloud::Image;
 use crate::durable;
 use crate::error::{Fault, Trouble, TroubleExt};
@@ -88,9 +89,14 @@ impl Site {
             let message = format!("image `{name}` is used by server `{}`", server.name);
             return Err(Trouble::NothingChanged(Fault::new(message)));
         }
-        // Without its record it is no image any more, also when the rest is cut off.
-        durable::remove(&folder.join("image.json")).unknown()?;
-        durable::remove(&folder).partial()
+        // In one step, so that a later seal cannot take the rest of a tree for a whole one.
+        let gone = folder.with_file_name(format!("{GONE}{name}"));
+        durable::remove(&gone).nothing_changed()?;
+        match fs::rename(&folder, &gone) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(durable::fault("remove", &folder, error)).unknown(),
+            Ok(()) => durable::remove(&gone).partial(),
+        }
     }
 
     /// The image that a server's link leads to; `None` for a builder.

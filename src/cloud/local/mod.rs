@@ -51,7 +51,7 @@ pub fn base_folder(settings: &SiteSettings) -> Result<PathBuf, Fault> {
 
 /// How long another command's creation or deletion is waited for.
 const LOCK_LIMIT: Duration = Duration::from_secs(60);
-/// Beginning of the name of a folder that is being made or removed, in `servers/`.
+/// Beginning of the name of a folder that is being made or removed.
 const NEW: &str = ".new-";
 const GONE: &str = ".gone-";
 
@@ -142,18 +142,7 @@ impl Site {
 
     /// Makes the site's folder where there is none, and keeps other commands from changing it.
     fn lock(&self) -> Result<Lock, Fault> {
-        // Another command may remove the folder between the two.
-        for _ in 0..100 {
-            durable::make_folders(&self.base, 0o755)?;
-            match Lock::take(&self.base.join("site.lock"), LOCK_LIMIT) {
-                Err(_) if !self.base.exists() => {}
-                result => return result,
-            }
-        }
-        Err(Fault::new(format!(
-            "`{}` was removed 100 times while it was being locked",
-            self.base.display()
-        )))
+        durable::lock_in(&self.base, "site.lock", LOCK_LIMIT)
     }
 
     fn ping(&self) -> Result<(), Fault> {
@@ -351,8 +340,15 @@ impl Site {
         if self.base.exists() {
             let _lock = self.lock().nothing_changed()?;
             self.sweep().partial()?;
-            let left = |what: &str| durable::names(&self.base.join(what)).nothing_changed();
-            for (what, names) in [("servers", left("servers")?), ("images", left("images")?)] {
+            let servers = self.records().nothing_changed()?;
+            let servers = servers
+                .iter()
+                .map(|server| server.name.to_string())
+                .collect();
+            let images = self.images().nothing_changed()?;
+            let images = images.iter().map(|image| image.name.to_string()).collect();
+            let left: [(&str, Vec<String>); 2] = [("servers", servers), ("images", images)];
+            for (what, names) in left {
                 if !names.is_empty() {
                     let message = format!(
                         "site `{}` still has {what}: {}",
