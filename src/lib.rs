@@ -4,6 +4,7 @@ pub mod error; // Fault and Trouble: what went wrong, and what that means for th
 pub mod exit; // documented exit codes
 pub mod clock; // time as a port
 
+pub mod durable; // files that survive a crash and a second writer
 pub mod model; // nouns without I/O: Stack, Roles, RecordSet, names, units
 pub mod spec; // hafog.yaml -> Spec -> Stack, every mistake with its place
 

@@ -492,6 +492,7 @@ impl SimServer {
             as_service_user: true,
             stop_signal: StopSignal::Int,
             stop_limit: Duration::from_secs(60),
+            reload_signal: crate::shell::ReloadSignal::Hup,
             at_boot: true,
         });
     }

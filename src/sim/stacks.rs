@@ -234,6 +234,7 @@ fn plain_service(name: &str) -> Service {
         as_service_user: false,
         stop_signal: StopSignal::Term,
         stop_limit: Duration::from_secs(10),
+        reload_signal: crate::shell::ReloadSignal::Hup,
         at_boot: true,
     }
 }

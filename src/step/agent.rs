@@ -30,6 +30,7 @@ fn service(host: &Host) -> Result<Service, Fault> {
         as_service_user: false,
         stop_signal: StopSignal::Term,
         stop_limit: Duration::from_secs(5),
+        reload_signal: crate::shell::ReloadSignal::Hup,
         at_boot: true,
     })
 }

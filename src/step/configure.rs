@@ -109,6 +109,7 @@ async fn balancer(world: &World, server: &Server, host: &Host) -> Result<Configu
         as_service_user: false,
         stop_signal: StopSignal::Term,
         stop_limit: Duration::from_secs(5),
+        reload_signal: crate::shell::ReloadSignal::Hup,
         at_boot: true,
     };
     Ok(Configuration { files: vec![file], secret_files: Vec::new(), services: vec![service], secrets: Vec::new() })
@@ -165,6 +166,7 @@ fn run(service: &RecipeService, env: &BTreeMap<String, String>, env_file: &str) 
         as_service_user: false,
         stop_signal: StopSignal::Term,
         stop_limit: Duration::from_secs(10),
+        reload_signal: crate::shell::ReloadSignal::Hup,
         at_boot: true,
     })
 }
