@@ -9,3 +9,6 @@ pub mod probe; // eyes: http, tcp and dns from outside
 
 pub mod shell; // a server seen through a shell: commands, files, services
 pub mod state; // state stores: journals and small documents
+
+pub mod dns; // DNS hosts, questions to name servers, the TTL clock
+pub mod serve; // hafog's own authoritative name server
