@@ -1,9 +1,11 @@
 //! DNS hosts: who serves a zone. Record sets are the common denominator; comparing them is ours, in `diff.rs`.
 
-//pub mod ask;
-//pub mod diff;
-//pub mod registry;
-//pub mod serve_host;
+pub mod ask;
+pub mod cache;
+pub mod diff;
+pub mod registry;
+pub mod serve_control;
+pub mod serve_host;
 pub mod ttl;
 
 use std::collections::BTreeMap;

@@ -12,15 +12,11 @@ use crate::dns::{RecordChange, ttl};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{HostName, ZoneName};
 use crate::model::record::{RecordSet, RecordType};
+use crate::model::roles::Published;
 use crate::model::units::{self, Ttl};
 use crate::plan::action::*;
-use crate::run::event::Output;
 use crate::run::wait;
 use crate::world::{NAMES, World};
-
-/// How long an authority may go on with an old answer after its host has confirmed a change: nothing for a host
-/// that swaps a snapshot, and this much is granted all the same.
-pub const SPREAD: Duration = Duration::from_millis(0);
 
 #[async_trait]
 impl Act for EnsureZone {
@@ -92,41 +88,59 @@ fn subject(wanted: &WantedRecord) -> (&HostName, RecordType) {
     }
 }
 
-/// Enters what the host serves now into the history. `began` is when the first attempt to change it was made.
-async fn remember(
+/// How the zones' answers are cached, for the TTL clock.
+pub const CACHING: ttl::Caching = ttl::Caching { negative: Some(crate::dns::serve_control::NEGATIVE_TTL), spread: Duration::ZERO };
+
+/// Writes changes to a zone, with the history before and after: whatever kills this in between, the history never
+/// says that an old answer is gone while it may still be given.
+async fn write(world: &World, zone: &ZoneName, changes: &[RecordChange]) -> Result<(), Trouble> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let mut published = world.published().await.nothing_changed()?;
+    let began = world.clock.now();
+    for change in changes {
+        ttl::begin_change(&mut published, change, began, CACHING);
+    }
+    world.stores.write_everywhere(NAMES, &published).await.nothing_changed()?;
+    let applied = world.zone_host(zone).nothing_changed()?.apply(changes).await;
+    if let Err(Trouble::NothingChanged(fault)) = applied {
+        for change in changes {
+            ttl::withdraw_change(&mut published, change);
+        }
+        world.stores.write_everywhere(NAMES, &published).await.partial()?;
+        return Err(Trouble::NothingChanged(fault));
+    }
+    applied
+}
+
+/// Closes in the history whatever is not served any longer.
+async fn confirm(
     world: &World,
     zone: &ZoneName,
     subjects: &[(&HostName, RecordType)],
-    began: Timestamp,
-    leases: impl FnOnce(&mut crate::model::roles::Published, Timestamp),
+    leases: impl FnOnce(&mut Published, Timestamp),
 ) -> Result<(), Fault> {
     let held = world.zone_host(zone)?.records().await?;
     let mut published = world.published().await?;
     let now = world.clock.now();
     for (host, kind) in subjects {
-        let set = held.iter().find(|set| &set.host == *host && set.kind == *kind).cloned();
-        let before = published.current(host, *kind).cloned();
-        if before != set {
-            ttl::publish(&mut published, before.as_ref(), set, began, now);
-        }
+        let after = held.iter().find(|set| &set.host == *host && set.kind == *kind).cloned();
+        let change = RecordChange { host: (*host).clone(), kind: *kind, before: None, after };
+        ttl::confirm_change(&mut published, &change, now);
     }
     leases(&mut published, now);
-    ttl::prune(&mut published, now);
+    ttl::prune(&mut published, now, CACHING);
     world.stores.write_everywhere(NAMES, &published).await.map(drop)
 }
 
-/// The instant of this step's first attempt: an authority may have answered with the new set since then.
-async fn began(context: &Context<'_>) -> Result<Timestamp, Fault> {
-    let earlier = context.own_outputs().await.into_iter().find_map(|output| match output {
-        Output::Published { at } => Some(at),
-        _ => None,
-    });
-    if let Some(at) = earlier {
-        return Ok(at);
+/// Whether the history says of a record set what is being served, and nothing else.
+fn is_settled(published: &Published, host: &HostName, kind: RecordType, held: Option<&RecordSet>) -> bool {
+    let mut open = published.versions.iter().filter(|v| v.to.is_none() && &v.set.host == host && v.set.kind == kind);
+    match held {
+        Some(set) => open.next().is_some_and(|version| &version.set == set) && open.next().is_none(),
+        None => open.all(|version| version.set.values.is_empty()),
     }
-    let at = context.world.clock.now();
-    context.made(Output::Published { at }).await?;
-    Ok(at)
 }
 
 fn listed(sets: &[&RecordSet]) -> String {
@@ -145,7 +159,7 @@ impl Act for SetRecord {
         let mut sets = Vec::new();
         for (host, kind) in self.records.iter().map(subject) {
             let set = held.iter().find(|set| &set.host == host && set.kind == kind);
-            if published.current(host, kind) != set {
+            if !is_settled(&published, host, kind, set) {
                 return Ok(Standing::Ready);
             }
             sets.extend(set);
@@ -158,17 +172,12 @@ impl Act for SetRecord {
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
         let world = context.world;
-        let began = began(context).await.nothing_changed()?;
         let changes = changes(world, &self.zone, &self.records).await.nothing_changed()?;
-        if !changes.is_empty() {
-            world.zone_host(&self.zone).nothing_changed()?.apply(&changes).await?;
-        }
+        write(world, &self.zone, &changes).await?;
         let subjects: Vec<_> = self.records.iter().map(subject).collect();
-        remember(world, &self.zone, &subjects, began, |published, now| {
+        confirm(world, &self.zone, &subjects, |published, now| {
             for lease in self.leases.iter().filter(|lease| lease.lowered < lease.normal) {
-                if !published.ttl_leases.contains_key(&lease.host) {
-                    ttl::lease(published, &lease.host, lease.normal, lease.lowered, now, now + lease.window.0);
-                }
+                ttl::lower(published, &lease.host, lease.normal, lease.lowered, now, now + lease.window.0);
             }
         })
         .await
@@ -221,8 +230,7 @@ impl SetTtl {
 
     async fn change_to(&self, context: &Context<'_>, from: Ttl, to: Ttl) -> Result<(), Trouble> {
         let world = context.world;
-        let host = world.zone_host(&self.zone).nothing_changed()?;
-        let held = host.records().await.nothing_changed()?;
+        let held = world.zone_host(&self.zone).nothing_changed()?.records().await.nothing_changed()?;
         if held.contains(&self.set(to)) {
             return Ok(());
         }
@@ -232,7 +240,7 @@ impl SetTtl {
             before: Some(self.set(from)),
             after: Some(self.set(to)),
         };
-        host.apply(&[change]).await
+        write(world, &self.zone, &[change]).await
     }
 }
 
@@ -244,11 +252,11 @@ impl Act for SetTtl {
         let published = world.published().await?;
         let want = self.set(self.ttl);
         let leased = published.ttl_leases.contains_key(&self.host);
-        if !held.contains(&want) || published.current(&self.host, self.before.kind) != Some(&want) || leased != self.lease.is_some() {
+        if !held.contains(&want) || !is_settled(&published, &self.host, self.before.kind, Some(&want)) || leased != self.lease.is_some() {
             return Ok(Standing::Ready);
         }
         if self.wait
-            && let Some(instant) = ttl::effective_at(&published, &self.host, self.before.kind, SPREAD, crate::serve::NEGATIVE_TTL)
+            && let Some(instant) = ttl::effective_at(&published, &self.host, self.before.kind, CACHING)
             && instant > world.clock.now()
         {
             return Ok(Standing::Ready);
@@ -258,14 +266,10 @@ impl Act for SetTtl {
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
         let world = context.world;
-        let began = began(context).await.nothing_changed()?;
         self.change_to(context, self.before.ttl, self.ttl).await?;
-        remember(world, &self.zone, &[(&self.host, self.before.kind)], began, |published, now| match self.lease {
-            Some(window) if !published.ttl_leases.contains_key(&self.host) => {
-                ttl::lease(published, &self.host, self.before.ttl, self.ttl, now, now + window.0);
-            }
-            Some(_) => {}
-            None => ttl::end_lease(published, &self.host),
+        confirm(world, &self.zone, &[(&self.host, self.before.kind)], |published, now| match self.lease {
+            Some(window) => ttl::lower(published, &self.host, self.before.ttl, self.ttl, now, now + window.0),
+            None => drop(ttl::restore(published, &self.host)),
         })
         .await
         .partial()?;
@@ -273,7 +277,7 @@ impl Act for SetTtl {
             return Ok(());
         }
         let published = world.published().await.partial()?;
-        let Some(instant) = ttl::effective_at(&published, &self.host, self.before.kind, SPREAD, crate::serve::NEGATIVE_TTL) else {
+        let Some(instant) = ttl::effective_at(&published, &self.host, self.before.kind, CACHING) else {
             return Ok(());
         };
         while let Ok(left) = Duration::try_from(instant.duration_since(world.clock.now())) {
@@ -288,10 +292,9 @@ impl Act for SetTtl {
 
     async fn undo(&self, context: &Context<'_>) -> Result<String, Trouble> {
         let world = context.world;
-        let began = world.clock.now();
         self.change_to(context, self.ttl, self.before.ttl).await?;
-        remember(world, &self.zone, &[(&self.host, self.before.kind)], began, |published, _| {
-            ttl::end_lease(published, &self.host);
+        confirm(world, &self.zone, &[(&self.host, self.before.kind)], |published, _| {
+            ttl::restore(published, &self.host);
         })
         .await
         .partial()?;
