@@ -98,8 +98,8 @@ pub struct ServerWant {
     pub tags: BTreeMap<String, String>,
 }
 
-/// Run id and step name: sent as idempotency token where the API has one, and as a tag everywhere, so that a
-/// server whose creation was never recorded is found again.
+/// Stack, server and image: sent as idempotency token where the API has one, and as a tag everywhere, so that a
+/// server whose creation was never recorded is found again, also by a later run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OnceKey(pub String);
 

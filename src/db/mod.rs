@@ -90,7 +90,7 @@ pub enum NodeRole {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Link {
-    /// Streaming, and something was received within the time limit.
+    /// Streaming, and something was received within the time limit. `from` is the upstream server's name.
     Up { from: String },
     /// Trying; or silent for longer than the time limit.
     Down { why: String },
@@ -150,7 +150,8 @@ pub trait Engine: Send + Sync {
     async fn seed(&self, from: &Node, to: &Node, reach: &Reach) -> Result<(), Trouble>;
     /// Points a replica at another upstream of the same history.
     async fn follow(&self, replica: &Node, upstream: &Node, reach: &Reach) -> Result<(), Trouble>;
-    /// Planned: bars sessions, stops the engine cleanly with everything sent, and returns the last position.
+    /// Planned: bars sessions, stops the engine cleanly with everything sent, and returns the position that a
+    /// replica which has everything has reached.
     async fn stop_clean(&self, node: &Node, reach: &Reach) -> Result<Position, Trouble>;
     /// Emergency rung: stops the engine at once.
     async fn stop_now(&self, node: &Node, reach: &Reach) -> Result<(), Trouble>;

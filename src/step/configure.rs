@@ -138,7 +138,7 @@ async fn app(world: &World, server: &Server, host: &Host, with_secrets: bool) ->
     if !world.stack.databases.is_empty() {
         env.insert("PGSSLMODE".to_owned(), "verify-full".to_owned());
         env.insert("PGSSLROOTCERT".to_owned(), ca.clone());
-        files.push(File { path: ca, bytes: world.keys.ca_pem().into_bytes(), mode: 0o644, for_service_user: false });
+        files.push(File { path: ca, bytes: world.keys.ca_pem().as_bytes().to_vec(), mode: 0o644, for_service_user: false });
     }
     let services = recipe.services.iter().filter_map(|service| run(service, &env, &env_file)).collect();
     let secret_files =

@@ -261,9 +261,8 @@ impl Act for AwaitReplay {
         let engine = world.engine(&node.database)?;
         let status = engine.status(&node, &reach).await?;
         match engine.bytes_between(&status.position, &position) {
-            // The position is where the old primary's last record (its shutdown checkpoint) begins.
-            Some(ahead) if ahead > 0 => {
-                Ok(Standing::done(format!("{} is at {}, past {position}", self.node, status.position)))
+            Some(ahead) if ahead >= 0 => {
+                Ok(Standing::done(format!("{} is at {}, and {position} was the last", self.node, status.position)))
             }
             Some(_) => Ok(Standing::Ready),
             None => Ok(Standing::blocked(format!("{} cannot be compared with {position}", status.position))),

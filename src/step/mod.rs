@@ -80,11 +80,6 @@ impl Context<'_> {
         let listener = self.journal.lock().await.listener().clone();
         listener.progress(self.step.name.as_str(), text.as_ref());
     }
-
-    /// Run id and step name: the same in every attempt.
-    pub fn once(&self) -> crate::cloud::OnceKey {
-        crate::cloud::OnceKey(format!("{} {}", self.run, self.step.name))
-    }
 }
 
 #[async_trait]

@@ -22,7 +22,7 @@ async fn open(world: &World, database: &DatabaseName, server: &ServerName) -> Re
 fn follows(status: &NodeStatus, upstream: &Node, of: &NodeStatus) -> bool {
     status.role == NodeRole::Replica
         && status.system == of.system
-        && matches!(&status.link, Some(Link::Up { from }) if from.contains(&upstream.host.address.to_string()))
+        && matches!(&status.link, Some(Link::Up { from }) if from == upstream.host.name.as_str())
 }
 
 async fn standing(context: &Context<'_>, database: &DatabaseName, from: &ServerName, to: &ServerName) -> Result<Standing, Fault> {

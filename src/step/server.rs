@@ -3,11 +3,30 @@
 use async_trait::async_trait;
 
 use super::{Act, Context, Standing};
-use crate::cloud::{Power, ServerState};
+use crate::cloud::{OnceKey, Power, Server, ServerState};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::plan::action::*;
+use crate::plan::build::MADE_FOR;
 use crate::run::event::Output;
 use crate::run::wait;
+
+impl CreateServer {
+    /// The same in every attempt and every run: a server whose creation was never recorded is found by it.
+    fn once(&self, context: &Context<'_>) -> OnceKey {
+        let made_for = self.want.tags.get(MADE_FOR).map_or("", String::as_str);
+        OnceKey(format!("{} {} {made_for}", context.world.stack.name, self.want.name))
+    }
+
+    fn is_made_for_this(&self, found: &Server) -> bool {
+        found.tags.get(MADE_FOR) == self.want.tags.get(MADE_FOR)
+    }
+
+    /// Something half-made for another image stands in the way, or a builder with another recipe's files in it.
+    fn is_in_the_way(&self, found: &Server) -> bool {
+        let unused = self.want.image.is_none() || matches!(found.state, ServerState::Pending | ServerState::Failed(_));
+        unused && !self.is_made_for_this(found)
+    }
+}
 
 #[async_trait]
 impl Act for CreateServer {
@@ -15,6 +34,9 @@ impl Act for CreateServer {
         let Some(found) = context.world.find(&self.site, &self.want.name).await? else {
             return Ok(Standing::Ready);
         };
+        if self.is_in_the_way(&found) {
+            return Ok(Standing::Ready);
+        }
         match (&found.state, &found.host) {
             (ServerState::Running, Some(host)) => Ok(Standing::done(format!("{} at {}", found.name, host.address))),
             (ServerState::Failed(why), _) => Ok(Standing::blocked(format!("{} failed: {why}", found.name))),
@@ -27,7 +49,11 @@ impl Act for CreateServer {
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
         let cloud = context.world.cloud(&self.site).nothing_changed()?;
-        let server = cloud.create_server(&self.want, &context.once()).await?;
+        let found = context.world.find(&self.site, &self.want.name).await.nothing_changed()?;
+        if found.is_some_and(|found| self.is_in_the_way(&found)) {
+            cloud.delete_server(&self.want.name).await?;
+        }
+        let server = cloud.create_server(&self.want, &self.once(context)).await?;
         context.made(Output::Server { name: server.name.to_string(), id: server.id }).await.partial()?;
         let what = format!("{} is running", self.want.name);
         wait::until(context.world.clock.as_ref(), &what, context.step.limit.0, || async {
