@@ -92,13 +92,13 @@ impl Drop for LocalSite {
         if std::thread::panicking() {
             // A failed test says what the servers said.
             for server in names(&self.base.join("servers")) {
-                let log = self.folder(&server).join("log/supervisor.log");
-                println!(
-                    "{}: {}",
-                    log.display(),
-                    std::fs::read_to_string(&log).unwrap_or_default()
-                );
+                let folder = self.folder(&server).join("log");
+                for log in names(&folder) {
+                    let text = std::fs::read(folder.join(&log)).unwrap_or_default();
+                    println!("{server} {log}: {}", String::from_utf8_lossy(&text));
+                }
             }
+            println!("{:?}", self.processes());
         }
         let cloud = self.cloud.clone();
         let destroyed = std::thread::spawn(move || {
