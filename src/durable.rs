@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::{Gid, Uid};
 
-use crate::error::Fault;
+use crate::error::{Fault, Kind};
 
 /// Whom a file belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +59,22 @@ pub fn beside(path: &Path) -> PathBuf {
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.{}.{count}", std::process::id()))
+}
+
+/// Removes what writers that were killed left beside their files. Only under a lock that all writers in `folder` take.
+pub fn sweep(folder: &Path) -> Result<(), Fault> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Ok(());
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let mut parts = name.rsplitn(3, '.');
+        let mut is_number = || parts.next().is_some_and(|part| part.parse::<u64>().is_ok());
+        if name.starts_with('.') && is_number() && is_number() {
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes a new, renamed or removed name in `folder` durable.
@@ -171,15 +187,18 @@ impl Lock {
     }
 }
 
-/// Takes a lock in a folder, which it makes, while others may be removing it.
+/// Takes a lock in a folder, which it makes, while others may be removing it or what is above it.
 pub fn lock_in(folder: &Path, name: &str, limit: Duration) -> Result<Lock, Fault> {
-    const TRIES: u32 = 100;
+    const TRIES: u32 = 50;
     let mut tries = 0;
     loop {
         let lock = make_folders(folder, 0o755).and_then(|()| Lock::take(&folder.join(name), limit));
         tries += 1;
-        if lock.is_ok() || folder.exists() || tries == TRIES {
-            return lock;
+        match lock {
+            Err(fault) if fault.kind() != Kind::Unavailable && tries < TRIES => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            result => return result,
         }
     }
 }
@@ -254,6 +273,12 @@ mod tests {
         fs::create_dir(home.path().join("d")).unwrap();
         assert!(replace(&home.path().join("d"), b"x", 0o600, None).is_err());
         assert_eq!(fs::read_dir(home.path()).unwrap().count(), 2);
+        for name in [".lock", ".a", "b.1.2", ".c.x.2"] {
+            fs::write(home.path().join(name), "").unwrap();
+        }
+        fs::write(beside(&path), "").unwrap();
+        sweep(home.path()).unwrap();
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 6);
     }
 
     #[test]

@@ -92,13 +92,13 @@ impl Drop for LocalSite {
         if std::thread::panicking() {
             // A failed test says what the servers said.
             for server in names(&self.base.join("servers")) {
-                let log = self.folder(&server).join("log/supervisor.log");
-                println!(
-                    "{}: {}",
-                    log.display(),
-                    std::fs::read_to_string(&log).unwrap_or_default()
-                );
+                let folder = self.folder(&server).join("log");
+                for log in names(&folder) {
+                    let text = std::fs::read(folder.join(&log)).unwrap_or_default();
+                    println!("{server} {log}: {}", String::from_utf8_lossy(&text));
+                }
             }
+            println!("{:?}", self.processes());
         }
         let cloud = self.cloud.clone();
         let destroyed = std::thread::spawn(move || {
@@ -177,14 +177,7 @@ async fn a_killed_supervisor_is_seen_and_a_boot_ends_what_it_left() {
     install(site.cloud(), &host, script("beat", BEAT)).await;
     comes_to_beat(site.cloud(), &host).await;
     let old = state(site.cloud(), &host, "beat").await.pid.unwrap() as i32;
-    kill(supervisor_of(&site, "one"), Signal::SIGKILL).unwrap();
-    eventually("it is seen", || async {
-        matches!(
-            server(site.cloud(), "one").await.state,
-            ServerState::Failed(_)
-        )
-    })
-    .await;
+    kill_supervisor(&site, "one").await;
     // Not "off": its service still works.
     assert!(kill(Pid::from_raw(old), None).is_ok());
     let trouble = site.cloud().shell().services(&host).await.unwrap_err();
@@ -199,6 +192,18 @@ async fn a_killed_supervisor_is_seen_and_a_boot_ends_what_it_left() {
     assert_eq!(site.processes(), Vec::new());
     kill_supervisor_then_delete(&site).await;
     site.end().await;
+}
+
+/// Returns when it is seen that it is gone, and that its services are not.
+async fn kill_supervisor(site: &LocalSite, name: &str) {
+    kill(supervisor_of(site, name), Signal::SIGKILL).unwrap();
+    eventually("it is seen", || async {
+        matches!(
+            server(site.cloud(), name).await.state,
+            ServerState::Failed(_)
+        )
+    })
+    .await;
 }
 
 async fn kill_supervisor_then_delete(site: &LocalSite) {
@@ -512,17 +517,16 @@ async fn killed_anywhere_the_same_call_goes_on() {
                 .first()
                 .map(|image| image.name.clone())
                 .filter(|_| name == "one");
-            let made = site.cloud().create_server(&want, &key(name)).await.unwrap();
-            let state = made.state;
-            if state != ServerState::Running {
-                site.cloud().power(&want.name, Power::Off).await.unwrap();
-                site.cloud().power(&want.name, Power::On).await.unwrap();
-            }
-            assert_eq!(
-                server(site.cloud(), name).await.state,
-                ServerState::Running,
-                "{state:?}"
-            );
+            site.cloud().create_server(&want, &key(name)).await.unwrap();
+            // The worker may have been cutting its power: that goes on for a moment.
+            eventually("it runs", || async {
+                if server(site.cloud(), name).await.state == ServerState::Frozen {
+                    site.cloud().power(&want.name, Power::Off).await.unwrap();
+                }
+                let on = site.cloud().power(&want.name, Power::On).await;
+                on.is_ok() && server(site.cloud(), name).await.state == ServerState::Running
+            })
+            .await;
         }
         site.end().await;
     }
@@ -639,7 +643,7 @@ async fn a_real_database_crashes_freezes_and_goes() {
     site.cloud().power(&host.name, Power::Thaw).await.unwrap();
     eventually("it answers after the thaw", answers).await;
     // The supervisor goes; the orphaned database is ended by the boot.
-    kill(supervisor_of(&site, "db"), Signal::SIGKILL).unwrap();
+    kill_supervisor(&site, "db").await;
     site.cloud().power(&host.name, Power::On).await.unwrap();
     eventually("it answers after the boot", answers).await;
     site.cloud().power(&host.name, Power::Off).await.unwrap();

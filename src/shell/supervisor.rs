@@ -41,8 +41,8 @@ pub const MARKER_PORT: u16 = 64_617;
 const BEFORE_LIMIT: Duration = Duration::from_secs(60);
 /// How long the kernel may take to end a process after SIGKILL.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
-/// How long a new supervisor may take until it listens.
-const START_LIMIT: Duration = Duration::from_secs(20);
+/// How long a new supervisor may take until it listens. One that cannot ends at once; this is for a slow disk.
+const START_LIMIT: Duration = Duration::from_secs(60);
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_MOST: Duration = Duration::from_secs(2);
 /// A service that was up for so long starts again with the shortest pause.

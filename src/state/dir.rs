@@ -98,7 +98,9 @@ impl DirStore {
             let mut file = serde_json::to_vec(&header).expect("a header is always JSON");
             file.push(b'\n');
             file.extend_from_slice(bytes);
-            durable::make_folders(path.parent().expect("it has `docs` above it"), FOLDER_MODE)?;
+            let folder = path.parent().expect("it has `docs` above it");
+            durable::make_folders(folder, FOLDER_MODE)?;
+            durable::sweep(folder)?;
             durable::replace(&path, &file, FILE_MODE, None)?;
             Ok(Some(header.version()))
         };

@@ -142,6 +142,7 @@ pub(super) fn release(base: &Path) -> Result<(), Fault> {
         return Ok(());
     }
     let _lock = lock(&claims)?;
+    durable::sweep(&claims)?;
     let ours = base.display().to_string();
     for name in durable::names(&claims)? {
         let claim = claims.join(name);

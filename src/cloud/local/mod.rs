@@ -359,6 +359,7 @@ impl Site {
                 }
             }
             address::release(&self.base).partial()?;
+            durable::sweep(&self.base).partial()?;
             for part in ["servers", "images", "site.json", "site.lock"] {
                 durable::remove(&self.base.join(part)).partial()?;
             }
