@@ -21,10 +21,13 @@ impl CreateServer {
         found.tags.get(MADE_FOR) == self.want.tags.get(MADE_FOR)
     }
 
-    /// Something half-made for another image stands in the way, or a builder with another recipe's files in it.
+    /// Something half-made for another image stands in the way, or a builder that cannot be used again.
     fn is_in_the_way(&self, found: &Server) -> bool {
-        let unused = self.want.image.is_none() || matches!(found.state, ServerState::Pending | ServerState::Failed(_));
-        unused && !self.is_made_for_this(found)
+        let half_made = matches!(found.state, ServerState::Pending | ServerState::Failed(_));
+        let is_builder = self.want.image.is_none();
+        // A builder that is off was being sealed: it is of no use any longer.
+        let sealed = is_builder && matches!(found.state, ServerState::Off | ServerState::Frozen | ServerState::Failed(_));
+        sealed || (is_builder || half_made) && !self.is_made_for_this(found)
     }
 }
 
