@@ -3,7 +3,7 @@
 //! Every node boots non-writable: its service starts it as a replica, and only its agent, under the write lease of
 //! the current epoch, or a step of a run that holds the lease, opens it.
 
-//pub mod keys;
+pub mod keys;
 //pub mod postgres;
 //pub mod registry;
 
@@ -18,7 +18,7 @@ use crate::error::{Fault, Trouble};
 use crate::model::id::{DatabaseName, ServerName};
 use crate::model::stack::Database;
 use crate::shell::{Host, Shell};
-pub struct Keys;
+use keys::Keys;
 
 pub struct EngineAbout {
     pub name: &'static str,
