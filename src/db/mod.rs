@@ -4,8 +4,8 @@
 //! the current epoch, or a step of a run that holds the lease, opens it.
 
 pub mod keys;
-//pub mod postgres;
-//pub mod registry;
+pub mod postgres;
+pub mod registry;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -162,6 +162,8 @@ pub trait Engine: Send + Sync {
     async fn verify(&self, primary: &Node, replica: &Node, reach: &Reach) -> Result<Verified, Fault>;
     /// Forgets everything that `primary` keeps for a replica that is gone (slots).
     async fn forget(&self, primary: &Node, replica: &ServerName, reach: &Reach) -> Result<(), Trouble>;
+    /// Lets in exactly `node.peers` from now on. Nothing happens when they are let in already.
+    async fn admit(&self, node: &Node, reach: &Reach) -> Result<(), Trouble>;
     /// `ahead - behind` in bytes of log; negative when `behind` is further. `None` when the two cannot be compared.
     fn bytes_between(&self, ahead: &Position, behind: &Position) -> Option<i64>;
     /// Used by the agent on the node itself: writes heartbeat `seq` and returns position and transaction count.
