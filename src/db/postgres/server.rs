@@ -16,7 +16,7 @@ const POLL: Duration = Duration::from_millis(50);
 const OLDEST: u32 = 14;
 
 /// Prints folder and version of every PostgreSQL that is installed.
-const FIND: &str = r#"
+pub(super) const FIND: &str = r#"
 for dir in /usr/lib/postgresql/*/bin /usr/pgsql-*/bin "$(dirname "$(readlink -f "$(command -v initdb)")" 2>/dev/null)"; do
   if [ -x "$dir/initdb" ] && [ -x "$dir/postgres" ]; then echo "$dir $("$dir/postgres" --version)"; fi
 done"#;
