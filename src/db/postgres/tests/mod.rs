@@ -126,3 +126,168 @@ async fn a_new_database_is_closed_until_it_is_opened() {
     assert_eq!(Postgres.promote(node, &machine.agent()).await.unwrap(), 3);
     assert_eq!(Postgres.write_refused(node, &machine.agent()).await.unwrap(), None);
 }
+
+#[tokio::test]
+async fn only_known_roles_get_in_and_only_over_tls() {
+    let Some(machine) = Machine::with("only_known_roles_get_in_and_only_over_tls", &["shop-east-db-1"]) else { return };
+    let (node, reach) = (&machine.nodes[0], &machine.reach);
+    Postgres.create(node, None, reach).await.unwrap();
+    Postgres.promote(node, reach).await.unwrap();
+
+    let plain = application(node, PASSWORD).ssl_mode(SslMode::Disable).connect(NoTls).await;
+    let plain = explain(&plain.err().unwrap());
+    assert!(plain.starts_with("pg_hba.conf rejects connection") && plain.ends_with("no encryption"), "{plain}");
+    let mut admin = application(node, PASSWORD);
+    let admin = admin.user("hafog_admin").dbname("postgres").ssl_mode(SslMode::Disable).connect(NoTls).await;
+    let admin = explain(&admin.err().unwrap());
+    assert!(admin.starts_with("pg_hba.conf rejects connection"), "{admin}");
+    // Without a password there is no password that fits.
+    let empty = login(node, &reach.keys, "").await.err().unwrap();
+    assert!(empty.contains("password"), "{empty}");
+
+    // Another authority's certificate opens nothing, on neither side.
+    let folder = tempfile::tempdir().unwrap();
+    let stranger = Arc::new(Keys::open(folder.path()).unwrap());
+    let strange = crate::db::Reach { shell: machine.shell.clone(), keys: stranger.clone() };
+    let fault = Postgres.status(node, &strange).await.err().unwrap();
+    assert!(fault.to_string().contains("invalid peer certificate"), "{fault}");
+    let pair = stranger.client("hafog_admin").unwrap();
+    let mixed = Keys::of_role("hafog_agent", reach.keys.ca_pem(), pair);
+    let mixed = crate::db::Reach { shell: machine.shell.clone(), keys: Arc::new(mixed) };
+    let fault = Postgres.status(node, &mixed).await.err().unwrap();
+    assert!(fault.to_string().starts_with("cannot log in to PostgreSQL on `shop-east-db-1`"), "{fault}");
+
+    // A certificate is good for its own name only.
+    let pair = reach.keys.client("hafog_probe").unwrap();
+    let posing = Keys::of_role("hafog_agent", reach.keys.ca_pem(), pair);
+    let posing = crate::db::Reach { shell: machine.shell.clone(), keys: Arc::new(posing) };
+    let fault = Postgres.status(node, &posing).await.err().unwrap();
+    assert_eq!(
+        fault.to_string(),
+        "cannot log in to PostgreSQL on `shop-east-db-1`: certificate authentication failed for user \"hafog_agent\""
+    );
+}
+
+#[tokio::test]
+async fn a_replica_follows_another_replica_and_has_what_the_primary_has() {
+    let test = "a_replica_follows_another_replica_and_has_what_the_primary_has";
+    let Some(machine) = Machine::with(test, &["shop-east-db-1", "shop-west-db-1", "shop-west-db-2"]) else { return };
+    let reach = &machine.reach;
+    let [first, second, third] = &machine.nodes[..] else { panic!("three") };
+    let client = primary(&machine).await;
+    client.batch_execute("INSERT INTO orders SELECT n, md5(n::text) FROM generate_series(1, 1000) n").await.unwrap();
+    timed("seed", Postgres.seed(first, second, reach)).await.unwrap();
+    timed("seed from a replica", Postgres.seed(second, third, reach)).await.unwrap();
+
+    let at: Timestamp = "2026-11-21T09:14:03.123456Z".parse().unwrap();
+    let (position, before) = Postgres.beat(first, 7, at, &machine.agent()).await.unwrap();
+    let (_, after) = Postgres.beat(first, 8, at, &machine.agent()).await.unwrap();
+    assert_eq!(after, before.map(|before| before + 1));
+    until("the heartbeat arrives", async || {
+        let status = Postgres.status(third, reach).await.unwrap();
+        status.heartbeat.is_some_and(|beat| beat.seq == 8 && beat.at == at)
+    })
+    .await;
+    let there = Postgres.status(third, reach).await.unwrap();
+    assert_eq!(there.link, Some(Link::Up { from: "shop-west-db-1".to_owned() }));
+    assert!(Postgres.bytes_between(&there.position, &position).unwrap() > 0);
+    let here = Postgres.status(first, reach).await.unwrap();
+    assert_eq!((there.timeline, &there.system, there.writable), (here.timeline, &here.system, false));
+    let [follower] = &here.followers[..] else { panic!("{:?}", here.followers) };
+    assert_eq!((follower.node.as_str(), follower.streaming), ("shop-west-db-1", true));
+    assert!(follower.headroom.is_some_and(|bytes| bytes > 100 << 20), "{follower:?}");
+
+    let verified = timed("verify", Postgres.verify(first, third, reach)).await.unwrap();
+    assert_eq!((verified.tables, verified.rows, verified.different), (1, 1000, Vec::<String>::new()));
+
+    // Straight from the primary now, and nothing is kept for it where it was.
+    timed("follow", Postgres.follow(third, first, reach)).await.unwrap();
+    Postgres.forget(second, &third.host.name, reach).await.unwrap();
+    Postgres.forget(second, &third.host.name, reach).await.unwrap();
+    assert_eq!(Postgres.status(second, reach).await.unwrap().followers, []);
+    client.batch_execute("INSERT INTO orders VALUES (1001, 'x')").await.unwrap();
+    until("the row arrives", async || count(third, &machine).await == 1001).await;
+
+    // The primary is gone: no link, and it says whose.
+    Postgres.stop_now(first, reach).await.unwrap();
+    until("the link is down", async || {
+        let down = Link::Down { why: "no stream from `shop-east-db-1`".to_owned() };
+        Postgres.status(third, reach).await.unwrap().link == Some(down)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_writable_node_is_never_overwritten() {
+    let Some(machine) = Machine::with("a_writable_node_is_never_overwritten", &["shop-east-db-1", "shop-west-db-1"]) else { return };
+    let (reach, [first, second]) = (&machine.reach, &machine.nodes[..]) else { panic!("two") };
+    primary(&machine).await;
+    Postgres.seed(first, second, reach).await.unwrap();
+    Postgres.promote(second, reach).await.unwrap();
+    let refused = |trouble: Trouble| match trouble {
+        Trouble::NothingChanged(fault) => fault.to_string(),
+        other => panic!("{other}"),
+    };
+    let seed = Postgres.seed(first, second, reach).await.err().unwrap();
+    assert_eq!(refused(seed), "`shop-west-db-1` is writable and would be wiped");
+    let rejoin = Postgres.rejoin(second, first, reach).await.err().unwrap();
+    assert_eq!(refused(rejoin), "`shop-west-db-1` is writable and has to be fenced before it rejoins");
+    let follow = Postgres.follow(second, first, reach).await.err().unwrap();
+    assert_eq!(refused(follow), "`shop-west-db-1` is writable and cannot follow");
+    let unknown = Postgres.divergence(second, first, reach).await.unwrap();
+    assert_eq!(unknown, Divergence::Unknown { why: "`shop-west-db-1` is writable".to_owned() });
+
+    // Frozen, it says nothing, and that is no permission.
+    machine.shell.signal(&second.host, nix::sys::signal::Signal::SIGSTOP);
+    let seed = Postgres.seed(first, second, reach).await.err().unwrap();
+    let write = Postgres.write_refused(second, reach).await;
+    machine.shell.signal(&second.host, nix::sys::signal::Signal::SIGCONT);
+    let said = refused(seed);
+    assert!(said.starts_with("`shop-west-db-1` may be writable and would be wiped: "), "{said}");
+    assert!(write.is_err(), "{write:?}");
+    assert_eq!(count(second, &machine).await, 0);
+}
+
+#[tokio::test]
+async fn a_switchover_loses_nothing_and_the_old_primary_follows() {
+    let test = "a_switchover_loses_nothing_and_the_old_primary_follows";
+    let Some(machine) = Machine::with(test, &["shop-east-db-1", "shop-west-db-1"]) else { return };
+    let (reach, [old, new]) = (&machine.reach, &machine.nodes[..]) else { panic!("two") };
+    let client = primary(&machine).await;
+    Postgres.seed(old, new, reach).await.unwrap();
+    // Writes until it is turned away, and says how many were acknowledged.
+    let writer = tokio::spawn(async move {
+        let mut id = 0_i64;
+        while client.execute("INSERT INTO orders VALUES ($1, 'x')", &[&(id + 1)]).await.is_ok() {
+            id += 1;
+        }
+        id
+    });
+    until("some rows are written", async || count(new, &machine).await > 50).await;
+
+    // It cannot be stopped at first, and goes on.
+    machine.shell.stuck.store(true, std::sync::atomic::Ordering::Relaxed);
+    let stuck = Postgres.stop_clean(old, reach).await.err().unwrap();
+    assert!(matches!(stuck, Trouble::NothingChanged(_)), "{stuck}");
+    machine.shell.stuck.store(false, std::sync::atomic::Ordering::Relaxed);
+    let written = writer.await.unwrap();
+    assert_eq!(count(old, &machine).await, written);
+
+    let position = timed("stop cleanly", Postgres.stop_clean(old, reach)).await.unwrap();
+    assert_eq!(Postgres.stop_clean(old, reach).await.unwrap(), position);
+    assert_eq!(Postgres.write_refused(old, reach).await.unwrap().as_deref(), Some("connection refused"));
+    until("everything is replayed", async || {
+        let status = Postgres.status(new, reach).await.unwrap();
+        Postgres.bytes_between(&status.position, &position).unwrap() > 0
+    })
+    .await;
+    assert_eq!(timed("promote", Postgres.promote(new, reach)).await.unwrap(), 3);
+    assert_eq!(count(new, &machine).await, written);
+    assert_eq!(Postgres.divergence(old, new, reach).await.unwrap(), Divergence::None);
+    assert_eq!(timed("rejoin, followed", Postgres.rejoin(old, new, reach)).await.unwrap(), Rejoined::Followed);
+    let status = Postgres.status(old, reach).await.unwrap();
+    assert_eq!((status.timeline, status.writable, status.followers.len()), (3, false, 0));
+    let client = login(new, &reach.keys, PASSWORD).await.unwrap();
+    client.execute("INSERT INTO orders VALUES (-1, 'x')", &[]).await.unwrap();
+    until("the row arrives", async || count(old, &machine).await == written + 1).await;
+}
