@@ -4,8 +4,8 @@
 //! the current epoch, or a step of a run that holds the lease, opens it.
 
 pub mod keys;
-//pub mod postgres;
-//pub mod registry;
+pub mod postgres;
+pub mod registry;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -141,8 +141,6 @@ pub trait Engine: Send + Sync {
     /// Makes an empty database that boots non-writable: files, services (engine and agent's needs), roles, heartbeat table.
     /// Returns with the node up and writable once, so that the roles could be made. Running it again completes it.
     async fn create(&self, node: &Node, password: Option<&str>, reach: &Reach) -> Result<(), Trouble>;
-    /// Lets every peer of the node connect: rewrites the access rules and reloads them. No-op when they are so.
-    async fn admit(&self, node: &Node, reach: &Reach) -> Result<(), Trouble>;
     /// Whether there are data files on the node at all (of any age), and whether they are complete.
     async fn has_data(&self, node: &Node, reach: &Reach) -> Result<bool, Fault>;
     async fn status(&self, node: &Node, reach: &Reach) -> Result<NodeStatus, Fault>;
@@ -170,6 +168,8 @@ pub trait Engine: Send + Sync {
     async fn verify(&self, primary: &Node, replica: &Node, reach: &Reach) -> Result<Verified, Fault>;
     /// Forgets everything that `primary` keeps for a replica that is gone (slots).
     async fn forget(&self, primary: &Node, replica: &ServerName, reach: &Reach) -> Result<(), Trouble>;
+    /// Lets in exactly `node.peers` from now on. Nothing happens when they are let in already.
+    async fn admit(&self, node: &Node, reach: &Reach) -> Result<(), Trouble>;
     /// `ahead - behind` in bytes of log; negative when `behind` is further. `None` when the two cannot be compared.
     fn bytes_between(&self, ahead: &Position, behind: &Position) -> Option<i64>;
     /// Used by the agent on the node itself: writes heartbeat `seq` and returns position and transaction count.
