@@ -5,4 +5,7 @@
 pub mod event;
 pub mod journal;
 pub mod lease;
+pub mod open; // STUB(lead)
+#[path = "../stubs/runner.rs"]
+pub mod runner; // STUB(lead)
 pub mod wait;
