@@ -13,10 +13,7 @@ pub struct ServeOptions {
 }
 
 /// Serves until `shutdown`, or until the control socket says stop.
-pub async fn run(
-    options: ServeOptions,
-    _shutdown: impl Future<Output = ()>,
-) -> Result<(), Fault> {
+pub async fn run(options: ServeOptions, _shutdown: impl Future<Output = ()>) -> Result<(), Fault> {
     Err(Fault::new(format!(
         "no name server in this build for `{}` at {:?}",
         options.folder.display(),

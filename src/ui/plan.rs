@@ -10,7 +10,11 @@ pub const NO_WAY_BACK: &str = " ── no way back after this line ──";
 /// The whole plan. Ends with a line break.
 pub fn render(stack: &str, plan: &Plan, colour: bool) -> String {
     let doing = plan.steps.iter().filter(|step| step.skip.is_none()).count();
-    let heading = format!("{} of {stack}: {}", plan.intent.verb(), count(doing, "step"));
+    let heading = format!(
+        "{} of {stack}: {}",
+        plan.intent.verb(),
+        count(doing, "step")
+    );
     let mut text = format!("{}, plan {}\n", bold(&heading, colour), plan.digest());
     text.push_str(&steps(&plan.steps, colour));
     text.push_str(&forecast(&plan.forecast));
@@ -46,10 +50,13 @@ pub struct Names {
 
 impl Names {
     pub fn of(steps: &[Step]) -> Names {
-        let names = steps.iter().map(|step| step.name.as_str().chars().count());
+        Names::of_names(steps.iter().map(|step| step.name.as_str()))
+    }
+
+    pub fn of_names<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Names {
         Names {
-            number: steps.len().to_string().len().max(2),
-            name: names.max().unwrap_or(0),
+            number: names.clone().count().to_string().len().max(2),
+            name: names.map(|name| name.chars().count()).max().unwrap_or(0),
         }
     }
 
@@ -64,7 +71,11 @@ pub fn forecast(forecast: &Forecast) -> String {
     let mut text = String::new();
     for loss in &forecast.loss {
         let because = clean(&loss.because);
-        text.push_str(&format!("loss: {}: {} ({because})\n", loss.database, bound(loss)));
+        text.push_str(&format!(
+            "loss: {}: {} ({because})\n",
+            loss.database,
+            bound(loss)
+        ));
     }
     if let Some(after) = forecast.effective_after {
         text.push_str(&format!(
@@ -82,7 +93,7 @@ pub fn forecast(forecast: &Forecast) -> String {
 pub fn bound(loss: &Loss) -> String {
     let seconds = loss.seconds;
     match (seconds, loss.bytes) {
-        (Some(seconds), Some(0)) if seconds == 0.0 => "nothing".to_owned(),
+        (Some(0.0), Some(0)) => "nothing".to_owned(),
         (Some(seconds), Some(bytes)) => {
             format!("at most {seconds:.1} s, at least {} of log", Bytes(bytes))
         }
@@ -132,6 +143,15 @@ mod tests {
         plan.forecast.notes.push("west has one replica".to_owned());
         let text = render("shop", &plan, false).replace(&plan.digest(), "DIGEST");
         assert_snapshot!(text, @r"
+        failover of shop: 3 steps, plan DIGEST
+         1 confirm-outage           look at east from here
+         2 lower-ttl www.shop.test  skipped: it is 1m already
+         ── no way back after this line ──
+         3 promote-standby main     open �[2Jit
+         4 smoke-test               west passes
+        loss: main: at most 3.2 s, at least 4KiB of log (the newest heartbeat is 3.2 s old)
+        effective: at most 1m after the records change, when the last honest cache has moved
+        note: west has one replica
         ");
     }
 
@@ -148,7 +168,11 @@ mod tests {
             (None, Some(0), "unknown, at least 0B of log"),
             (Some(0.0), Some(0), "nothing"),
             (Some(0.0), None, "at most 0.0 s, bytes unknown"),
-            (Some(2.0), Some(1 << 20), "at most 2.0 s, at least 1MiB of log"),
+            (
+                Some(2.0),
+                Some(1 << 20),
+                "at most 2.0 s, at least 1MiB of log",
+            ),
         ] {
             assert_eq!(bound(&loss(seconds, bytes)), words);
         }

@@ -100,8 +100,9 @@ impl Bars {
         match &line.event {
             Event::Started { .. } | Event::Undoing { .. } => {
                 self.print(shown);
-                let style = ProgressStyle::with_template("{prefix}  {spinner} {wide_msg} {elapsed}")
-                    .expect("the template is well formed");
+                let style =
+                    ProgressStyle::with_template("{prefix}  {spinner} {wide_msg} {elapsed}")
+                        .expect("the template is well formed");
                 let bar = self.all.add(ProgressBar::new_spinner().with_style(style));
                 bar.set_prefix(lines.name(step));
                 bar.enable_steady_tick(TICK);
@@ -174,13 +175,19 @@ impl Lines {
             }
             Event::Made { .. } | Event::Closed { .. } => {}
             Event::Paused { why } => shown.push(format!("paused: {}", clean(why))),
-            Event::Finished { step, how, evidence } => {
+            Event::Finished {
+                step,
+                how,
+                evidence,
+            } => {
                 let text = match how {
                     How::Acted => clean(evidence),
                     How::AlreadyTrue => format!("already: {}", clean(evidence)),
                     How::Skipped => format!("skipped: {}", clean(evidence)),
                 };
-                let took = (*how == How::Acted).then(|| self.took(step, line.at)).flatten();
+                let took = (*how == How::Acted)
+                    .then(|| self.took(step, line.at))
+                    .flatten();
                 shown.push(self.row(step, &text, took));
             }
             Event::Failed { step, why, .. } => {
@@ -247,7 +254,13 @@ mod tests {
         for (n, (seconds, event)) in events.into_iter().enumerate() {
             let at = Timestamp::UNIX_EPOCH + Duration::from_secs_f64(seconds);
             let (n, prev) = (n as u64, String::new());
-            let line = Line { v: VERSION, n, at, prev, event };
+            let line = Line {
+                v: VERSION,
+                n,
+                at,
+                prev,
+                event,
+            };
             for shown in lines.take(&line) {
                 text.push_str(&format!("{shown}\n"));
             }
@@ -257,7 +270,11 @@ mod tests {
 
     fn finished(step: &str, how: How, evidence: &str) -> Event {
         let (step, evidence) = (step.into(), evidence.to_owned());
-        Event::Finished { step, how, evidence }
+        Event::Finished {
+            step,
+            how,
+            evidence,
+        }
     }
 
     #[test]
@@ -266,12 +283,34 @@ mod tests {
         let text = transcript(vec![
             (0.0, finished("confirm-outage", How::Skipped, "planned")),
             (0.1, started("stop-writes main")),
-            (1.2, finished("stop-writes main", How::Acted, "refuses writes at 0/5A1C9F0")),
+            (
+                1.2,
+                finished(
+                    "stop-writes main",
+                    How::Acted,
+                    "refuses writes at 0/5A1C9F0",
+                ),
+            ),
             (1.2, started("promote-standby main")),
-            (63.4, finished("promote-standby main", How::Acted, "writable,\ntimeline 2\u{1b}[1A")),
-            (63.5, finished("promote-standby other", How::AlreadyTrue, "writable")),
+            (
+                63.4,
+                finished(
+                    "promote-standby main",
+                    How::Acted,
+                    "writable,\ntimeline 2\u{1b}[1A",
+                ),
+            ),
+            (
+                63.5,
+                finished("promote-standby other", How::AlreadyTrue, "writable"),
+            ),
         ]);
         assert_snapshot!(text, @r"
+        1 confirm-outage         skipped: planned
+        2 stop-writes main       refuses writes at 0/5A1C9F0                                 1.1s
+        ── no way back after this line ──
+        3 promote-standby main   writable, timeline 2�[1A                                   1m02s
+        4 promote-standby other  already: writable
         ");
     }
 
@@ -281,15 +320,50 @@ mod tests {
         let why = || "no answer".to_owned();
         let text = transcript(vec![
             (0.0, Event::Started { step: step() }),
-            (2.0, Event::Failed { step: step(), world: World::Partial, why: why() }),
+            (
+                2.0,
+                Event::Failed {
+                    step: step(),
+                    world: World::Partial,
+                    why: why(),
+                },
+            ),
             (2.0, Event::Undoing { step: step() }),
-            (3.0, Event::UndoFailed { step: step(), why: why() }),
+            (
+                3.0,
+                Event::UndoFailed {
+                    step: step(),
+                    why: why(),
+                },
+            ),
             (4.0, Event::Undoing { step: step() }),
-            (9.0, Event::Undone { step: step(), evidence: "open again".to_owned() }),
-            (9.0, Event::Blocked { step: "confirm-outage".into(), why: why() }),
-            (9.0, Event::Paused { why: "interrupted".to_owned() }),
+            (
+                9.0,
+                Event::Undone {
+                    step: step(),
+                    evidence: "open again".to_owned(),
+                },
+            ),
+            (
+                9.0,
+                Event::Blocked {
+                    step: "confirm-outage".into(),
+                    why: why(),
+                },
+            ),
+            (
+                9.0,
+                Event::Paused {
+                    why: "interrupted".to_owned(),
+                },
+            ),
         ]);
         assert_snapshot!(text, @r"
+         2 stop-writes main       failed: no answer                                           2.0s
+         2 stop-writes main       not undone: no answer                                       1.0s
+         2 stop-writes main       undone: open again                                          5.0s
+         1 confirm-outage         blocked: no answer
+        paused: interrupted
         ");
     }
 }

@@ -33,7 +33,13 @@ impl Table {
     pub fn render(&self, indent: &str) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let widths: Vec<usize> = (0..columns)
-            .map(|column| self.rows.iter().map(|row| width(row, column)).max().unwrap_or(0))
+            .map(|column| {
+                self.rows
+                    .iter()
+                    .map(|row| width(row, column))
+                    .max()
+                    .unwrap_or(0)
+            })
             .collect();
         let mut text = String::new();
         for row in &self.rows {
