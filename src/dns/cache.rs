@@ -214,3 +214,86 @@ impl CachingClient {
         self.cache.lock().expect("no holder of the cache panics")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::units::Ttl;
+
+    fn at(secs: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + secs).unwrap()
+    }
+
+    fn set(host: &str, kind: RecordType, ttl: u32, value: &str) -> RecordSet {
+        RecordSet {
+            host: host.into(),
+            kind,
+            ttl: Ttl(ttl),
+            values: [value.to_owned()].into(),
+        }
+    }
+
+    fn answer(sets: &[RecordSet], negative: Option<u32>) -> DnsAnswer {
+        DnsAnswer {
+            code: "NOERROR".to_owned(),
+            authoritative: true,
+            sets: sets.to_vec(),
+            negative_ttl: negative.map(Ttl),
+        }
+    }
+
+    #[test]
+    fn each_link_is_kept_for_its_own_ttl() {
+        let (www, edge): (HostName, HostName) = ("www".into(), "edge".into());
+        let link = set("www", RecordType::Cname, 300, "edge");
+        let (old, new) = (
+            set("edge", RecordType::A, 60, "127.0.0.1"),
+            set("edge", RecordType::A, 60, "127.0.0.2"),
+        );
+        let mut cache = Cache::default();
+        let known = |cache: &Cache, secs| cache.known(&www, RecordType::A, at(secs));
+        assert_eq!(known(&cache, 0), Known::Ask(www.clone(), Timestamp::MAX));
+        assert!(cache.learn(
+            &www,
+            RecordType::A,
+            &answer(&[link, old.clone()], None),
+            at(0)
+        ));
+        assert_eq!(known(&cache, 59), Known::Here(Some(old), at(60)));
+        // The link outlives what it leads to.
+        assert_eq!(known(&cache, 60), Known::Ask(edge.clone(), at(300)));
+        assert!(cache.learn(
+            &edge,
+            RecordType::A,
+            &answer(std::slice::from_ref(&new), None),
+            at(250)
+        ));
+        assert_eq!(known(&cache, 260), Known::Here(Some(new), at(300)));
+        assert_eq!(known(&cache, 300), Known::Ask(www.clone(), Timestamp::MAX));
+    }
+
+    #[test]
+    fn nothing_is_kept_for_the_negative_ttl() {
+        let www = "www".into();
+        let link = set("www", RecordType::Cname, 300, "edge");
+        let mut cache = Cache::default();
+        assert!(cache.learn(&www, RecordType::A, &answer(&[link], Some(5)), at(0)));
+        let known = |secs| cache.known(&www, RecordType::A, at(secs));
+        assert_eq!(known(4), Known::Here(None, at(5)));
+        assert_eq!(known(5), Known::Ask("edge".into(), at(300)));
+    }
+
+    #[test]
+    fn a_loop_and_a_refusal_are_of_no_use() {
+        let www = "www".into();
+        let mut cache = Cache::default();
+        let link = set("www", RecordType::Cname, 300, "www");
+        assert!(cache.learn(&www, RecordType::A, &answer(&[link], None), at(0)));
+        assert_eq!(cache.known(&www, RecordType::A, at(1)), Known::Loop);
+        let refused = DnsAnswer {
+            code: "REFUSED".to_owned(),
+            ..answer(&[], None)
+        };
+        assert!(!cache.learn(&www, RecordType::A, &refused, at(0)));
+    }
+}

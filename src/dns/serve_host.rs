@@ -137,9 +137,12 @@ impl ServeHost {
                 },
                 Ok(None) => match &mut child {
                     None => child = Some(self.spawn()?),
-                    // Its end is final only now: another command's server could have been quicker, and answered above.
                     Some(process) => {
-                        if let Ok(Some(status)) = process.try_wait() {
+                        // Its end is not ours: another command's server may have been quicker, and has the folder.
+                        let ended = process.try_wait().ok().flatten();
+                        if let Some(status) = ended
+                            && let Ok(None) = self.running().await
+                        {
                             return Err(self.did_not_start(&status.to_string()));
                         }
                     }
@@ -183,7 +186,11 @@ impl ServeHost {
             Some(program) => PathBuf::from(program),
             None => std::env::current_exe().map_err(fault)?,
         };
-        let log = fs::File::create(self.folder.join(LOG)).map_err(fault)?;
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.folder.join(LOG))
+            .map_err(fault)?;
         Command::new(program)
             .args(["dns", "serve", "--folder"])
             .arg(&self.folder)
@@ -206,7 +213,7 @@ impl ServeHost {
     }
 
     /// Stops the server unless it got another zone meanwhile, waits until it is gone, and tidies up.
-    async fn stop_if_empty(&self) -> Result<(), Trouble> {
+    async fn stop_if_empty(&self, pid: u32) -> Result<(), Trouble> {
         match self.send(&Request::Stop { only_empty: true }).await {
             Ok(_) => {}
             Err(Trouble::NothingChanged(_))
@@ -218,6 +225,12 @@ impl ServeHost {
         }
         let deadline = Instant::now() + START_LIMIT;
         while !self.is_absent().await {
+            // Another command opened a zone meanwhile, and has a new server.
+            if let Ok(Some(hello)) = self.running().await
+                && hello.pid != pid
+            {
+                return Ok(());
+            }
             if Instant::now() >= deadline {
                 return Err(Trouble::Partial(Fault::unavailable(format!(
                     "zone `{}` is closed and its name server is not gone after {} s",
@@ -280,17 +293,18 @@ impl DnsHost for ServeHost {
     }
 
     async fn close_zone(&self) -> Result<(), Trouble> {
-        if self.running().await.nothing_changed()?.is_none() {
-            if !self.has_zones_file() {
+        let hello = match self.running().await.nothing_changed()? {
+            Some(hello) => hello,
+            // It was killed: only the server changes its file.
+            None if self.has_zones_file() => self.start().await.nothing_changed()?,
+            None => {
                 self.tidy();
                 return Ok(());
             }
-            // It was killed: only the server changes its file.
-            self.start().await.nothing_changed()?;
-        }
+        };
         let zone = self.zone.clone();
         match self.send(&Request::CloseZone { zone }).await? {
-            Reply::Done { zones_left: 0, .. } => self.stop_if_empty().await,
+            Reply::Done { zones_left: 0, .. } => self.stop_if_empty(hello.pid).await,
             _ => Ok(()),
         }
     }

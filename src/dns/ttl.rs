@@ -188,11 +188,13 @@ impl<'a> Look<'a> {
         versions
             .iter()
             .filter(|version| {
-                !versions.iter().any(|other| {
-                    !std::ptr::eq(*other, **version)
-                        && other.from <= version.from
-                        && other.to.is_none_or(|to| to >= version.from)
-                })
+                // `begin_changes` writes this for "as long as anybody knows".
+                version.from > Timestamp::UNIX_EPOCH
+                    && !versions.iter().any(|other| {
+                        !std::ptr::eq(*other, **version)
+                            && other.from <= version.from
+                            && other.to.is_none_or(|to| to >= version.from)
+                    })
             })
             .map(|version| Span {
                 start: Timestamp::MIN,
@@ -219,116 +221,121 @@ fn whole_second(at: Timestamp) -> Timestamp {
     at.saturating_sub(below).unwrap_or(at)
 }
 
-/// Before a write: from now on either version may be served.
-pub fn begin_change(
+/// Before a write: from now on either state may be served. `changes` are applied together, as by [`DnsHost::apply`].
+///
+/// [`DnsHost::apply`]: super::DnsHost::apply
+pub fn begin_changes(
     history: &mut Published,
-    change: &RecordChange,
+    changes: &[RecordChange],
     from: Timestamp,
     caching: Caching,
 ) {
-    let open = |version: &Version| {
-        version.to.is_none() && version.set.host == change.host && version.set.kind == change.kind
-    };
-    match &change.before {
-        // Somebody published it before the history began.
-        Some(before) if !history.versions.iter().any(open) => history.versions.push(Version {
-            set: before.clone(),
-            from: Timestamp::UNIX_EPOCH,
-            to: None,
-        }),
-        None => {
-            if let Some(absent) = absence(history, change, from, caching) {
-                history.versions.push(absent);
+    for change in changes {
+        if !history.versions.iter().any(|v| is_open(v, change)) {
+            // Published by somebody before the history began; or never there.
+            let before = change.before.clone().or_else(|| {
+                let covered = |v: &Version| v.to.is_none() && is_related(&v.set, change);
+                let covered = history.versions.iter().any(covered);
+                absent(change, caching).filter(|_| !covered)
+            });
+            history.versions.extend(before.map(|set| Version {
+                set,
+                from: Timestamp::UNIX_EPOCH,
+                to: None,
+            }));
+        }
+        // Unless the same write puts something else there: then "no such name" is never an answer.
+        let replaced = |other: &RecordChange| {
+            let set = other.after.as_ref();
+            set.is_some_and(|set| is_related(set, change))
+        };
+        let after = match &change.after {
+            Some(after) => Some(after.clone()),
+            None if changes.iter().any(replaced) => None,
+            None => absent(change, caching),
+        };
+        let begun = |set: &RecordSet| {
+            let mut versions = history.versions.iter();
+            versions.any(|v| is_open(v, change) && &v.set == set)
+        };
+        if let Some(set) = after.filter(|set| !begun(set)) {
+            history.versions.push(Version {
+                set,
+                from,
+                to: None,
+            });
+        }
+    }
+    history.serial += 1;
+}
+
+/// After a write that is known to have happened: what it replaced was served at most until `to`.
+pub fn confirm_changes(history: &mut Published, changes: &[RecordChange], to: Timestamp) {
+    for change in changes {
+        for version in history.versions.iter_mut().filter(|v| v.to.is_none()) {
+            let replaced = is_open(version, change)
+                && match &change.after {
+                    Some(after) => &version.set != after,
+                    None => !version.set.values.is_empty(),
+                };
+            let filled = change.after.is_some()
+                && version.set.values.is_empty()
+                && is_related(&version.set, change);
+            if replaced || filled {
+                version.to = Some(to);
             }
         }
-        Some(_) => {}
-    }
-    let begun = |set: &&RecordSet| {
-        let mut versions = history.versions.iter();
-        versions.any(|version| open(version) && &version.set == *set)
-    };
-    if let Some(after) = change.after.as_ref().filter(|set| !begun(set)) {
-        history.versions.push(Version {
-            set: after.clone(),
-            from,
-            to: None,
-        });
     }
     history.serial += 1;
 }
 
-/// "There is no such set", unless the name was answered otherwise until now: by a CNAME, or by what a CNAME replaces.
-fn absence(
-    history: &Published,
-    change: &RecordChange,
-    from: Timestamp,
-    caching: Caching,
-) -> Option<Version> {
-    let related = |kind: RecordType| {
-        kind == change.kind || kind == RecordType::Cname || change.kind == RecordType::Cname
-    };
-    let earlier: Vec<&Version> = history
-        .versions
-        .iter()
-        .filter(|version| version.set.host == change.host && related(version.set.kind))
-        .collect();
-    if earlier.iter().any(|v| v.to.is_none_or(|to| to >= from)) {
-        return None;
-    }
-    Some(Version {
-        set: RecordSet {
-            host: change.host.clone(),
-            kind: change.kind,
-            ttl: caching.negative?,
-            values: BTreeSet::new(),
-        },
-        // Since the removal began; that instant is not kept, so since what was removed began.
-        from: earlier.last().map_or(Timestamp::UNIX_EPOCH, |v| v.from),
-        to: None,
-    })
-}
-
-/// After a write that is known to have happened: the old version was served at most until `to`.
-pub fn confirm_change(history: &mut Published, change: &RecordChange, to: Timestamp) {
-    close(history, change, change.after.as_ref(), to);
-}
-
-/// After a write that is known not to have happened: the new version was never served.
-pub fn withdraw_change(history: &mut Published, change: &RecordChange) {
-    if change.before != change.after {
-        history.versions.retain(|version| {
-            version.to.is_some()
-                || version.set.host != change.host
-                || version.set.kind != change.kind
-                || change.before.as_ref() == Some(&version.set)
-        });
-    }
-    history.serial += 1;
-}
-
-fn close(history: &mut Published, change: &RecordChange, keep: Option<&RecordSet>, to: Timestamp) {
-    for version in &mut history.versions {
-        let replaced = version.to.is_none()
-            && version.set.host == change.host
-            && version.set.kind == change.kind
-            && keep != Some(&version.set);
-        if replaced {
-            version.to = Some(to);
-        }
+/// After a write that is known not to have happened: what it was to bring was never served.
+pub fn withdraw_changes(history: &mut Published, changes: &[RecordChange]) {
+    for change in changes {
+        let never_served = |set: &RecordSet| match (&change.before, &change.after) {
+            (before, Some(after)) => set == after && before.as_ref() != Some(after),
+            (Some(_), None) => set.values.is_empty(),
+            (None, None) => false,
+        };
+        history
+            .versions
+            .retain(|v| !(is_open(v, change) && never_served(&v.set)));
     }
     history.serial += 1;
 }
 
 /// A write that began at `from` and was confirmed at `to`.
-pub fn record_change(
+pub fn record_changes(
     history: &mut Published,
-    change: &RecordChange,
+    changes: &[RecordChange],
     from: Timestamp,
     to: Timestamp,
     caching: Caching,
 ) {
-    begin_change(history, change, from, caching);
-    confirm_change(history, change, to);
+    begin_changes(history, changes, from, caching);
+    confirm_changes(history, changes, to);
+}
+
+fn is_open(version: &Version, change: &RecordChange) -> bool {
+    version.to.is_none() && version.set.host == change.host && version.set.kind == change.kind
+}
+
+/// Whether both decide about one question: a CNAME is an answer to every one.
+fn is_related(set: &RecordSet, change: &RecordChange) -> bool {
+    set.host == change.host
+        && (set.kind == change.kind
+            || set.kind == RecordType::Cname
+            || change.kind == RecordType::Cname)
+}
+
+/// "There is no such set", where that is cached.
+fn absent(change: &RecordChange, caching: Caching) -> Option<RecordSet> {
+    Some(RecordSet {
+        host: change.host.clone(),
+        kind: change.kind,
+        ttl: caching.negative?,
+        values: BTreeSet::new(),
+    })
 }
 
 /// Forgets versions that can no longer be in any cache at `now`.

@@ -209,3 +209,56 @@ fn parse(bytes: &[u8]) -> Result<Generation, Fault> {
     }
     Ok(document.generation)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::serve_control::ServedZone;
+
+    fn generation(number: u64, zone: &str) -> Generation {
+        Generation {
+            number,
+            zones: vec![ServedZone {
+                name: zone.into(),
+                server: format!("ns1.{zone}").as_str().into(),
+                addresses: vec![],
+                sets: vec![],
+            }],
+        }
+    }
+
+    #[test]
+    fn only_a_newer_generation_replaces() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let five = generation(5, "shop.test");
+        store.replace(five.clone()).unwrap();
+        for (next, why) in [
+            (
+                generation(5, "other.test"),
+                "another one under the same number",
+            ),
+            (generation(4, "shop.test"), "generation 4 is older"),
+        ] {
+            match store.replace(next) {
+                Err(Trouble::NothingChanged(fault)) => {
+                    assert!(fault.to_string().contains(why), "{fault}");
+                }
+                other => panic!("{:?}", other.map(|s| s.generation.clone())),
+            }
+        }
+        store.replace(five.clone()).unwrap();
+        assert_eq!(store.snapshot().generation, five);
+        // What is served is what is on disk.
+        assert_eq!(
+            Store::open(folder.path()).unwrap().snapshot().generation,
+            five
+        );
+        let six = generation(6, "other.test");
+        store.replace(six.clone()).unwrap();
+        assert_eq!(
+            Store::open(folder.path()).unwrap().snapshot().generation,
+            six
+        );
+    }
+}
