@@ -8,7 +8,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::cmd::{self, Call, Ended};
 use crate::error::Fault;
 use crate::ui::print::{Colour, Ui};
-use crate::{agent, demo, exit, shell};
+use crate::{demo, exit, shell};
 
 /// Multi-cloud standby stacks from one YAML spec: build, clone, replicate, fail over by DNS.
 #[derive(Parser, Debug)]
@@ -223,7 +223,7 @@ async fn go(call: &Call, verb: Verb) -> Ended {
         Verb::Schema(args) => cmd::schema::run(call, &args),
         Verb::Completions(args) => cmd::completions::run(call, &args, Cli::command()),
         Verb::Local(verb) => cmd::local::run(call, &verb).await,
-        Verb::Agent { config } => Ok(agent::run(&config).await.map(|()| exit::DONE)?),
+        Verb::Agent { config } => cmd::agent::run(call, &config).await,
         Verb::Supervise { .. } | Verb::Demo(_) | Verb::DemoApp(_) => {
             unreachable!("not in a runtime")
         }

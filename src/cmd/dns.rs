@@ -17,16 +17,12 @@ use crate::model::id::*;
 use crate::model::record::{RecordSet, RecordType};
 use crate::model::roles::TtlLease;
 use crate::model::stack::Stack;
-use crate::model::units::{Span, Ttl, human};
+use crate::model::units::{Span, human};
 use crate::plan;
 use crate::plan::facts::{Facts, Seen};
 use crate::serve::{self, ServeOptions};
 use crate::ui::table::Table;
 
-/// Clocks of caches and authorities may differ by so much.
-const SKEW: Duration = Duration::from_secs(2);
-/// How long a "no such name" may be cached, where nobody says otherwise (RFC 2308 section 5).
-const NEGATIVE: Ttl = Ttl(60);
 
 #[derive(clap::Subcommand, Debug)]
 pub enum Verb {
@@ -201,13 +197,8 @@ async fn clock(call: &Call) -> Ended {
     let session = look::session(call, "dns clock").await?;
     let facts = &session.facts;
     let tick = |name: &crate::model::stack::Name| {
-        let at = effective_at(
-            &facts.published,
-            &name.target,
-            RecordType::A,
-            SKEW,
-            NEGATIVE,
-        );
+        // The whole chain: the CNAME that people ask for, and the addresses that it leads to.
+        let at = effective_at(&facts.published, &name.host, RecordType::A, crate::dns::CACHING);
         Tick {
             host: name.host.clone(),
             target: name.target.clone(),

@@ -1,5 +1,6 @@
 //! One file a subcommand: its arguments and what it does. Verbs that change something all go through [`drive`].
 
+pub mod agent;
 pub mod drive; // the one road of every verb that changes something
 pub mod interrupt; // Ctrl-C
 pub mod look; // opening for a verb that changes nothing

@@ -20,6 +20,10 @@ use crate::model::id::{HostName, ZoneName};
 use crate::model::record::{RecordSet, RecordType};
 use crate::model::units::Ttl;
 
+/// How answers are cached: hosts keep to the negative TTL that `serve` has, and swap versions at once.
+pub const CACHING: ttl::Caching =
+    ttl::Caching { negative: Some(serve_control::NEGATIVE_TTL), spread: std::time::Duration::ZERO };
+
 #[derive(Clone, Debug)]
 pub struct ZoneSettings {
     pub zone: ZoneName,

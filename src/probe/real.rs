@@ -18,10 +18,10 @@ use crate::model::record::RecordType;
 /// A health page says what it has to say at its beginning.
 const BODY_MAX: usize = 5_120;
 
-#[derive(Default)]
 /// How long one name server may take.
-const DNS_LIMIT: std::time::Duration = std::time::Duration::from_secs(2);
+const DNS_LIMIT: Duration = Duration::from_secs(2);
 
+#[derive(Default)]
 pub struct RealProbe;
 
 impl RealProbe {

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::{Act, Context, Standing};
-use crate::dns::{RecordChange, ttl};
+use crate::dns::{CACHING, RecordChange, ttl};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{HostName, ZoneName};
 use crate::model::record::{RecordSet, RecordType};
@@ -88,9 +88,6 @@ fn subject(wanted: &WantedRecord) -> (&HostName, RecordType) {
     }
 }
 
-/// How the zones' answers are cached, for the TTL clock.
-pub const CACHING: ttl::Caching = ttl::Caching { negative: Some(crate::dns::serve_control::NEGATIVE_TTL), spread: Duration::ZERO };
-
 /// Writes changes to a zone, with the history before and after: whatever kills this in between, the history never
 /// says that an old answer is gone while it may still be given.
 async fn write(world: &World, zone: &ZoneName, changes: &[RecordChange]) -> Result<(), Trouble> {
@@ -99,15 +96,11 @@ async fn write(world: &World, zone: &ZoneName, changes: &[RecordChange]) -> Resu
     }
     let mut published = world.published().await.nothing_changed()?;
     let began = world.clock.now();
-    for change in changes {
-        ttl::begin_change(&mut published, change, began, CACHING);
-    }
+    ttl::begin_changes(&mut published, changes, began, CACHING);
     world.stores.write_everywhere(NAMES, &published).await.nothing_changed()?;
     let applied = world.zone_host(zone).nothing_changed()?.apply(changes).await;
     if let Err(Trouble::NothingChanged(fault)) = applied {
-        for change in changes {
-            ttl::withdraw_change(&mut published, change);
-        }
+        ttl::withdraw_changes(&mut published, changes);
         world.stores.write_everywhere(NAMES, &published).await.partial()?;
         return Err(Trouble::NothingChanged(fault));
     }
@@ -124,11 +117,14 @@ async fn confirm(
     let held = world.zone_host(zone)?.records().await?;
     let mut published = world.published().await?;
     let now = world.clock.now();
-    for (host, kind) in subjects {
-        let after = held.iter().find(|set| &set.host == *host && set.kind == *kind).cloned();
-        let change = RecordChange { host: (*host).clone(), kind: *kind, before: None, after };
-        ttl::confirm_change(&mut published, &change, now);
-    }
+    let confirmed: Vec<RecordChange> = subjects
+        .iter()
+        .map(|(host, kind)| {
+            let after = held.iter().find(|set| &set.host == *host && set.kind == *kind).cloned();
+            RecordChange { host: (*host).clone(), kind: *kind, before: None, after }
+        })
+        .collect();
+    ttl::confirm_changes(&mut published, &confirmed, now);
     leases(&mut published, now);
     ttl::prune(&mut published, now, CACHING);
     world.stores.write_everywhere(NAMES, &published).await.map(drop)
