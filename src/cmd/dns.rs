@@ -49,6 +49,7 @@ pub enum Verb {
     /// Serve zones: the name server that moves at once
     Serve {
         /// Where the zones are kept; one server a folder
+        #[arg(long, value_name = "FOLDER")]
         folder: PathBuf,
         /// Where to listen, UDP and TCP; may be repeated
         #[arg(long, value_name = "ADDRESS:PORT", required = true)]

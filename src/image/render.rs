@@ -13,5 +13,6 @@ pub fn render(template: (&str, &str), with: impl Serialize) -> Result<String, Fa
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.add_template(template.0, template.1).map_err(fault)?;
-    environment.get_template(template.0).and_then(|found| found.render(minijinja::value::Serde(&with))).map_err(fault)
+    // The engine drops the last line break, which HAProxy wants.
+    environment.get_template(template.0).and_then(|found| found.render(minijinja::value::Serde(&with))).map(|text| format!("{}\n", text.trim_end())).map_err(fault)
 }

@@ -102,7 +102,7 @@ async fn balancer(world: &World, server: &Server, host: &Host) -> Result<Configu
     };
     let service = Service {
         name: "haproxy".to_owned(),
-        before: vec![vec!["haproxy".to_owned(), "-c".to_owned(), "-q".to_owned(), "-f".to_owned(), path.clone()]],
+        before: vec![vec!["haproxy".to_owned(), "-c".to_owned(), "-f".to_owned(), path.clone()]],
         argv: vec!["haproxy".to_owned(), "-db".to_owned(), "-f".to_owned(), path],
         env: BTreeMap::new(),
         env_file: None,
