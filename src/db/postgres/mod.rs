@@ -39,6 +39,8 @@ use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::ServerName;
 use crate::shell::StopSignal;
 
+#[cfg(test)]
+use config::Paths;
 pub use config::{conf_folder, service_name};
 
 pub const ABOUT: EngineAbout = EngineAbout {

@@ -79,22 +79,32 @@ pub(super) async fn divergence(old: &Node, primary: &Node, reach: &Reach) -> Res
     }
 }
 
+/// The old node is looked at first: what it has then, a primary that it follows has a moment later too.
 async fn look(old: &Node, primary: &Node, reach: &Reach) -> Result<Divergence, Fault> {
-    let (there, system) = end_of_primary(primary, reach).await?;
-    if config::is_running(old, reach).await? == Some(true) {
-        let status = status::status(old, reach).await?;
-        if status.role == NodeRole::Primary {
-            return Err(Fault::new(format!("`{}` is writable", old.host.name)));
+    let (end, system) = match config::is_running(old, reach).await? {
+        Some(true) => {
+            let status = status::status(old, reach).await?;
+            if status.role == NodeRole::Primary {
+                return Err(Fault::new(format!("`{}` is writable", old.host.name)));
+            }
+            (end_of_running(old, &status, reach).await?, status.system)
         }
-        same_system(old, &status.system, &system)?;
-        return Ok(compare(&end_of_running(old, &status, reach).await?, &there));
-    }
-    let control = server::control(old, reach).await?;
-    same_system(old, &control.system, &system)?;
-    if let Some(end) = end_of_clean(old, &control, reach).await? {
-        return Ok(compare(&end, &there));
-    }
-    // As it was found: stopped, and with the upstream that it had.
+        _ => {
+            let control = server::control(old, reach).await?;
+            let end = match end_of_clean(old, &control, reach).await? {
+                Some(end) => end,
+                None => end_as_found(old, reach).await?,
+            };
+            (end, control.system)
+        }
+    };
+    let (there, theirs) = end_of_primary(primary, reach).await?;
+    same_system(old, &system, &theirs)?;
+    Ok(compare(&end, &there))
+}
+
+/// Leaves the node as it was found: stopped, and with the upstream that it had.
+async fn end_as_found(old: &Node, reach: &Reach) -> Result<End, Fault> {
     let path = Paths::of(old).upstream();
     let before = reach.shell.get(&old.host, &path).await?;
     let end = end_by_starting(old, reach).await;
@@ -104,7 +114,7 @@ async fn look(old: &Node, primary: &Node, reach: &Reach) -> Result<Divergence, F
         reach.shell.put(&old.host, &file).await.map_err(|trouble| trouble.fault().clone())?;
     }
     stopped.map_err(|trouble| trouble.fault().clone())?;
-    Ok(compare(&end?, &there))
+    end
 }
 
 fn same_system(old: &Node, ours: &str, theirs: &str) -> Result<(), Fault> {

@@ -73,14 +73,6 @@ pub struct TestShell {
     pub stuck: AtomicBool,
 }
 
-impl Drop for TestShell {
-    fn drop(&mut self) {
-        for kept in self.services.lock().unwrap().values_mut() {
-            kept.stop(Signal::SIGQUIT, Duration::from_secs(10));
-        }
-    }
-}
-
 fn process(argv: &[String], on: &Host, as_user: bool) -> std::process::Command {
     let mut process = std::process::Command::new(&argv[0]);
     process
@@ -234,11 +226,10 @@ impl Shell for TestShell {
 
 /// Several servers, and the keys to them.
 pub struct Machine {
-    // Dropped in this order: the processes first.
     pub shell: Arc<TestShell>,
     pub reach: Reach,
     pub nodes: Vec<Node>,
-    pub folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
 }
 
 impl Drop for Machine {
@@ -273,7 +264,7 @@ impl Machine {
         let keys = Arc::new(Keys::open(&folder.path().join("keys")).unwrap());
         let nodes = names.iter().map(|name| node(folder.path(), name)).collect();
         let reach = Reach { shell: shell.clone(), keys };
-        Some(Machine { shell, reach, nodes, folder })
+        Some(Machine { shell, reach, nodes, _folder: folder })
     }
 
     /// What the agent of a node has.

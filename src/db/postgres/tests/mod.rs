@@ -291,3 +291,161 @@ async fn a_switchover_loses_nothing_and_the_old_primary_follows() {
     client.execute("INSERT INTO orders VALUES (-1, 'x')", &[]).await.unwrap();
     until("the row arrives", async || count(old, &machine).await == written + 1).await;
 }
+
+/// The old primary writes on while nobody follows it, crashes, and the other one is opened.
+async fn split(machine: &Machine) -> Client {
+    let (reach, [old, new]) = (&machine.reach, &machine.nodes[..]) else { panic!("two") };
+    let client = primary(machine).await;
+    client.batch_execute("INSERT INTO orders SELECT n, 'shared' FROM generate_series(1, 500) n").await.unwrap();
+    Postgres.seed(old, new, reach).await.unwrap();
+    until("the rows arrive", async || count(new, machine).await == 500).await;
+    Postgres.stop_now(new, reach).await.unwrap();
+    client.batch_execute("INSERT INTO orders SELECT n, 'lost' FROM generate_series(501, 1500) n").await.unwrap();
+    machine.shell.crash(&old.host);
+    Postgres.start(new, reach).await.unwrap();
+    assert_eq!(Postgres.promote(new, reach).await.unwrap(), 3);
+    let client = login(new, &reach.keys, PASSWORD).await.unwrap();
+    client.batch_execute("INSERT INTO orders VALUES (-1, 'new')").await.unwrap();
+    client
+}
+
+#[tokio::test]
+async fn an_old_primary_with_log_of_its_own_is_rewound() {
+    let test = "an_old_primary_with_log_of_its_own_is_rewound";
+    let Some(machine) = Machine::with(test, &["shop-east-db-1", "shop-west-db-1"]) else { return };
+    let (reach, [old, new]) = (&machine.reach, &machine.nodes[..]) else { panic!("two") };
+    split(&machine).await;
+    // Stopped, after a crash.
+    let Divergence::Diverged { fork, extra } = Postgres.divergence(old, new, reach).await.unwrap() else { panic!("one") };
+    assert!(extra > 50_000, "{extra}");
+    assert!(Postgres.status(old, reach).await.is_err(), "it is stopped, as before");
+    // Started by its supervisor.
+    Postgres.start(old, reach).await.unwrap();
+    assert_eq!(Postgres.divergence(old, new, reach).await.unwrap(), Divergence::Diverged { fork, extra });
+    assert_eq!(timed("rejoin, rewound", Postgres.rejoin(old, new, reach)).await.unwrap(), Rejoined::Rewound);
+    let status = Postgres.status(old, reach).await.unwrap();
+    assert_eq!((status.timeline, status.writable), (3, false));
+    assert_eq!(status.link, Some(Link::Up { from: "shop-west-db-1".to_owned() }));
+    until("the same rows", async || count(old, &machine).await == 501).await;
+    let verified = Postgres.verify(new, old, reach).await.unwrap();
+    assert_eq!((verified.rows, verified.different.len()), (501, 0));
+    assert_eq!(Postgres.divergence(old, new, reach).await.unwrap(), Divergence::None);
+
+    // And back: the other way round without loss.
+    let position = Postgres.stop_clean(new, reach).await.unwrap();
+    until("everything is replayed", async || {
+        let status = Postgres.status(old, reach).await.unwrap();
+        Postgres.bytes_between(&status.position, &position).unwrap() > 0
+    })
+    .await;
+    assert_eq!(Postgres.promote(old, reach).await.unwrap(), 4);
+    assert_eq!(Postgres.rejoin(new, old, reach).await.unwrap(), Rejoined::Followed);
+    assert_eq!(count(old, &machine).await, 501);
+}
+
+#[tokio::test]
+async fn an_old_primary_that_cannot_be_rewound_is_copied_anew() {
+    let test = "an_old_primary_that_cannot_be_rewound_is_copied_anew";
+    let Some(machine) = Machine::with(test, &["shop-east-db-1", "shop-west-db-1"]) else { return };
+    let (reach, [old, new]) = (&machine.reach, &machine.nodes[..]) else { panic!("two") };
+    split(&machine).await;
+    let main = super::Paths::of(old).main;
+    std::fs::remove_file(format!("{main}/global/pg_control")).unwrap();
+    let unknown = Postgres.divergence(old, new, reach).await.unwrap();
+    assert!(matches!(unknown, Divergence::Unknown { .. }), "{unknown:?}");
+    // What a copy left that was killed.
+    std::fs::create_dir_all(format!("{main}.new/base")).unwrap();
+    assert_eq!(timed("rejoin, reseeded", Postgres.rejoin(old, new, reach)).await.unwrap(), Rejoined::Reseeded);
+    until("the same rows", async || count(old, &machine).await == 501).await;
+    assert!(!std::fs::exists(format!("{main}.new")).unwrap());
+}
+
+#[tokio::test]
+async fn a_copy_that_differs_is_named() {
+    let Some(machine) = Machine::with("a_copy_that_differs_is_named", &["shop-east-db-1", "shop-west-db-1"]) else { return };
+    let (reach, [first, second]) = (&machine.reach, &machine.nodes[..]) else { panic!("two") };
+    let client = primary(&machine).await;
+    client.batch_execute("INSERT INTO orders VALUES (1, 'needle-in-the-heap'); CREATE TABLE \"Odd name\" AS SELECT 1 AS x").await.unwrap();
+    let path: String = client.query_one("SELECT pg_relation_filepath('orders')", &[]).await.unwrap().get(0);
+    Postgres.seed(first, second, reach).await.unwrap();
+    let healthy = Postgres.verify(first, second, reach).await.unwrap();
+    assert_eq!((healthy.tables, healthy.rows, healthy.different.len()), (2, 2, 0));
+
+    // A disk that lies: one letter of one row. The checkpoint keeps the replica from writing the page again when it starts.
+    let admin = super::connect::connect(first, "postgres", reach).await.ok().unwrap();
+    admin.run("CHECKPOINT").await.ok().unwrap();
+    let here = Postgres.status(first, reach).await.unwrap().position;
+    until("the checkpoint is replayed", async || {
+        let there = Postgres.status(second, reach).await.unwrap().position;
+        Postgres.bytes_between(&there, &here).unwrap() >= 0
+    })
+    .await;
+    server::stop(second, crate::shell::StopSignal::Int, reach).await.unwrap();
+    let main = super::Paths::of(second).main;
+    let bin = server::find_binaries(second, None, reach).await.unwrap();
+    let off = crate::shell::Command::new([&format!("{bin}/pg_checksums"), "--disable", "-D", &main]);
+    server::run(second, &off.service_user(), reach).await.unwrap();
+    let file = format!("{main}/{path}");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let at = bytes.windows(6).position(|window| window == b"needle").unwrap();
+    bytes[at] = b'N';
+    std::fs::write(&file, bytes).unwrap();
+    Postgres.start(second, reach).await.unwrap();
+    until("it follows again", async || {
+        matches!(Postgres.status(second, reach).await.unwrap().link, Some(Link::Up { .. }))
+    })
+    .await;
+    let broken = Postgres.verify(first, second, reach).await.unwrap();
+    assert_eq!(broken.different, ["public.orders"]);
+}
+
+#[tokio::test]
+async fn new_peers_are_let_in_and_a_barred_node_stays_barred() {
+    let Some(machine) = Machine::with("new_peers_are_let_in", &["shop-east-db-1"]) else { return };
+    let (reach, mut node) = (&machine.reach, machine.nodes[0].clone());
+    primary(&machine).await;
+    let rules = async || -> i64 {
+        let session = super::connect::connect(&node, "postgres", reach).await.ok().unwrap();
+        let rules = "SELECT count(*) FROM pg_hba_file_rules WHERE address = '192.0.2.7' AND error IS NULL";
+        session.one(rules, &[]).await.ok().unwrap()
+    };
+    assert_eq!(rules().await, 0);
+    let mut wider = node.clone();
+    wider.peers.push("192.0.2.7".parse().unwrap());
+    Postgres.admit(&wider, reach).await.unwrap();
+    Postgres.admit(&wider, reach).await.unwrap();
+    assert_eq!(rules().await, 6);
+
+    super::config::put_hba(&wider, super::config::Door::Barred, reach).await.unwrap();
+    server::reload(&wider, reach).await.unwrap();
+    let barred = login(&wider, &reach.keys, PASSWORD).await.err().unwrap();
+    assert!(barred.starts_with("pg_hba.conf rejects connection"), "{barred}");
+    let refused = Postgres.write_refused(&wider, reach).await.unwrap().unwrap();
+    assert!(refused.starts_with("pg_hba.conf rejects connection"), "{refused}");
+    node.peers.clear();
+    Postgres.admit(&node, reach).await.unwrap();
+    assert!(login(&node, &reach.keys, PASSWORD).await.is_err());
+    // The agent, which is barred as well, opens it.
+    Postgres.promote(&node, &machine.agent()).await.unwrap();
+    login(&node, &reach.keys, PASSWORD).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_without_postgresql_is_told_what_to_install() {
+    let Some(machine) = Machine::with("a_server_without_postgresql", &["shop-east-db-1"]) else { return };
+    machine.shell.bare.store(true, std::sync::atomic::Ordering::Relaxed);
+    let trouble = Postgres.create(&machine.nodes[0], None, &machine.reach).await.err().unwrap();
+    assert_eq!(trouble.to_string(), "PostgreSQL is not installed on `shop-east-db-1` (nothing changed)");
+    assert_eq!(trouble.fault().hints(), ["apt-get install postgresql"]);
+    assert!(!Postgres.has_data(&machine.nodes[0], &machine.reach).await.unwrap());
+}
+
+#[test]
+fn positions_are_compared_by_their_bytes() {
+    let between = |ahead: &str, behind: &str| Postgres.bytes_between(&Position(ahead.to_owned()), &Position(behind.to_owned()));
+    assert_eq!(between("0/2000000", "0/1FFFFFF"), Some(1));
+    assert_eq!(between("1/0", "0/FFFFFFFF"), Some(1));
+    assert_eq!(between("0/1", "0/2"), Some(-1));
+    assert_eq!(between("0/1", "binlog.1"), None);
+    assert_eq!(service_name(&"main".into()), "postgres-main");
+}
