@@ -96,7 +96,9 @@ fn render(template: &str, values: minijinja::Value) -> Result<String, Fault> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.add_filter("quoted", |text: &str| quoted(text));
-    let text = environment.render_str(template, values).map(|text| text + "\n");
+    let text = environment
+        .render_str(template, values)
+        .map(|text| text + "\n");
     text.map_err(|error| Fault::new("cannot write the configuration of PostgreSQL").because(error))
 }
 
@@ -128,9 +130,17 @@ pub(super) fn hba(node: &Node, door: Door) -> Result<String, Fault> {
 
 /// How the programs of PostgreSQL on `client` log in to `server`. The name is what the certificate is checked against;
 /// the address is where to connect, so nothing depends on DNS.
-pub(super) fn connection(client: &Node, server: &Node, role: &str, more: &[(&str, &str)]) -> String {
+pub(super) fn connection(
+    client: &Node,
+    server: &Node,
+    role: &str,
+    more: &[(&str, &str)],
+) -> String {
     let conf = Paths::of(client).conf;
-    let (address, port) = (server.host.address.to_string(), server.database.port.to_string());
+    let (address, port) = (
+        server.host.address.to_string(),
+        server.database.port.to_string(),
+    );
     let (root, cert, key) = (
         format!("{conf}/ca.crt"),
         format!("{conf}/{role}.crt"),
@@ -179,12 +189,21 @@ fn file(path: String, text: String, mode: u32) -> File {
     }
 }
 
-/// Writes everything that belongs to this server. Without the authority (on the agent's side) the keys stay as they are.
-pub(super) async fn put_all(node: &Node, door: Door, reach: &Reach) -> Result<(), Trouble> {
+/// Writes everything that belongs to this server, and returns whether anything was different before. Without the
+/// authority (on the agent's side) the keys stay as they are.
+pub(super) async fn put_all(node: &Node, door: Door, reach: &Reach) -> Result<bool, Trouble> {
     let conf = Paths::of(node).conf;
-    let mut files = vec![file(Paths::of(node).settings(), settings(node).nothing_changed()?, 0o600)];
+    let mut files = vec![file(
+        Paths::of(node).settings(),
+        settings(node).nothing_changed()?,
+        0o600,
+    )];
     if reach.keys.is_authority() {
-        files.push(file(format!("{conf}/ca.crt"), reach.keys.ca_pem().to_owned(), 0o600));
+        files.push(file(
+            format!("{conf}/ca.crt"),
+            reach.keys.ca_pem().to_owned(),
+            0o600,
+        ));
         let server = reach.keys.server(&node.host).nothing_changed()?;
         let mut pairs = vec![("server", server)];
         for role in ["hafog_repl", "hafog_rewind", "hafog_agent"] {
@@ -195,16 +214,21 @@ pub(super) async fn put_all(node: &Node, door: Door, reach: &Reach) -> Result<()
             files.push(file(format!("{conf}/{name}.crt"), pair.cert_pem, 0o600));
         }
     }
+    let mut changed = false;
     for file in &files {
-        put_changed(node, file, reach).await?;
+        changed |= put_changed(node, file, reach).await?;
     }
-    put_hba(node, door, reach).await?;
-    Ok(())
+    changed |= put_hba(node, door, reach).await?;
+    Ok(changed)
 }
 
 /// Returns whether the file was another one before.
 async fn put_changed(node: &Node, file: &File, reach: &Reach) -> Result<bool, Trouble> {
-    let before = reach.shell.get(&node.host, &file.path).await.nothing_changed()?;
+    let before = reach
+        .shell
+        .get(&node.host, &file.path)
+        .await
+        .nothing_changed()?;
     if before.as_ref() == Some(&file.bytes) {
         return Ok(false);
     }
@@ -217,22 +241,40 @@ pub(super) async fn put_hba(node: &Node, door: Door, reach: &Reach) -> Result<bo
     put_changed(node, &file(Paths::of(node).hba(), text, 0o600), reach).await
 }
 
-/// What the file says now; a node without one is open, as it will be started.
-pub(super) async fn door(node: &Node, reach: &Reach) -> Result<Door, Fault> {
+/// What the file says now; `None` where PostgreSQL was never set up.
+pub(super) async fn door(node: &Node, reach: &Reach) -> Result<Option<Door>, Fault> {
     let text = reach.shell.get(&node.host, &Paths::of(node).hba()).await?;
-    let barred = text.is_some_and(|text| text.starts_with(b"# barred"));
-    Ok(if barred { Door::Barred } else { Door::Open })
+    let door = |text: Vec<u8>| {
+        if text.starts_with(b"# barred") {
+            Door::Barred
+        } else {
+            Door::Open
+        }
+    };
+    Ok(text.map(door))
 }
 
-pub(super) async fn put_upstream(node: &Node, above: Option<&Node>, reach: &Reach) -> Result<bool, Trouble> {
+pub(super) async fn put_upstream(
+    node: &Node,
+    above: Option<&Node>,
+    reach: &Reach,
+) -> Result<bool, Trouble> {
     let path = Paths::of(node).upstream();
     put_changed(node, &file(path, upstream(node, above), 0o600), reach).await
 }
 
 /// Puts a file with SQL where only the service user reads it.
-pub(super) async fn put_sql(node: &Node, name: &str, sql: String, reach: &Reach) -> Result<String, Trouble> {
+pub(super) async fn put_sql(
+    node: &Node,
+    name: &str,
+    sql: String,
+    reach: &Reach,
+) -> Result<String, Trouble> {
     let path = format!("{}/{name}", Paths::of(node).conf);
-    reach.shell.put(&node.host, &file(path.clone(), sql, 0o600)).await?;
+    reach
+        .shell
+        .put(&node.host, &file(path.clone(), sql, 0o600))
+        .await?;
     Ok(path)
 }
 
@@ -264,7 +306,11 @@ pub(super) async fn install(node: &Node, bin: &str, reach: &Reach) -> Result<(),
     change(node, ServiceChange::Install(Box::new(service)), reach).await
 }
 
-pub(super) async fn change(node: &Node, change: ServiceChange, reach: &Reach) -> Result<(), Trouble> {
+pub(super) async fn change(
+    node: &Node,
+    change: ServiceChange,
+    reach: &Reach,
+) -> Result<(), Trouble> {
     let name = service_name(&node.database.name);
     reach.shell.service(&node.host, &name, change).await
 }
@@ -273,5 +319,8 @@ pub(super) async fn change(node: &Node, change: ServiceChange, reach: &Reach) ->
 pub(super) async fn is_running(node: &Node, reach: &Reach) -> Result<Option<bool>, Fault> {
     let name = service_name(&node.database.name);
     let services = reach.shell.services(&node.host).await?;
-    Ok(services.iter().find(|service| service.name == name).map(|service| service.running))
+    Ok(services
+        .iter()
+        .find(|service| service.name == name)
+        .map(|service| service.running))
 }

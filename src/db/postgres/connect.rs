@@ -92,22 +92,44 @@ fn failure(error: &tokio_postgres::Error, what: String) -> Failure {
 
 /// The role that acts here: the controller's, or the agent's on a machine that has only that one.
 pub(super) fn acting_role(reach: &Reach) -> &'static str {
-    if reach.keys.is_authority() { "hafog_admin" } else { "hafog_agent" }
+    if reach.keys.is_authority() {
+        "hafog_admin"
+    } else {
+        "hafog_agent"
+    }
 }
 
 /// A session as whoever acts here.
-pub(super) async fn connect(node: &Node, database: &str, reach: &Reach) -> Result<Session, Failure> {
+pub(super) async fn connect(
+    node: &Node,
+    database: &str,
+    reach: &Reach,
+) -> Result<Session, Failure> {
     connect_as(node, acting_role(reach), database, STATEMENT_LIMIT, reach).await
 }
 
 /// A session whose statements may take `limit` each.
-pub(super) async fn connect_for(node: &Node, database: &str, limit: Duration, reach: &Reach) -> Result<Session, Failure> {
+pub(super) async fn connect_for(
+    node: &Node,
+    database: &str,
+    limit: Duration,
+    reach: &Reach,
+) -> Result<Session, Failure> {
     connect_as(node, acting_role(reach), database, limit, reach).await
 }
 
-pub(super) async fn connect_as(node: &Node, role: &str, database: &str, limit: Duration, reach: &Reach) -> Result<Session, Failure> {
+pub(super) async fn connect_as(
+    node: &Node,
+    role: &str,
+    database: &str,
+    limit: Duration,
+    reach: &Reach,
+) -> Result<Session, Failure> {
     let server = node.host.name.to_string();
-    let lost = |fault| Failure { fault, how: How::Lost };
+    let lost = |fault| Failure {
+        fault,
+        how: How::Lost,
+    };
     let tls = MakeRustlsConnect::new(reach.keys.client_config(role).map_err(lost)?);
     let mut config = Config::new();
     config
@@ -133,7 +155,10 @@ pub(super) async fn connect_as(node: &Node, role: &str, database: &str, limit: D
             server,
         }),
         Ok(Err(error)) => Err(failure(&error, what())),
-        Err(_) => Err(lost(Fault::unavailable(what()).because(format!("no answer within {} s", CONNECT_LIMIT.as_secs())))),
+        Err(_) => Err(lost(
+            Fault::unavailable(what())
+                .because(format!("no answer within {} s", CONNECT_LIMIT.as_secs())),
+        )),
     }
 }
 
@@ -145,13 +170,17 @@ impl Drop for Session {
 
 impl Session {
     /// The server stops a statement at its limit; we stop waiting a little later, for when it is frozen.
-    async fn bounded<T>(&self, work: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, Failure> {
+    async fn bounded<T>(
+        &self,
+        work: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, Failure> {
         let limit = self.limit + CONNECT_LIMIT;
         let what = || format!("PostgreSQL on `{}` did not do as it was told", self.server);
         match tokio::time::timeout(limit, work).await {
             Ok(result) => result.map_err(|error| failure(&error, what())),
             Err(_) => Err(Failure {
-                fault: Fault::unavailable(what()).because(format!("no answer within {} s", limit.as_secs())),
+                fault: Fault::unavailable(what())
+                    .because(format!("no answer within {} s", limit.as_secs())),
                 how: How::Lost,
             }),
         }
@@ -161,7 +190,11 @@ impl Session {
         self.bounded(self.client.query_one(sql, values)).await
     }
 
-    pub async fn rows(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Failure> {
+    pub async fn rows(
+        &self,
+        sql: &str,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, Failure> {
         self.bounded(self.client.query(sql, values)).await
     }
 
@@ -175,7 +208,10 @@ impl Session {
     where
         T: for<'a> tokio_postgres::types::FromSql<'a>,
     {
-        value(&self.row(sql, values).await?, 0).map_err(|fault| Failure { fault, how: How::Lost })
+        value(&self.row(sql, values).await?, 0).map_err(|fault| Failure {
+            fault,
+            how: How::Lost,
+        })
     }
 }
 

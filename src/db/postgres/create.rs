@@ -25,7 +25,9 @@ fn application(node: &Node, password: Option<&str>) -> String {
     let user = name_quoted(&node.database.user);
     let text = text_quoted(&node.database.user);
     let verifier = match password {
-        Some(password) => text_quoted(&postgres_protocol::password::scram_sha_256(password.as_bytes())),
+        Some(password) => text_quoted(&postgres_protocol::password::scram_sha_256(
+            password.as_bytes(),
+        )),
         None => "NULL".to_owned(),
     };
     format!(
@@ -48,9 +50,15 @@ fn rights(node: &Node) -> String {
     )
 }
 
-pub(super) async fn create(node: &Node, password: Option<&str>, reach: &Reach) -> Result<(), Trouble> {
+pub(super) async fn create(
+    node: &Node,
+    password: Option<&str>,
+    reach: &Reach,
+) -> Result<(), Trouble> {
     if !reach.keys.is_authority() {
-        return Err(Trouble::NothingChanged(Fault::new("only the controller can make a database")));
+        return Err(Trouble::NothingChanged(Fault::new(
+            "only the controller can make a database",
+        )));
     }
     let bin = server::find_binaries(node, None, reach).await?;
     server::prepare_folders(node, reach).await?;
@@ -64,7 +72,12 @@ pub(super) async fn create(node: &Node, password: Option<&str>, reach: &Reach) -
 }
 
 /// Everything is made in a folder beside, so that a data folder is complete as soon as it is there.
-async fn make_files(node: &Node, password: Option<&str>, bin: &str, reach: &Reach) -> Result<(), Trouble> {
+async fn make_files(
+    node: &Node,
+    password: Option<&str>,
+    bin: &str,
+    reach: &Reach,
+) -> Result<(), Trouble> {
     let paths = Paths::of(node);
     server::remove_data(node, reach).await?;
     let initdb = |locale: &str| {
@@ -84,14 +97,26 @@ async fn make_files(node: &Node, password: Option<&str>, bin: &str, reach: &Reac
         reach.shell.remove(&node.host, &paths.fresh).await?;
         server::run(node, &initdb("C"), reach).await?;
     }
-    let first = [ROLES, &application(node, password), &database(node), &rights(node)].concat();
+    let first = [
+        ROLES,
+        &application(node, password),
+        &database(node),
+        &rights(node),
+    ]
+    .concat();
     single(node, OURS, first, bin, reach).await?;
     single(node, &node.database.user, PROBE.to_owned(), bin, reach).await?;
     server::rename_fresh(node, reach).await
 }
 
 /// `postgres --single` reads statements from its input: nobody can connect meanwhile.
-async fn single(node: &Node, database: &str, sql: String, bin: &str, reach: &Reach) -> Result<(), Trouble> {
+async fn single(
+    node: &Node,
+    database: &str,
+    sql: String,
+    bin: &str,
+    reach: &Reach,
+) -> Result<(), Trouble> {
     let paths = Paths::of(node);
     let path = config::put_sql(node, "first.sql", sql, reach).await?;
     let command = Command::new([
@@ -116,17 +141,32 @@ async fn single(node: &Node, database: &str, sql: String, bin: &str, reach: &Rea
 async fn complete(node: &Node, password: Option<&str>, reach: &Reach) -> Result<(), Trouble> {
     let login = |database: &str| {
         let database = database.to_owned();
-        async move { connect::connect(node, &database, reach).await.map_err(|failure| Trouble::Partial(failure.fault)) }
+        async move {
+            connect::connect(node, &database, reach)
+                .await
+                .map_err(|failure| Trouble::Partial(failure.fault))
+        }
     };
     let partial = |failure: connect::Failure| Trouble::Partial(failure.fault);
     let session = login(OURS).await?;
-    if session.one::<bool>("SELECT pg_is_in_recovery()", &[]).await.map_err(partial)? {
+    if session
+        .one::<bool>("SELECT pg_is_in_recovery()", &[])
+        .await
+        .map_err(partial)?
+    {
         return Ok(());
     }
-    session.run(&[ROLES, &application(node, password)].concat()).await.map_err(partial)?;
+    session
+        .run(&[ROLES, &application(node, password)].concat())
+        .await
+        .map_err(partial)?;
     let user = &node.database.user;
     let exists = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)";
-    if !session.one::<bool>(exists, &[user]).await.map_err(partial)? {
+    if !session
+        .one::<bool>(exists, &[user])
+        .await
+        .map_err(partial)?
+    {
         session.run(&database(node)).await.map_err(partial)?;
     }
     session.run(&rights(node)).await.map_err(partial)?;

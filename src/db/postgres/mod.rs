@@ -34,11 +34,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::{Divergence, Engine, EngineAbout, Node, NodeStatus, Position, Reach, Rejoined, Verified};
+use super::{
+    Divergence, Engine, EngineAbout, Node, NodeStatus, Position, Reach, Rejoined, Verified,
+};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{DatabaseName, ServerName};
 use crate::shell::StopSignal;
 
+#[cfg(test)]
+use config::Paths;
 pub use config::{conf_folder, service_name};
 
 pub const ABOUT: EngineAbout = EngineAbout {
@@ -70,7 +74,12 @@ impl Engine for Postgres {
     }
 
     /// Ends with the node up and not open: roles and tables are made before anybody can connect.
-    async fn create(&self, node: &Node, password: Option<&str>, reach: &Reach) -> Result<(), Trouble> {
+    async fn create(
+        &self,
+        node: &Node,
+        password: Option<&str>,
+        reach: &Reach,
+    ) -> Result<(), Trouble> {
         create::create(node, password, reach).await
     }
 
@@ -113,7 +122,12 @@ impl Engine for Postgres {
     }
 
     /// A node that was not stopped cleanly is started for a moment, non-writable and following nobody, to find the end of its log.
-    async fn divergence(&self, old: &Node, primary: &Node, reach: &Reach) -> Result<Divergence, Fault> {
+    async fn divergence(
+        &self,
+        old: &Node,
+        primary: &Node,
+        reach: &Reach,
+    ) -> Result<Divergence, Fault> {
         rejoin::divergence(old, primary, reach).await
     }
 
@@ -121,18 +135,30 @@ impl Engine for Postgres {
         rejoin::rejoin(old, primary, reach).await
     }
 
-    async fn verify(&self, primary: &Node, replica: &Node, reach: &Reach) -> Result<Verified, Fault> {
+    async fn verify(
+        &self,
+        primary: &Node,
+        replica: &Node,
+        reach: &Reach,
+    ) -> Result<Verified, Fault> {
         verify::verify(primary, replica, reach).await
     }
 
-    async fn forget(&self, primary: &Node, replica: &ServerName, reach: &Reach) -> Result<(), Trouble> {
+    async fn forget(
+        &self,
+        primary: &Node,
+        replica: &ServerName,
+        reach: &Reach,
+    ) -> Result<(), Trouble> {
         seed::forget(primary, replica, reach).await
     }
 
-    /// A barred node stays barred.
+    /// Also brings settings and keys up to date, which is how certificates are renewed. A barred node stays barred.
     async fn admit(&self, node: &Node, reach: &Reach) -> Result<(), Trouble> {
-        let door = config::door(node, reach).await.nothing_changed()?;
-        let changed = config::put_hba(node, door, reach).await?;
+        let Some(door) = config::door(node, reach).await.nothing_changed()? else {
+            return Ok(());
+        };
+        let changed = config::put_all(node, door, reach).await?;
         if changed && config::is_running(node, reach).await.unknown()? == Some(true) {
             server::reload(node, reach).await?;
         }
@@ -145,7 +171,13 @@ impl Engine for Postgres {
     }
 
     /// The count is that of transactions that wrote something, since the database was made; replicas share it.
-    async fn beat(&self, node: &Node, seq: u64, at: Timestamp, reach: &Reach) -> Result<(Position, Option<u64>), Fault> {
+    async fn beat(
+        &self,
+        node: &Node,
+        seq: u64,
+        at: Timestamp,
+        reach: &Reach,
+    ) -> Result<(Position, Option<u64>), Fault> {
         promote::beat(node, seq, at, reach).await
     }
 }

@@ -30,32 +30,56 @@ pub(super) async fn promote(node: &Node, reach: &Reach) -> Result<u32, Trouble> 
     if reopened && config::is_running(node, reach).await.nothing_changed()? == Some(true) {
         server::reload(node, reach).await?;
     }
-    let session = connect::connect_for(node, OURS, PROMOTE_LIMIT + STATEMENT_LIMIT, reach).await.map_err(untouched)?;
-    if session.one::<bool>(RECOVERING, &[]).await.map_err(untouched)? {
+    let session = connect::connect_for(node, OURS, PROMOTE_LIMIT + STATEMENT_LIMIT, reach)
+        .await
+        .map_err(untouched)?;
+    if session
+        .one::<bool>(RECOVERING, &[])
+        .await
+        .map_err(untouched)?
+    {
         let sql = format!("SELECT pg_promote(true, {})", PROMOTE_LIMIT.as_secs());
-        let promoted: bool = session.one(&sql, &[]).await.map_err(Failure::into_trouble)?;
+        let promoted: bool = session
+            .one(&sql, &[])
+            .await
+            .map_err(Failure::into_trouble)?;
         if !promoted {
-            let message = format!("`{}` is not promoted after {} s", node.host.name, PROMOTE_LIMIT.as_secs());
+            let message = format!(
+                "`{}` is not promoted after {} s",
+                node.host.name,
+                PROMOTE_LIMIT.as_secs()
+            );
             return Err(Trouble::Unknown(Fault::new(message)));
         }
     }
     // It follows nobody, also after a crash: what it finds on its disk is all that it will have.
-    config::put_upstream(node, None, reach).await.map_err(|trouble| Trouble::Partial(trouble.fault().clone()))?;
+    config::put_upstream(node, None, reach)
+        .await
+        .map_err(|trouble| Trouble::Partial(trouble.fault().clone()))?;
     let opened = |failure: Failure| Trouble::Partial(failure.fault);
     if session.one::<bool>(RECOVERING, &[]).await.map_err(opened)? {
-        return Err(Trouble::Partial(Fault::new(format!("`{}` was promoted and is a replica", node.host.name))));
+        return Err(Trouble::Partial(Fault::new(format!(
+            "`{}` was promoted and is a replica",
+            node.host.name
+        ))));
     }
     let hex: String = session.one(TIMELINE, &[]).await.map_err(opened)?;
     drop(session);
     try_write(node, reach).await.map_err(opened)?;
-    u32::from_str_radix(&hex, 16)
-        .map_err(|error| Trouble::Partial(Fault::new(format!("`{hex}` is no timeline")).because(error)))
+    u32::from_str_radix(&hex, 16).map_err(|error| {
+        Trouble::Partial(Fault::new(format!("`{hex}` is no timeline")).because(error))
+    })
 }
 
 /// A committed write in the application's database, as somebody without special rights.
 async fn try_write(node: &Node, reach: &Reach) -> Result<(), Failure> {
-    let role = if reach.keys.is_authority() { "hafog_probe" } else { connect::acting_role(reach) };
-    let session = connect::connect_as(node, role, &node.database.user, STATEMENT_LIMIT, reach).await?;
+    let role = if reach.keys.is_authority() {
+        "hafog_probe"
+    } else {
+        connect::acting_role(reach)
+    };
+    let session =
+        connect::connect_as(node, role, &node.database.user, STATEMENT_LIMIT, reach).await?;
     session.run(&format!("BEGIN; {TRY_WRITE}; COMMIT")).await
 }
 
@@ -67,9 +91,14 @@ pub(super) async fn write_refused(node: &Node, reach: &Reach) -> Result<Option<S
     };
     match &failure.how {
         How::Refused => Ok(Some("connection refused".to_owned())),
-        How::Said { code, message } if *code == SqlState::READ_ONLY_SQL_TRANSACTION => Ok(Some(message.clone())),
+        How::Said { code, message } if *code == SqlState::READ_ONLY_SQL_TRANSACTION => {
+            Ok(Some(message.clone()))
+        }
         How::Said { code, message } if *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
-            barred(node, message, reach).await.map(Some).map_err(|why| failure.fault.because(why))
+            barred(node, message, reach)
+                .await
+                .map(Some)
+                .map_err(|why| failure.fault.because(why))
         }
         _ => Err(failure.fault),
     }
@@ -83,7 +112,7 @@ async fn barred(node: &Node, message: &str, reach: &Reach) -> Result<String, Fau
     let recovering: bool = session.one(RECOVERING, &[]).await?;
     let others: i64 = session.one(OTHERS, &[]).await?;
     let door = config::door(node, reach).await?;
-    if recovering || (door == Door::Barred && others == 0) {
+    if recovering || (door == Some(Door::Barred) && others == 0) {
         return Ok(message.to_owned());
     }
     Err(Fault::new("others may be let in"))
@@ -116,9 +145,18 @@ pub(super) async fn stop_clean(node: &Node, reach: &Reach) -> Result<Position, T
 /// Writes out what is in memory, so that the stop is short; then nobody but the controller and the replicas gets in.
 async fn bar(node: &Node, reach: &Reach) -> Result<(), Trouble> {
     let untouched = |failure: Failure| Trouble::NothingChanged(failure.fault);
-    let session = connect::connect_for(node, OURS, CHECKPOINT_LIMIT, reach).await.map_err(untouched)?;
-    if session.one::<bool>(RECOVERING, &[]).await.map_err(untouched)? {
-        let message = format!("`{}` is a replica: there are no writes to stop", node.host.name);
+    let session = connect::connect_for(node, OURS, CHECKPOINT_LIMIT, reach)
+        .await
+        .map_err(untouched)?;
+    if session
+        .one::<bool>(RECOVERING, &[])
+        .await
+        .map_err(untouched)?
+    {
+        let message = format!(
+            "`{}` is a replica: there are no writes to stop",
+            node.host.name
+        );
         return Err(Trouble::NothingChanged(Fault::refused(message)));
     }
     session.run("CHECKPOINT").await.map_err(untouched)?;
@@ -140,7 +178,10 @@ async fn end_sessions(session: &Session) -> Result<(), Failure> {
 
 /// The way back, as well as it goes: what failed before is what is reported.
 async fn reopen(node: &Node, reach: &Reach) {
-    if config::put_hba(node, Door::Open, reach).await.is_ok_and(|changed| changed) {
+    if config::put_hba(node, Door::Open, reach)
+        .await
+        .is_ok_and(|changed| changed)
+    {
         let _ = server::reload(node, reach).await;
     }
 }
@@ -151,24 +192,39 @@ async fn last_position(node: &Node, reach: &Reach) -> Result<Position, Fault> {
     let control = server::control(node, reach).await?;
     // A clean primary's log ends with its shutdown; a replica's control file says `shut down in recovery`.
     if control.state != "shut down" {
-        let message = format!("`{}` was not stopped cleanly: `{}`", node.host.name, control.state);
+        let message = format!(
+            "`{}` was not stopped cleanly: `{}`",
+            node.host.name, control.state
+        );
         return Err(Fault::new(message));
     }
     super::past(&control.checkpoint)
         .ok_or_else(|| Fault::new(format!("`{}` is no position", control.checkpoint)))
 }
 
-pub(super) async fn beat(node: &Node, seq: u64, at: Timestamp, reach: &Reach) -> Result<(Position, Option<u64>), Fault> {
+pub(super) async fn beat(
+    node: &Node,
+    seq: u64,
+    at: Timestamp,
+    reach: &Reach,
+) -> Result<(Position, Option<u64>), Fault> {
     const BEAT: &str = "INSERT INTO hafog.heartbeat (id, seq, at) VALUES (1, $1, to_timestamp($2::float8 / 1000000)) \
                         ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, at = excluded.at";
-    const AFTER: &str = "SELECT pg_current_wal_lsn()::text, pg_snapshot_xmax(pg_current_snapshot())::text::int8";
+    const AFTER: &str =
+        "SELECT pg_current_wal_lsn()::text, pg_snapshot_xmax(pg_current_snapshot())::text::int8";
     let session = connect::connect(node, OURS, reach).await?;
-    let seq = i64::try_from(seq).map_err(|error| Fault::new("the heartbeat's number is too big").because(error))?;
-    session.rows(BEAT, &[&seq, &(at.as_microsecond() as f64)]).await?;
+    let seq = i64::try_from(seq)
+        .map_err(|error| Fault::new("the heartbeat's number is too big").because(error))?;
+    session
+        .rows(BEAT, &[&seq, &(at.as_microsecond() as f64)])
+        .await?;
     // After the commit, so that the position is one that has the beat.
     let row = session.row(AFTER, &[]).await?;
     let count: i64 = connect::value(&row, 1)?;
-    Ok((Position(connect::value(&row, 0)?), u64::try_from(count).ok()))
+    Ok((
+        Position(connect::value(&row, 0)?),
+        u64::try_from(count).ok(),
+    ))
 }
 
 /// Whether the data folder says that the last start was a replica's and nothing opened it since.

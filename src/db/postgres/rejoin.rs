@@ -34,13 +34,22 @@ struct Stretch {
 /// Reads a `.history` file: timeline, switch point, reason.
 fn parse_history(text: &str, timeline: u32) -> Option<Vec<Stretch>> {
     let mut line = Vec::new();
-    for words in text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()) {
+    for words in text
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+    {
         if let [timeline, end, ..] = words.as_slice() {
             let (timeline, end) = (timeline.parse().ok()?, bytes_of(end)?);
-            line.push(Stretch { timeline, end: Some(end) });
+            line.push(Stretch {
+                timeline,
+                end: Some(end),
+            });
         }
     }
-    line.push(Stretch { timeline, end: None });
+    line.push(Stretch {
+        timeline,
+        end: None,
+    });
     Some(line)
 }
 
@@ -68,50 +77,81 @@ fn compare(old: &End, primary: &End) -> Divergence {
     let fork = fork(&old.line, &primary.line).unwrap_or(primary.at);
     match old.at.checked_sub(fork) {
         None | Some(0) => Divergence::None,
-        Some(extra) => Divergence::Diverged { fork: position(fork), extra },
+        Some(extra) => Divergence::Diverged {
+            fork: position(fork),
+            extra,
+        },
     }
 }
 
-pub(super) async fn divergence(old: &Node, primary: &Node, reach: &Reach) -> Result<Divergence, Fault> {
+pub(super) async fn divergence(
+    old: &Node,
+    primary: &Node,
+    reach: &Reach,
+) -> Result<Divergence, Fault> {
     match look(old, primary, reach).await {
         Ok(divergence) => Ok(divergence),
-        Err(fault) => Ok(Divergence::Unknown { why: fault.to_string() }),
+        Err(fault) => Ok(Divergence::Unknown {
+            why: fault.to_string(),
+        }),
     }
 }
 
+/// The old node is looked at first: what it has then, a primary that it follows has a moment later too.
 async fn look(old: &Node, primary: &Node, reach: &Reach) -> Result<Divergence, Fault> {
-    let (there, system) = end_of_primary(primary, reach).await?;
-    if config::is_running(old, reach).await? == Some(true) {
-        let status = status::status(old, reach).await?;
-        if status.role == NodeRole::Primary {
-            return Err(Fault::new(format!("`{}` is writable", old.host.name)));
+    let (end, system) = match config::is_running(old, reach).await? {
+        Some(true) => {
+            let status = status::status(old, reach).await?;
+            if status.role == NodeRole::Primary {
+                return Err(Fault::new(format!("`{}` is writable", old.host.name)));
+            }
+            (end_of_running(old, &status, reach).await?, status.system)
         }
-        same_system(old, &status.system, &system)?;
-        return Ok(compare(&end_of_running(old, &status, reach).await?, &there));
-    }
-    let control = server::control(old, reach).await?;
-    same_system(old, &control.system, &system)?;
-    if let Some(end) = end_of_clean(old, &control, reach).await? {
-        return Ok(compare(&end, &there));
-    }
-    // As it was found: stopped, and with the upstream that it had.
+        _ => {
+            let control = server::control(old, reach).await?;
+            let end = match end_of_clean(old, &control, reach).await? {
+                Some(end) => end,
+                None => end_as_found(old, reach).await?,
+            };
+            (end, control.system)
+        }
+    };
+    let (there, theirs) = end_of_primary(primary, reach).await?;
+    same_system(old, &system, &theirs)?;
+    Ok(compare(&end, &there))
+}
+
+/// Leaves the node as it was found: stopped, and with the upstream that it had.
+async fn end_as_found(old: &Node, reach: &Reach) -> Result<End, Fault> {
     let path = Paths::of(old).upstream();
     let before = reach.shell.get(&old.host, &path).await?;
     let end = end_by_starting(old, reach).await;
     let stopped = server::stop(old, StopSignal::Int, reach).await;
     if let Some(bytes) = before {
-        let file = crate::shell::File { path, bytes, mode: 0o600, for_service_user: true };
-        reach.shell.put(&old.host, &file).await.map_err(|trouble| trouble.fault().clone())?;
+        let file = crate::shell::File {
+            path,
+            bytes,
+            mode: 0o600,
+            for_service_user: true,
+        };
+        reach
+            .shell
+            .put(&old.host, &file)
+            .await
+            .map_err(|trouble| trouble.fault().clone())?;
     }
     stopped.map_err(|trouble| trouble.fault().clone())?;
-    Ok(compare(&end?, &there))
+    end
 }
 
 fn same_system(old: &Node, ours: &str, theirs: &str) -> Result<(), Fault> {
     if ours == theirs {
         return Ok(());
     }
-    let message = format!("`{}` has another database (system {ours}, and not {theirs})", old.host.name);
+    let message = format!(
+        "`{}` has another database (system {ours}, and not {theirs})",
+        old.host.name
+    );
     Err(Fault::new(message))
 }
 
@@ -125,13 +165,19 @@ async fn end_of_primary(primary: &Node, reach: &Reach) -> Result<(End, String), 
             session.one("SELECT pg_read_file($1)", &[&path]).await?
         }
     };
-    let at = bytes_of(&status.position.0).ok_or_else(|| Fault::new(format!("`{}` is no position", status.position)))?;
+    let at = bytes_of(&status.position.0)
+        .ok_or_else(|| Fault::new(format!("`{}` is no position", status.position)))?;
     let line = history_of(primary, &text, status.timeline)?;
     Ok((End { at, line }, status.system))
 }
 
 fn history_of(node: &Node, text: &str, timeline: u32) -> Result<Vec<Stretch>, Fault> {
-    let unreadable = || Fault::new(format!("cannot read the history of timeline {timeline} of `{}`", node.host.name));
+    let unreadable = || {
+        Fault::new(format!(
+            "cannot read the history of timeline {timeline} of `{}`",
+            node.host.name
+        ))
+    };
     parse_history(text, timeline).ok_or_else(unreadable)
 }
 
@@ -142,33 +188,52 @@ async fn own_history(node: &Node, timeline: u32, reach: &Reach) -> Result<Vec<St
     }
     let path = format!("{}/pg_wal/{timeline:08X}.history", Paths::of(node).main);
     let Some(text) = reach.shell.get(&node.host, &path).await? else {
-        return Err(Fault::new(format!("`{}` has no history of its timeline {timeline}", node.host.name)));
+        return Err(Fault::new(format!(
+            "`{}` has no history of its timeline {timeline}",
+            node.host.name
+        )));
     };
     history_of(node, &String::from_utf8_lossy(&text), timeline)
 }
 
 async fn end_of_running(node: &Node, status: &NodeStatus, reach: &Reach) -> Result<End, Fault> {
-    let received = status.received.as_ref().and_then(|received| bytes_of(&received.0));
+    let received = status
+        .received
+        .as_ref()
+        .and_then(|received| bytes_of(&received.0));
     let replayed = bytes_of(&status.position.0);
     // What was received will be replayed.
     let at = received.max(replayed).unwrap_or(0);
-    Ok(End { at, line: own_history(node, status.timeline, reach).await? })
+    Ok(End {
+        at,
+        line: own_history(node, status.timeline, reach).await?,
+    })
 }
 
 /// After a clean stop the shutdown checkpoint is the last record, so nothing needs to be started.
-async fn end_of_clean(node: &Node, control: &server::Control, reach: &Reach) -> Result<Option<End>, Fault> {
+async fn end_of_clean(
+    node: &Node,
+    control: &server::Control,
+    reach: &Reach,
+) -> Result<Option<End>, Fault> {
     if control.state != "shut down" {
         return Ok(None);
     }
-    let begins = bytes_of(&control.checkpoint).ok_or_else(|| Fault::new(format!("`{}` is no position", control.checkpoint)))?;
+    let begins = bytes_of(&control.checkpoint)
+        .ok_or_else(|| Fault::new(format!("`{}` is no position", control.checkpoint)))?;
     let line = own_history(node, control.timeline, reach).await?;
-    Ok(Some(End { at: begins + CHECKPOINT_RECORD, line }))
+    Ok(Some(End {
+        at: begins + CHECKPOINT_RECORD,
+        line,
+    }))
 }
 
 /// Starts the node, non-writable and following nobody, until it has replayed all that it has.
 async fn end_by_starting(node: &Node, reach: &Reach) -> Result<End, Fault> {
     let fault = |trouble: Trouble| trouble.fault().clone();
-    config::put_upstream(node, None, reach).await.map_err(fault)?;
+    config::put_upstream(node, None, reach)
+        .await
+        .map_err(fault)?;
     server::start(node, reach).await.map_err(fault)?;
     let session = connect::connect(node, OURS, reach).await?;
     await_replayed(node, &session).await?;
@@ -178,7 +243,10 @@ async fn end_by_starting(node: &Node, reach: &Reach) -> Result<End, Fault> {
     }
     // Only this start's replay counts: without an upstream nothing is received.
     let at = bytes_of(&status.position.0).unwrap_or(0);
-    Ok(End { at, line: own_history(node, status.timeline, reach).await? })
+    Ok(End {
+        at,
+        line: own_history(node, status.timeline, reach).await?,
+    })
 }
 
 /// The startup process says so by waiting for more.
@@ -196,7 +264,11 @@ async fn await_replayed(node: &Node, session: &Session) -> Result<(), Fault> {
         }
         before = waiting.then_some(at);
         if Instant::now() >= until {
-            let message = format!("`{}` still replays its log after {} s", node.host.name, REPLAY_LIMIT.as_secs());
+            let message = format!(
+                "`{}` still replays its log after {} s",
+                node.host.name,
+                REPLAY_LIMIT.as_secs()
+            );
             return Err(Fault::unavailable(message));
         }
         tokio::time::sleep(POLL).await;
@@ -209,7 +281,10 @@ pub(super) async fn rejoin(old: &Node, primary: &Node, reach: &Reach) -> Result<
     }
     let status = status::status(primary, reach).await.nothing_changed()?;
     if status.role != NodeRole::Primary {
-        let message = format!("`{}` is not open for writes, so there is nobody to follow", primary.host.name);
+        let message = format!(
+            "`{}` is not open for writes, so there is nobody to follow",
+            primary.host.name
+        );
         return Err(Trouble::NothingChanged(Fault::refused(message)));
     }
     if server::has_data(old, reach).await.nothing_changed()?
@@ -236,7 +311,9 @@ async fn gently(old: &Node, primary: &Node, reach: &Reach) -> Result<Rejoined, T
         None => end_by_starting(old, reach).await.partial()?,
     };
     let divergence = compare(&end, &there);
-    let session = connect::connect(primary, OURS, reach).await.map_err(|failure| Trouble::Partial(failure.fault))?;
+    let session = connect::connect(primary, OURS, reach)
+        .await
+        .map_err(|failure| Trouble::Partial(failure.fault))?;
     seed::drop_slot(&session, primary, &old.host.name).await?;
     seed::make_slot(&session, &slot_of(&old.host.name)).await?;
     if divergence == Divergence::None {
@@ -256,7 +333,10 @@ async fn rewind(old: &Node, primary: &Node, bin: &str, reach: &Reach) -> Result<
     // Without this pg_rewind up to 15 reads the old timeline from the control file, says `Done!` and leaves a broken node.
     let session = connect::connect_for(primary, OURS, promote::CHECKPOINT_LIMIT, reach).await;
     let session = session.map_err(|failure| Trouble::Partial(failure.fault))?;
-    session.run("CHECKPOINT").await.map_err(|failure| Trouble::Partial(failure.fault))?;
+    session
+        .run("CHECKPOINT")
+        .await
+        .map_err(|failure| Trouble::Partial(failure.fault))?;
     drop(session);
     let paths = Paths::of(old);
     let link = connection(old, primary, "hafog_rewind", &[("dbname", OURS)]);
@@ -265,17 +345,25 @@ async fn rewind(old: &Node, primary: &Node, bin: &str, reach: &Reach) -> Result<
         format!("--target-pgdata={}", paths.main),
         format!("--source-server={link}"),
     ];
-    let help = reach.shell.run(&old.host, &Command::new([argv[0].as_str(), "--help"])).await?;
+    let help = reach
+        .shell
+        .run(&old.host, &Command::new([argv[0].as_str(), "--help"]))
+        .await?;
     if help.stdout.contains("--config-file") {
         argv.push(format!("--config-file={}", paths.settings()));
     }
-    let command = Command::new(argv).env("LC_ALL", "C").service_user().limit(REWIND_LIMIT);
+    let command = Command::new(argv)
+        .env("LC_ALL", "C")
+        .service_user()
+        .limit(REWIND_LIMIT);
     server::run(old, &command, reach).await.map(|_| ())
 }
 
 /// The slot that the old primary kept for the new one would hold its log for ever. Those of its own followers stay.
 async fn drop_inherited(old: &Node, primary: &Node, reach: &Reach) -> Result<(), Trouble> {
-    let session = connect::connect(old, OURS, reach).await.map_err(|failure| Trouble::Partial(failure.fault))?;
+    let session = connect::connect(old, OURS, reach)
+        .await
+        .map_err(|failure| Trouble::Partial(failure.fault))?;
     seed::drop_slot(&session, old, &primary.host.name).await?;
     seed::drop_slot(&session, old, &old.host.name).await
 }
@@ -285,7 +373,10 @@ mod tests {
     use super::*;
 
     fn end(at: u64, history: &str, timeline: u32) -> End {
-        End { at, line: parse_history(history, timeline).unwrap() }
+        End {
+            at,
+            line: parse_history(history, timeline).unwrap(),
+        }
     }
 
     #[test]
@@ -294,13 +385,48 @@ mod tests {
         let third = "1\t0/100\tx\n2\t0/300\tx\n";
         let other_third = "1\t0/100\tx\n2\t0/280\tx\n";
         let cases = [
-            ("the same", end(0x200, second, 2), end(0x250, second, 2), Divergence::None),
-            ("stopped before the promotion", end(0x2f0, second, 2), end(0x400, third, 3), Divergence::None),
-            ("exactly at it", end(0x300, second, 2), end(0x400, third, 3), Divergence::None),
-            ("wrote on", end(0x310, second, 2), end(0x400, third, 3), diverged(0x300, 0x10)),
-            ("two promotions", end(0x310, other_third, 3), end(0x400, third, 3), diverged(0x280, 0x90)),
-            ("ahead on one timeline", end(0x260, second, 2), end(0x250, second, 2), diverged(0x250, 0x10)),
-            ("an old one", end(0x90, "", 1), end(0x400, third, 3), Divergence::None),
+            (
+                "the same",
+                end(0x200, second, 2),
+                end(0x250, second, 2),
+                Divergence::None,
+            ),
+            (
+                "stopped before the promotion",
+                end(0x2f0, second, 2),
+                end(0x400, third, 3),
+                Divergence::None,
+            ),
+            (
+                "exactly at it",
+                end(0x300, second, 2),
+                end(0x400, third, 3),
+                Divergence::None,
+            ),
+            (
+                "wrote on",
+                end(0x310, second, 2),
+                end(0x400, third, 3),
+                diverged(0x300, 0x10),
+            ),
+            (
+                "two promotions",
+                end(0x310, other_third, 3),
+                end(0x400, third, 3),
+                diverged(0x280, 0x90),
+            ),
+            (
+                "ahead on one timeline",
+                end(0x260, second, 2),
+                end(0x250, second, 2),
+                diverged(0x250, 0x10),
+            ),
+            (
+                "an old one",
+                end(0x90, "", 1),
+                end(0x400, third, 3),
+                Divergence::None,
+            ),
         ];
         for (name, old, primary, expected) in cases {
             assert_eq!(compare(&old, &primary), expected, "{name}");
@@ -308,6 +434,9 @@ mod tests {
     }
 
     fn diverged(fork: u64, extra: u64) -> Divergence {
-        Divergence::Diverged { fork: position(fork), extra }
+        Divergence::Diverged {
+            fork: position(fork),
+            extra,
+        }
     }
 }

@@ -22,9 +22,14 @@ const POLL: Duration = Duration::from_millis(100);
 
 pub(super) async fn seed(from: &Node, to: &Node, reach: &Reach) -> Result<(), Trouble> {
     refuse_writable(to, "would be wiped", reach).await?;
-    let session = connect::connect(from, OURS, reach).await.map_err(|failure| Trouble::NothingChanged(failure.fault))?;
+    let session = connect::connect(from, OURS, reach)
+        .await
+        .map_err(|failure| Trouble::NothingChanged(failure.fault))?;
     let version: i32 = session
-        .one("SELECT current_setting('server_version_num')::int / 10000", &[])
+        .one(
+            "SELECT current_setting('server_version_num')::int / 10000",
+            &[],
+        )
         .await
         .map_err(|failure| Trouble::NothingChanged(failure.fault))?;
     let bin = server::find_binaries(to, Some(version.unsigned_abs()), reach).await?;
@@ -53,7 +58,9 @@ pub(super) async fn refuse_writable(node: &Node, what: &str, reach: &Reach) -> R
     let refused = |why: String| Err(Trouble::NothingChanged(Fault::refused(why)));
     let name = &node.host.name;
     match status::status(node, reach).await {
-        Ok(status) if status.role == NodeRole::Primary => refused(format!("`{name}` is writable and {what}")),
+        Ok(status) if status.role == NodeRole::Primary => {
+            refused(format!("`{name}` is writable and {what}"))
+        }
         Ok(_) => Ok(()),
         // Silent: a promotion removes the file that makes a start a replica's, so who has it was not opened since.
         Err(_) if promote::is_closed(node, reach).await.nothing_changed()? => Ok(()),
@@ -65,11 +72,24 @@ pub(super) async fn refuse_writable(node: &Node, what: &str, reach: &Reach) -> R
 
 /// The copying role can log in from the target to the source.
 async fn try_login(from: &Node, to: &Node, bin: &str, reach: &Reach) -> Result<(), Trouble> {
-    let link = connection(to, from, "hafog_repl", &[("replication", "true"), ("dbname", "replication")]);
+    let link = connection(
+        to,
+        from,
+        "hafog_repl",
+        &[("replication", "true"), ("dbname", "replication")],
+    );
     let command = Command::new([&format!("{bin}/psql"), "-XAtc", "IDENTIFY_SYSTEM", &link]);
-    let tried = server::run(to, &command.service_user().limit(Duration::from_secs(15)), reach).await;
+    let tried = server::run(
+        to,
+        &command.service_user().limit(Duration::from_secs(15)),
+        reach,
+    )
+    .await;
     tried.map(|_| ()).map_err(|trouble| {
-        let what = format!("`{}` cannot log in to `{}` to copy it", to.host.name, from.host.name);
+        let what = format!(
+            "`{}` cannot log in to `{}` to copy it",
+            to.host.name, from.host.name
+        );
         Trouble::NothingChanged(trouble.fault().clone().while_doing(what))
     })
 }
@@ -86,7 +106,9 @@ async fn copy(from: &Node, to: &Node, bin: &str, reach: &Reach) -> Result<(), Tr
         "--checkpoint=fast".to_owned(),
         "--no-password".to_owned(),
     ]);
-    server::run(to, &command.service_user().limit(COPY_LIMIT), reach).await.map(|_| ())
+    server::run(to, &command.service_user().limit(COPY_LIMIT), reach)
+        .await
+        .map(|_| ())
 }
 
 /// Points a replica at another upstream and waits for the stream.
@@ -98,7 +120,9 @@ pub(super) async fn follow(replica: &Node, upstream: &Node, reach: &Reach) -> Re
             return Err(Trouble::NothingChanged(Fault::refused(why)));
         }
     }
-    let session = connect::connect(upstream, OURS, reach).await.map_err(|failure| Trouble::NothingChanged(failure.fault))?;
+    let session = connect::connect(upstream, OURS, reach)
+        .await
+        .map_err(|failure| Trouble::NothingChanged(failure.fault))?;
     make_slot(&session, &slot_of(&replica.host.name)).await?;
     drop(session);
     point(replica, upstream, reach).await?;
@@ -111,10 +135,19 @@ pub(super) async fn point(replica: &Node, upstream: &Node, reach: &Reach) -> Res
     if config::is_running(replica, reach).await.unknown()? != Some(true) {
         return server::start(replica, reach).await;
     }
-    if changed { server::reload(replica, reach).await } else { Ok(()) }
+    if changed {
+        server::reload(replica, reach).await
+    } else {
+        Ok(())
+    }
 }
 
-pub(super) async fn await_stream(replica: &Node, upstream: &Node, limit: Duration, reach: &Reach) -> Result<(), Trouble> {
+pub(super) async fn await_stream(
+    replica: &Node,
+    upstream: &Node,
+    limit: Duration,
+    reach: &Reach,
+) -> Result<(), Trouble> {
     let until = Instant::now() + limit;
     loop {
         let seen = match connect::connect(replica, OURS, reach).await {
@@ -129,8 +162,13 @@ pub(super) async fn await_stream(replica: &Node, upstream: &Node, limit: Duratio
         };
         if Instant::now() >= until {
             let (replica, upstream) = (&replica.host.name, &upstream.host.name);
-            let message = format!("`{replica}` does not stream from `{upstream}` after {} s", limit.as_secs());
-            return Err(Trouble::Partial(Fault::of(crate::error::Kind::OutOfSync, message).because(why)));
+            let message = format!(
+                "`{replica}` does not stream from `{upstream}` after {} s",
+                limit.as_secs()
+            );
+            return Err(Trouble::Partial(
+                Fault::of(crate::error::Kind::OutOfSync, message).because(why),
+            ));
         }
         tokio::time::sleep(POLL).await;
     }
@@ -153,7 +191,11 @@ pub(super) async fn make_slot(session: &Session, slot: &str) -> Result<(), Troub
 }
 
 /// Drops a follower's slot. One that is in use is waited for, as long as its sender may hang in a cut connection.
-pub(super) async fn drop_slot(session: &Session, on: &Node, follower: &ServerName) -> Result<(), Trouble> {
+pub(super) async fn drop_slot(
+    session: &Session,
+    on: &Node,
+    follower: &ServerName,
+) -> Result<(), Trouble> {
     const DROP: &str = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1::text";
     let slot = slot_of(follower);
     let until = Instant::now() + RELEASE_LIMIT;
@@ -161,9 +203,14 @@ pub(super) async fn drop_slot(session: &Session, on: &Node, follower: &ServerNam
         match session.rows(DROP, &[&slot]).await {
             Ok(_) => return Ok(()),
             Err(failure) if failure.code() == Some(&SqlState::UNDEFINED_OBJECT) => return Ok(()),
-            Err(failure) if failure.code() == Some(&SqlState::OBJECT_IN_USE) && Instant::now() < until => {}
+            Err(failure)
+                if failure.code() == Some(&SqlState::OBJECT_IN_USE) && Instant::now() < until => {}
             Err(failure) if failure.code() == Some(&SqlState::OBJECT_IN_USE) => {
-                let what = format!("`{follower}` still follows `{}` after {} s", on.host.name, RELEASE_LIMIT.as_secs());
+                let what = format!(
+                    "`{follower}` still follows `{}` after {} s",
+                    on.host.name,
+                    RELEASE_LIMIT.as_secs()
+                );
                 return Err(Trouble::NothingChanged(failure.fault.while_doing(what)));
             }
             Err(failure) => return Err(failure.into_trouble()),
@@ -172,7 +219,13 @@ pub(super) async fn drop_slot(session: &Session, on: &Node, follower: &ServerNam
     }
 }
 
-pub(super) async fn forget(primary: &Node, replica: &ServerName, reach: &Reach) -> Result<(), Trouble> {
-    let session = connect::connect(primary, OURS, reach).await.map_err(|failure| Trouble::NothingChanged(failure.fault))?;
+pub(super) async fn forget(
+    primary: &Node,
+    replica: &ServerName,
+    reach: &Reach,
+) -> Result<(), Trouble> {
+    let session = connect::connect(primary, OURS, reach)
+        .await
+        .map_err(|failure| Trouble::NothingChanged(failure.fault))?;
     drop_slot(&session, primary, replica).await
 }

@@ -28,9 +28,16 @@ pub(super) async fn run(node: &Node, command: &Command, reach: &Reach) -> Result
         return Ok(ran);
     }
     let program = command.argv[0].rsplit('/').next().unwrap_or_default();
-    let lines: Vec<&str> = ran.stderr.lines().filter(|line| !line.trim().is_empty()).collect();
+    let lines: Vec<&str> = ran
+        .stderr
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
     let said = lines[lines.len().saturating_sub(3)..].join("; ");
-    let message = format!("`{program}` failed on `{}` with code {}", node.host.name, ran.code);
+    let message = format!(
+        "`{program}` failed on `{}` with code {}",
+        node.host.name, ran.code
+    );
     Err(Trouble::Partial(Fault::new(message).because(said)))
 }
 
@@ -42,14 +49,24 @@ fn major(text: &str) -> Option<u32> {
 }
 
 /// The folder with the programs: of the version of the data that is there, else of `wanted`, else of the newest.
-pub(super) async fn find_binaries(node: &Node, wanted: Option<u32>, reach: &Reach) -> Result<String, Trouble> {
+pub(super) async fn find_binaries(
+    node: &Node,
+    wanted: Option<u32>,
+    reach: &Reach,
+) -> Result<String, Trouble> {
     let path = format!("{}/PG_VERSION", Paths::of(node).main);
     let there = reach.shell.get(&node.host, &path).await.nothing_changed()?;
     let there = there.and_then(|text| String::from_utf8_lossy(&text).trim().parse().ok());
-    let ran = reach.shell.run(&node.host, &Command::new(["sh", "-c", FIND])).await?;
+    let ran = reach
+        .shell
+        .run(&node.host, &Command::new(["sh", "-c", FIND]))
+        .await?;
     newest(&ran.stdout, wanted.or(there)).ok_or_else(|| {
         let (version, package) = match wanted.or(there) {
-            Some(version) => (format!("PostgreSQL {version}"), format!("postgresql-{version}")),
+            Some(version) => (
+                format!("PostgreSQL {version}"),
+                format!("postgresql-{version}"),
+            ),
             None => ("PostgreSQL".to_owned(), "postgresql".to_owned()),
         };
         let message = format!("{version} is not installed on `{}`", node.host.name);
@@ -85,7 +102,14 @@ pub(super) async fn has_data(node: &Node, reach: &Reach) -> Result<bool, Fault> 
 pub(super) async fn remove_data(node: &Node, reach: &Reach) -> Result<(), Trouble> {
     let paths = Paths::of(node);
     reach.shell.remove(&node.host, &paths.fresh).await?;
-    let command = Command::new(["sh", "-c", r#"[ ! -e "$1" ] || mv -T "$1" "$2""#, "sh", &paths.main, &paths.fresh]);
+    let command = Command::new([
+        "sh",
+        "-c",
+        r#"[ ! -e "$1" ] || mv -T "$1" "$2""#,
+        "sh",
+        &paths.main,
+        &paths.fresh,
+    ]);
     run(node, &command.service_user(), reach).await?;
     reach.shell.remove(&node.host, &paths.fresh).await
 }
@@ -120,7 +144,11 @@ async fn await_answer(node: &Node, reach: &Reach) -> Result<(), Trouble> {
             return Ok(());
         };
         if Instant::now() >= until {
-            let message = format!("PostgreSQL on `{}` does not answer after {} s", node.host.name, START_LIMIT.as_secs());
+            let message = format!(
+                "PostgreSQL on `{}` does not answer after {} s",
+                node.host.name,
+                START_LIMIT.as_secs()
+            );
             let fault = Fault::unavailable(message).because(failure.fault);
             return Err(Trouble::Unknown(match service_trouble(node, reach).await {
                 Some(why) => fault.because(why),
@@ -134,7 +162,10 @@ async fn await_answer(node: &Node, reach: &Reach) -> Result<(), Trouble> {
 async fn service_trouble(node: &Node, reach: &Reach) -> Option<String> {
     let name = config::service_name(&node.database.name);
     let services = reach.shell.services(&node.host).await.ok()?;
-    services.into_iter().find(|service| service.name == name)?.trouble
+    services
+        .into_iter()
+        .find(|service| service.name == name)?
+        .trouble
 }
 
 /// Makes a running server read its files again, and waits until new sessions see them.
@@ -143,7 +174,10 @@ pub(super) async fn reload(node: &Node, reach: &Reach) -> Result<(), Trouble> {
     let session = connect::connect(node, OURS, reach).await;
     // Without a session (we may be barred) there is no time to compare with, and the first answer will do.
     let before: f64 = match session {
-        Ok(session) => session.one(LOADED, &[]).await.map_err(|failure| Trouble::Unknown(failure.fault))?,
+        Ok(session) => session
+            .one(LOADED, &[])
+            .await
+            .map_err(|failure| Trouble::Unknown(failure.fault))?,
         Err(_) => 0.0,
     };
     config::change(node, ServiceChange::Reload, reach).await?;
@@ -151,17 +185,27 @@ pub(super) async fn reload(node: &Node, reach: &Reach) -> Result<(), Trouble> {
     loop {
         match connect::connect(node, OURS, reach).await {
             Ok(session) => {
-                let now: f64 = session.one(LOADED, &[]).await.map_err(|failure| Trouble::Unknown(failure.fault))?;
+                let now: f64 = session
+                    .one(LOADED, &[])
+                    .await
+                    .map_err(|failure| Trouble::Unknown(failure.fault))?;
                 if now > before {
                     return Ok(());
                 }
             }
             // The server looked at the new rules, and they say no to us.
-            Err(connect::Failure { how: How::Said { .. }, .. }) if before > 0.0 => return Ok(()),
+            Err(connect::Failure {
+                how: How::Said { .. },
+                ..
+            }) if before > 0.0 => return Ok(()),
             Err(_) => {}
         }
         if Instant::now() >= until {
-            let message = format!("PostgreSQL on `{}` has not read its settings after {} s", node.host.name, RELOAD_LIMIT.as_secs());
+            let message = format!(
+                "PostgreSQL on `{}` has not read its settings after {} s",
+                node.host.name,
+                RELOAD_LIMIT.as_secs()
+            );
             return Err(Trouble::Unknown(Fault::unavailable(message)));
         }
         tokio::time::sleep(POLL).await;
@@ -172,7 +216,16 @@ pub(super) async fn stop(node: &Node, signal: StopSignal, reach: &Reach) -> Resu
     match config::is_running(node, reach).await.nothing_changed()? {
         None => Ok(()),
         // Also when it is not running at this moment: the supervisor must not start it again.
-        Some(_) => config::change(node, ServiceChange::Stop { signal: Some(signal) }, reach).await,
+        Some(_) => {
+            config::change(
+                node,
+                ServiceChange::Stop {
+                    signal: Some(signal),
+                },
+                reach,
+            )
+            .await
+        }
     }
 }
 
@@ -185,7 +238,9 @@ pub(super) struct Control {
 }
 
 pub(super) async fn control(node: &Node, reach: &Reach) -> Result<Control, Fault> {
-    let bin = find_binaries(node, None, reach).await.map_err(|trouble| trouble.fault().clone())?;
+    let bin = find_binaries(node, None, reach)
+        .await
+        .map_err(|trouble| trouble.fault().clone())?;
     let command = Command::new([format!("{bin}/pg_controldata"), Paths::of(node).main]);
     let ran = run(node, &command.env("LC_ALL", "C").service_user(), reach).await;
     parse_control(&ran.map_err(|trouble| trouble.fault().clone())?.stdout)
@@ -220,7 +275,10 @@ mod tests {
                      /opt/pg/bin postgres (PostgreSQL) 17beta1\n";
         let folder = |wanted| newest(found, wanted);
         assert_eq!(folder(None).as_deref(), Some("/opt/pg/bin"));
-        assert_eq!(folder(Some(15)).as_deref(), Some("/usr/lib/postgresql/15/bin"));
+        assert_eq!(
+            folder(Some(15)).as_deref(),
+            Some("/usr/lib/postgresql/15/bin")
+        );
         assert_eq!(folder(Some(16)), None);
         assert_eq!(newest("/x/bin postgres (PostgreSQL) 9.6.24\n", None), None);
         assert_eq!(newest("", None), None);

@@ -40,7 +40,8 @@ const HEARTBEAT: &str =
     "SELECT seq, (extract(epoch FROM at) * 1000000)::int8 FROM hafog.heartbeat WHERE id = 1";
 
 /// `host` of `primary_conninfo`: whom this node tries to follow.
-const WANTED: &str = "SELECT substring(current_setting('primary_conninfo') FROM 'host=''([^'']*)''')";
+const WANTED: &str =
+    "SELECT substring(current_setting('primary_conninfo') FROM 'host=''([^'']*)''')";
 
 pub(super) async fn status(node: &Node, reach: &Reach) -> Result<NodeStatus, Fault> {
     let session = connect::connect(node, OURS, reach).await?;
@@ -53,14 +54,22 @@ pub(super) async fn status(node: &Node, reach: &Reach) -> Result<NodeStatus, Fau
         None => value::<i32>(&about, 6)?.unsigned_abs(),
     };
     Ok(NodeStatus {
-        role: if replica { NodeRole::Replica } else { NodeRole::Primary },
+        role: if replica {
+            NodeRole::Replica
+        } else {
+            NodeRole::Primary
+        },
         writable: !replica,
         timeline,
         system: value(&about, 2)?,
         version: value(&about, 1)?,
         position: Position(value(&about, 3)?),
         received: value::<Option<String>>(&about, 4)?.map(Position),
-        link: if replica { Some(link(&session).await?) } else { None },
+        link: if replica {
+            Some(link(&session).await?)
+        } else {
+            None
+        },
         heartbeat: heartbeat(&session).await?,
         followers: followers(&session).await?,
         seen: Timestamp::now(),
@@ -97,11 +106,16 @@ async fn heartbeat(session: &Session) -> Result<Option<Heartbeat>, Fault> {
         Err(failure) if is_missing(&failure) => return Ok(None),
         Err(failure) => return Err(failure.fault),
     };
-    let Some(row) = rows.first() else { return Ok(None) };
+    let Some(row) = rows.first() else {
+        return Ok(None);
+    };
     let (seq, micros): (i64, i64) = (value(row, 0)?, value(row, 1)?);
     let at = Timestamp::from_microsecond(micros)
         .map_err(|error| Fault::new("the heartbeat's time is out of range").because(error))?;
-    Ok(Some(Heartbeat { seq: seq.unsigned_abs(), at }))
+    Ok(Some(Heartbeat {
+        seq: seq.unsigned_abs(),
+        at,
+    }))
 }
 
 fn is_missing(failure: &Failure) -> bool {

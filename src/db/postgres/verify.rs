@@ -32,7 +32,11 @@ struct Table {
     quoted: String,
 }
 
-pub(super) async fn verify(primary: &Node, replica: &Node, reach: &Reach) -> Result<Verified, Fault> {
+pub(super) async fn verify(
+    primary: &Node,
+    replica: &Node,
+    reach: &Reach,
+) -> Result<Verified, Fault> {
     let began = Instant::now();
     let database = &primary.database.user;
     let ours = connect::connect_for(primary, database, READ_LIMIT, reach).await?;
@@ -44,7 +48,13 @@ pub(super) async fn verify(primary: &Node, replica: &Node, reach: &Reach) -> Res
     let locks = connect::connect(primary, database, reach).await?;
     let at = snapshots(&locks, &ours, &theirs, &tables, primary, replica, reach).await?;
     drop(locks);
-    let mut verified = Verified { at, tables: 0, rows: 0, different: Vec::new(), took: Duration::ZERO };
+    let mut verified = Verified {
+        at,
+        tables: 0,
+        rows: 0,
+        different: Vec::new(),
+        took: Duration::ZERO,
+    };
     for table in &tables {
         let (here, there) = tokio::try_join!(sum(&ours, table), sum(&theirs, table))?;
         verified.tables += 1;
@@ -82,12 +92,18 @@ async fn snapshots(
     locks.run("BEGIN; SET LOCAL lock_timeout = '2s'").await?;
     if !tables.is_empty() {
         let all: Vec<&str> = tables.iter().map(|table| table.quoted.as_str()).collect();
-        locks.run(&format!("LOCK TABLE {} IN SHARE MODE", all.join(", "))).await?;
+        locks
+            .run(&format!("LOCK TABLE {} IN SHARE MODE", all.join(", ")))
+            .await?;
     }
     ours.run(SNAPSHOT).await?;
-    let at: String = ours.one("SELECT pg_current_wal_insert_lsn()::text", &[]).await?;
+    let at: String = ours
+        .one("SELECT pg_current_wal_insert_lsn()::text", &[])
+        .await?;
     let barrier = connect::connect(primary, OURS, reach).await?;
-    barrier.run("SELECT pg_logical_emit_message(true, 'hafog', 'barrier')").await?;
+    barrier
+        .run("SELECT pg_logical_emit_message(true, 'hafog', 'barrier')")
+        .await?;
     arrive(theirs, &at, replica).await?;
     theirs.run(&format!("{SNAPSHOT}; SELECT 1")).await?;
     locks.run("COMMIT").await?;
@@ -96,9 +112,19 @@ async fn snapshots(
 
 async fn arrive(theirs: &Session, at: &str, replica: &Node) -> Result<(), Fault> {
     let until = Instant::now() + ARRIVE_LIMIT;
-    while !theirs.one::<bool>("SELECT coalesce(pg_last_wal_replay_lsn() >= $1::text::pg_lsn, false)", &[&at]).await? {
+    while !theirs
+        .one::<bool>(
+            "SELECT coalesce(pg_last_wal_replay_lsn() >= $1::text::pg_lsn, false)",
+            &[&at],
+        )
+        .await?
+    {
         if Instant::now() >= until {
-            let message = format!("`{}` has not replayed {at} after {} s", replica.host.name, ARRIVE_LIMIT.as_secs());
+            let message = format!(
+                "`{}` has not replayed {at} after {} s",
+                replica.host.name,
+                ARRIVE_LIMIT.as_secs()
+            );
             return Err(Fault::of(crate::error::Kind::OutOfSync, message));
         }
         tokio::time::sleep(POLL).await;
@@ -114,7 +140,13 @@ async fn sum(session: &Session, table: &Table) -> Result<(u64, String, String), 
         table.quoted
     );
     let row = session.row(&sql, &[]).await.map_err(|failure| {
-        failure.fault.while_doing(format!("cannot read `{}`", table.name))
+        failure
+            .fault
+            .while_doing(format!("cannot read `{}`", table.name))
     })?;
-    Ok((value::<i64>(&row, 0)?.unsigned_abs(), value(&row, 1)?, value(&row, 2)?))
+    Ok((
+        value::<i64>(&row, 0)?.unsigned_abs(),
+        value(&row, 1)?,
+        value(&row, 2)?,
+    ))
 }

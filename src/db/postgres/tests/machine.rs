@@ -19,11 +19,16 @@ use crate::db::{Node, Reach};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::stack::Database;
 use crate::model::units::{Bytes, Span};
-use crate::shell::{Command, Dirs, File, Host, Ran, Service, ServiceChange, ServiceState, Shell, StopSignal};
+use crate::shell::{
+    Command, Dirs, File, Host, Ran, Service, ServiceChange, ServiceState, Shell, StopSignal,
+};
 
 fn user() -> Option<(u32, u32)> {
     let root = nix::unistd::geteuid().is_root();
-    let user = User::from_name("postgres").ok().flatten().filter(|_| root)?;
+    let user = User::from_name("postgres")
+        .ok()
+        .flatten()
+        .filter(|_| root)?;
     Some((user.uid.as_raw(), user.gid.as_raw()))
 }
 
@@ -40,7 +45,9 @@ struct Kept {
 
 impl Kept {
     fn is_running(&mut self) -> bool {
-        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+        self.child
+            .as_mut()
+            .is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
     fn signal(&self, signal: Signal) {
@@ -73,14 +80,6 @@ pub struct TestShell {
     pub stuck: AtomicBool,
 }
 
-impl Drop for TestShell {
-    fn drop(&mut self) {
-        for kept in self.services.lock().unwrap().values_mut() {
-            kept.stop(Signal::SIGQUIT, Duration::from_secs(10));
-        }
-    }
-}
-
 fn process(argv: &[String], on: &Host, as_user: bool) -> std::process::Command {
     let mut process = std::process::Command::new(&argv[0]);
     process
@@ -98,7 +97,12 @@ fn process(argv: &[String], on: &Host, as_user: bool) -> std::process::Command {
 
 impl TestShell {
     fn start(&self, on: &Host, kept: &mut Kept) -> std::io::Result<()> {
-        let log = || std::fs::OpenOptions::new().create(true).append(true).open(format!("{}/{}.log", on.dirs.log, kept.service.name));
+        let log = || {
+            std::fs::OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(format!("{}/{}.log", on.dirs.log, kept.service.name))
+        };
         for before in &kept.service.before {
             let status = process(before, on, kept.service.as_service_user).status()?;
             assert!(status.success(), "{before:?}");
@@ -133,17 +137,29 @@ impl TestShell {
 impl Shell for TestShell {
     async fn run(&self, on: &Host, command: &Command) -> Result<Ran, Trouble> {
         if self.bare.load(Ordering::Relaxed) && command.argv[0] == "sh" {
-            return Ok(Ran { code: 0, stdout: String::new(), stderr: String::new() });
+            return Ok(Ran {
+                code: 0,
+                stdout: String::new(),
+                stderr: String::new(),
+            });
         }
         let mut process = process(&command.argv, on, command.as_service_user);
-        process.envs(&command.env).stdout(Stdio::piped()).stderr(Stdio::piped());
+        process
+            .envs(&command.env)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut process = tokio::process::Command::from(process);
         let output = process.kill_on_drop(true).output();
         let output = tokio::time::timeout(command.limit, output).await;
-        let output = output.map_err(|_| Trouble::Unknown(Fault::new(format!("{:?} took too long", command.argv))))?;
+        let output = output.map_err(|_| {
+            Trouble::Unknown(Fault::new(format!("{:?} took too long", command.argv)))
+        })?;
         let output = output.map_err(failed).nothing_changed()?;
         Ok(Ran {
-            code: output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0)),
+            code: output
+                .status
+                .code()
+                .unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0)),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         })
@@ -174,9 +190,15 @@ impl Shell for TestShell {
 
     async fn remove(&self, on: &Host, path: &str) -> Result<(), Trouble> {
         assert!(path.starts_with(&on.dirs.data), "{path}");
-        let removed = if Path::new(path).is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+        let removed = if Path::new(path).is_dir() {
+            std::fs::remove_dir_all(path)
+        } else {
+            std::fs::remove_file(path)
+        };
         match removed {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failed(error)).partial(),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(failed(error)).partial()
+            }
             _ => Ok(()),
         }
     }
@@ -202,18 +224,32 @@ impl Shell for TestShell {
         let key = format!("{} {name}", on.name);
         let mut services = self.services.lock().unwrap();
         if let ServiceChange::Install(service) = change {
-            let (child, wanted, starts) = services.remove(&key).map_or((None, false, 0), |kept| (kept.child, kept.wanted, kept.starts));
-            services.insert(key, Kept { service: *service, child, wanted, starts });
+            let (child, wanted, starts) = services.remove(&key).map_or((None, false, 0), |kept| {
+                (kept.child, kept.wanted, kept.starts)
+            });
+            services.insert(
+                key,
+                Kept {
+                    service: *service,
+                    child,
+                    wanted,
+                    starts,
+                },
+            );
             return Ok(());
         }
         let Some(kept) = services.get_mut(&key) else {
-            return Err(Trouble::NothingChanged(Fault::new(format!("there is no service `{name}`"))));
+            return Err(Trouble::NothingChanged(Fault::new(format!(
+                "there is no service `{name}`"
+            ))));
         };
         match change {
             ServiceChange::Start if kept.is_running() => {}
             ServiceChange::Start => self.start(on, kept).map_err(failed).nothing_changed()?,
             ServiceChange::Stop { .. } if self.stuck.load(Ordering::Relaxed) => {
-                return Err(Trouble::NothingChanged(Fault::new("the supervisor does not answer")));
+                return Err(Trouble::NothingChanged(Fault::new(
+                    "the supervisor does not answer",
+                )));
             }
             ServiceChange::Stop { signal } => {
                 let signal = match signal.unwrap_or(kept.service.stop_signal) {
@@ -234,11 +270,10 @@ impl Shell for TestShell {
 
 /// Several servers, and the keys to them.
 pub struct Machine {
-    // Dropped in this order: the processes first.
     pub shell: Arc<TestShell>,
     pub reach: Reach,
     pub nodes: Vec<Node>,
-    pub folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Drop for Machine {
@@ -260,7 +295,10 @@ impl Machine {
         if nix::unistd::geteuid().is_root() && user().is_none() {
             return skip("root cannot run PostgreSQL and there is no user `postgres`");
         }
-        let programs = std::process::Command::new("sh").args(["-c", super::super::server::FIND]).output().ok()?;
+        let programs = std::process::Command::new("sh")
+            .args(["-c", super::super::server::FIND])
+            .output()
+            .ok()?;
         if programs.stdout.is_empty() {
             return skip("PostgreSQL is not installed");
         }
@@ -272,15 +310,30 @@ impl Machine {
         let shell = Arc::new(TestShell::default());
         let keys = Arc::new(Keys::open(&folder.path().join("keys")).unwrap());
         let nodes = names.iter().map(|name| node(folder.path(), name)).collect();
-        let reach = Reach { shell: shell.clone(), keys };
-        Some(Machine { shell, reach, nodes, folder })
+        let reach = Reach {
+            shell: shell.clone(),
+            keys,
+        };
+        Some(Machine {
+            shell,
+            reach,
+            nodes,
+            folder,
+        })
+    }
+
+    pub fn keys(&self) -> std::path::PathBuf {
+        self.folder.path().join("keys")
     }
 
     /// What the agent of a node has.
     pub fn agent(&self) -> Reach {
         let pair = self.reach.keys.client("hafog_agent").unwrap();
         let keys = Keys::of_role("hafog_agent", self.reach.keys.ca_pem(), pair);
-        Reach { shell: self.shell.clone(), keys: Arc::new(keys) }
+        Reach {
+            shell: self.shell.clone(),
+            keys: Arc::new(keys),
+        }
     }
 }
 
@@ -289,7 +342,8 @@ fn node(folder: &Path, name: &str) -> Node {
     let count = COUNT.fetch_add(1, Ordering::Relaxed) as u8;
     let pid = std::process::id();
     // Test processes that run at the same time have addresses of their own.
-    let address = std::net::Ipv4Addr::new(127, 70 + (pid % 100) as u8, (pid / 100 % 250) as u8, count);
+    let address =
+        std::net::Ipv4Addr::new(127, 70 + (pid % 100) as u8, (pid / 100 % 250) as u8, count);
     let part = |part: &str| {
         let path = folder.join(name).join(part);
         std::fs::create_dir_all(&path).unwrap();
@@ -298,7 +352,12 @@ fn node(folder: &Path, name: &str) -> Node {
         }
         path.display().to_string()
     };
-    let dirs = Dirs { image: part("image"), etc: part("etc"), data: part("data"), log: part("log") };
+    let dirs = Dirs {
+        image: part("image"),
+        etc: part("etc"),
+        data: part("data"),
+        log: part("log"),
+    };
     let database = Database {
         name: "main".into(),
         engine: "postgres".to_owned(),
@@ -312,6 +371,15 @@ fn node(folder: &Path, name: &str) -> Node {
         write_lease: Span::secs(15),
         keep_log: Bytes(256 << 20),
     };
-    let host = Host { name: name.into(), site: "east".into(), address: address.into(), dirs };
-    Node { database, host, peers: Vec::new() }
+    let host = Host {
+        name: name.into(),
+        site: "east".into(),
+        address: address.into(),
+        dirs,
+    };
+    Node {
+        database,
+        host,
+        peers: Vec::new(),
+    }
 }
