@@ -200,10 +200,10 @@ impl Road<'_> {
             pending: plan.steps.iter().filter(|step| step.skip.is_none()).count(),
             plan,
         };
-        if self.call.ui.events && outcome != "planned" {
-            return;
+        match self.call.ui.events {
+            true => self.call.ui.out(&crate::ui::json::line(&planned)),
+            false => self.call.ui.result(&planned, text),
         }
-        self.call.ui.result(&planned, text);
     }
 
     async fn one(
@@ -216,9 +216,9 @@ impl Road<'_> {
         let name = &session.world.stack.name;
         let ui = &self.call.ui;
         if !refused.is_empty() {
-            if ui.json {
+            if ui.json || ui.events {
                 self.planned(plan, "refused", String::new);
-            } else {
+            } else if !plan.steps.is_empty() {
                 ui.say(&show::render(name.as_str(), plan, ui.colour_err));
             }
             return Err(refused.into());

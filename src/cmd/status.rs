@@ -34,6 +34,8 @@ struct Status {
     names: Vec<Name>,
     lease: Option<lease::Lease>,
     unfinished: Option<Unfinished>,
+    /// Why nobody can say whether a run is unfinished.
+    unreadable: Option<String>,
     ready: Vec<Ready>,
 }
 
@@ -109,7 +111,7 @@ pub async fn run(call: &Call, _: &Args) -> Ended {
 
 async fn status(session: &Session) -> Result<Status, Fault> {
     let (stack, facts) = (session.world.stack.as_ref(), &session.facts);
-    let around = preflight::around(session).await?;
+    let around = preflight::around(session).await;
     let ready = site::others(stack, facts.primary(&stack.primary))
         .into_iter()
         .filter(|_| facts.roles.is_some())
@@ -120,13 +122,17 @@ async fn status(session: &Session) -> Result<Status, Fault> {
             )
         })
         .collect();
-    let unfinished = drive::unfinished(session).await?;
+    let (unfinished, unreadable) = match drive::unfinished(session).await {
+        Ok(opened) => (opened, None),
+        Err(fault) => (None, Some(fault.to_string())),
+    };
     Ok(Status {
         lease: lease::show(&session.world.stores).await?,
         unfinished: unfinished.map(|opened| Unfinished {
             verb: opened.plan.intent.verb().to_owned(),
             run: opened.run,
         }),
+        unreadable,
         ..of(stack, facts, ready)
     })
 }
@@ -159,6 +165,7 @@ fn of(stack: &Stack, facts: &Facts, ready: Vec<Ready>) -> Status {
             .collect(),
         lease: None,
         unfinished: None,
+        unreadable: None,
         ready,
     }
 }

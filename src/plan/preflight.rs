@@ -38,8 +38,8 @@ pub struct Check {
 pub struct Around {
     /// What the arbiter said when it was asked for the lease.
     pub arbiter: Seen<String>,
-    /// An unfinished run, in words.
-    pub unfinished: Option<String>,
+    /// An unfinished run that is in the way, in words.
+    pub unfinished: Seen<Option<String>>,
 }
 
 /// The worst verdict of all: one failure fails, and without one, one unknown is unknown.
@@ -92,8 +92,9 @@ fn fail(name: impl Into<String>, why: impl Into<String>, mend: impl Into<String>
 pub fn preflight(stack: &Stack, facts: &Facts, site: &SiteName, around: &Around) -> Vec<Check> {
     let mut checks = vec![standby(facts, site), settled(facts)];
     checks.push(match &around.unfinished {
-        Some(run) => fail("runs", format!("{run} is not finished"), "hafog resume"),
-        None => pass("runs", "every run is finished"),
+        Seen::Known(Some(run)) => fail("runs", format!("{run} is not finished"), "hafog resume"),
+        Seen::Known(None) => pass("runs", "every run is finished"),
+        Seen::Unknown(why) => unknown("runs", why, "hafog show journal --list"),
     });
     checks.push(match &around.arbiter {
         Seen::Known(said) => pass("arbiter", said),

@@ -124,7 +124,7 @@ impl Session {
         let now = self.world.clock.now();
         let run = RunId::new(format!(
             "{}-{}",
-            now.strftime("%Y%m%dT%H%M%S"),
+            now.strftime("%Y%m%dT%H%M%S%3f"),
             &plan.digest()[..4]
         ));
         let mut journal = Journal::new(
