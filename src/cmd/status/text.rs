@@ -20,7 +20,10 @@ pub fn render(status: &Status, colour: bool) -> String {
         ));
     }
     if let Some(why) = &status.unreadable {
-        text.push_str(&format!("whether a run is unfinished is unknown: {}\n", clean(why)));
+        text.push_str(&format!(
+            "whether a run is unfinished is unknown: {}\n",
+            clean(why)
+        ));
     }
     if let Some(holder) = status
         .lease
