@@ -83,6 +83,9 @@ fn a_missing_template_is_a_mistake() {
     ");
     // Also for those who would build it.
     assert_eq!(home.run(&["build", "--dry-run"]).code, 65);
+    // Who has to leave a site in a hurry needs no templates.
+    assert_eq!(home.run(&["failover"]).code, 3);
+    assert_eq!(home.run(&["status"]).code, 0);
 }
 
 #[test]
