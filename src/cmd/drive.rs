@@ -308,13 +308,19 @@ impl Road<'_> {
         };
         // The thread that reads stays behind when somebody presses Ctrl-C; the process ends soon after.
         let asked = tokio::task::spawn_blocking(move || ask::ask(&question));
-        let answer = self.interrupts.or(asked).await?.ok().flatten();
+        let asked = self.interrupts.or(asked).await;
+        // What was typed, `^C` too, keeps a line of its own.
+        let asked = asked.inspect_err(|_| self.call.ui.say("\n"))?;
+        let answer = asked.ok().flatten();
         let answer = answer.unwrap_or_default();
         let yes = matches!(answer.to_lowercase().as_str(), "y" | "yes");
         if (severe && answer == wanted) || (!severe && yes) {
             return Ok(());
         }
-        Err(Fault::of(Kind::Consent, "not agreed; nothing was changed"))
+        Err(Fault::of(
+            Kind::Consent,
+            "not agreed; the plan was not begun",
+        ))
     }
 }
 
