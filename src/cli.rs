@@ -23,11 +23,12 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0 done, or nothing to do       5 the lease is held by somebody else   65 wrong spec
-  1 error, nothing changed       6 out of sync, or unknown              69 something cannot be reached
-  2 changes are pending          7 consent is needed                   130 interrupted
-  3 refused, nothing changed    64 wrong command line
-  4 partly done: hafog resume";
+  0  done, or nothing to do       6  out of sync, or unknown
+  1  error, nothing changed       7  consent is needed
+  2  changes are pending         64  wrong command line
+  3  refused, nothing changed    65  wrong spec
+  4  partly done: hafog resume   69  something cannot be reached
+  5  somebody holds the lease   130  interrupted";
 
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Global options")]

@@ -20,5 +20,10 @@ pub async fn run(call: &Call, args: &Args) -> Ended {
         let sites = site::some_or_all(stack, &asked)?;
         Ok(plan::build::build(stack, facts, &sites))
     };
-    drive(call, &args.change, Job::new("build", Box::new(planner))).await
+    drive(
+        call,
+        &args.change,
+        Job::new("build", Box::new(planner)).makes_images(),
+    )
+    .await
 }

@@ -29,5 +29,10 @@ pub async fn run(call: &Call, args: &Args) -> Ended {
         }
         Ok(plan::site::clone(stack, facts, &to))
     };
-    drive(call, &args.change, Job::new(verb, Box::new(planner))).await
+    drive(
+        call,
+        &args.change,
+        Job::new(verb, Box::new(planner)).makes_images(),
+    )
+    .await
 }

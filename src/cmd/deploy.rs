@@ -12,5 +12,10 @@ pub struct Args {
 
 pub async fn run(call: &Call, args: &Args) -> Ended {
     let planner = |stack: &_, facts: &_| Ok(plan::deploy::deploy(stack, facts));
-    drive(call, &args.change, Job::new("deploy", Box::new(planner))).await
+    drive(
+        call,
+        &args.change,
+        Job::new("deploy", Box::new(planner)).makes_images(),
+    )
+    .await
 }

@@ -69,6 +69,8 @@ pub struct Job {
     /// As a person types it, with its argument: the hints repeat it.
     pub verb: String,
     pub assume_down: BTreeSet<SiteName>,
+    /// The planner asks for the images that the recipes make now.
+    pub makes_images: bool,
     /// Consent is the stack's name, typed.
     pub severe: bool,
     /// One after the other; each is planned from what is true then.
@@ -78,10 +80,16 @@ pub struct Job {
 }
 
 impl Job {
+    pub fn makes_images(mut self) -> Job {
+        self.makes_images = true;
+        self
+    }
+
     pub fn new(verb: impl Into<String>, planner: Planner) -> Job {
         Job {
             verb: verb.into(),
             assume_down: BTreeSet::new(),
+            makes_images: false,
             severe: false,
             plans: vec![planner],
             same: Box::new(|_| false),
@@ -102,7 +110,11 @@ struct Planned<'a> {
 
 /// Takes the whole road.
 pub async fn drive(call: &Call, change: &Change, job: Job) -> Ended {
-    let (world, _) = open::world(call)?;
+    let without = open::Without {
+        images: !job.makes_images,
+        sites: job.assume_down.clone(),
+    };
+    let (world, _) = open::world(call, &without)?;
     let interrupts = Interrupts::listen(&call.ui);
     let options = options(change, &job.verb, &job.assume_down);
     let opening = crate::run::open::open(world, &options);
@@ -200,10 +212,10 @@ impl Road<'_> {
             pending: plan.steps.iter().filter(|step| step.skip.is_none()).count(),
             plan,
         };
-        if self.call.ui.events && outcome != "planned" {
-            return;
+        match self.call.ui.events {
+            true => self.call.ui.out(&crate::ui::json::line(&planned)),
+            false => self.call.ui.result(&planned, text),
         }
-        self.call.ui.result(&planned, text);
     }
 
     async fn one(
@@ -216,9 +228,9 @@ impl Road<'_> {
         let name = &session.world.stack.name;
         let ui = &self.call.ui;
         if !refused.is_empty() {
-            if ui.json {
+            if ui.json || ui.events {
                 self.planned(plan, "refused", String::new);
-            } else {
+            } else if !plan.steps.is_empty() {
                 ui.say(&show::render(name.as_str(), plan, ui.colour_err));
             }
             return Err(refused.into());
@@ -296,13 +308,19 @@ impl Road<'_> {
         };
         // The thread that reads stays behind when somebody presses Ctrl-C; the process ends soon after.
         let asked = tokio::task::spawn_blocking(move || ask::ask(&question));
-        let answer = self.interrupts.or(asked).await?.ok().flatten();
+        let asked = self.interrupts.or(asked).await;
+        // What was typed, `^C` too, keeps a line of its own.
+        let asked = asked.inspect_err(|_| self.call.ui.say("\n"))?;
+        let answer = asked.ok().flatten();
         let answer = answer.unwrap_or_default();
         let yes = matches!(answer.to_lowercase().as_str(), "y" | "yes");
         if (severe && answer == wanted) || (!severe && yes) {
             return Ok(());
         }
-        Err(Fault::of(Kind::Consent, "not agreed; nothing was changed"))
+        Err(Fault::of(
+            Kind::Consent,
+            "not agreed; the plan was not begun",
+        ))
     }
 }
 
@@ -461,4 +479,128 @@ pub fn unfinished_text(opened: &Opened, lines: &[crate::run::event::Line]) -> St
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::safety::refusal;
+    use crate::ui::snippet;
+    use insta::assert_snapshot;
+
+    fn shown(found: &[Refusal], accepted: &[&str]) -> String {
+        let accepted: Vec<String> = accepted.iter().map(|name| (*name).to_owned()).collect();
+        let faults = refusals(found, &accepted);
+        faults
+            .iter()
+            .map(|fault| snippet::render(fault, false))
+            .collect()
+    }
+
+    #[test]
+    fn a_refusal_is_waived_by_its_name_and_only_if_it_may_be() {
+        let found = [
+            refusal(
+                "unfenced-primary",
+                "nothing proves it",
+                "hafog failover --accept unfenced-primary",
+            ),
+            refusal(
+                "standby-behind",
+                "12.0 s behind",
+                "hafog replicate status west",
+            ),
+            refusal("provisional", "not committed", "hafog commit"),
+        ];
+        assert_snapshot!(shown(&found, &[]), @r"
+        refused: unfenced-primary: nothing proves it
+        hint: add `--accept unfenced-primary` to go on in spite of it
+        refused: standby-behind: 12.0 s behind
+        hint: hafog replicate status west
+        hint: add `--accept standby-behind` to go on in spite of it
+        refused: provisional: not committed
+        hint: hafog commit
+        ");
+        assert_snapshot!(shown(&found, &["unfenced-primary", "standby-behind", "provisional"]), @r"
+        refused: provisional: not committed
+        cause: nobody may accept this one
+        hint: hafog commit
+        ");
+        assert_eq!(
+            shown(&found[..2], &["unfenced-primary", "standby-behind"]),
+            ""
+        );
+        assert_eq!(refusals(&found, &["standby".to_owned()]).len(), 3);
+    }
+
+    #[test]
+    fn every_end_has_its_exit_code_and_the_next_command() {
+        let run = RunId::new("20261121T091403-7c1e");
+        let fault = || Fault::unavailable("no answer from shop-west-db-1");
+        let mut text = String::new();
+        for kind in [PlanKind::Directional, PlanKind::Converging] {
+            let plan = Plan::new(kind, Intent::Commit);
+            for end in [
+                End::Done,
+                End::Unwound(fault()),
+                End::NothingDone(fault()),
+                End::NothingDone(Fault::refused("step `vet-standby` is blocked")),
+                End::Stopped(fault()),
+                End::Interrupted,
+            ] {
+                let ended = outcome(&plan, &run, "commit", end);
+                let (code, said) = match ended {
+                    Ok(code) => (code, String::new()),
+                    Err(fault) => (exit::code(fault.kind()), snippet::render(&fault, false)),
+                };
+                text.push_str(&format!("{said}exit {code}\n\n"));
+            }
+        }
+        assert_snapshot!(text, @r"
+        exit 0
+
+        error: commit failed, and everything was taken back
+        cause: no answer from shop-west-db-1
+        hint: hafog show report 20261121T091403-7c1e
+        exit 1
+
+        error: no answer from shop-west-db-1
+        exit 1
+
+        refused: step `vet-standby` is blocked
+        exit 3
+
+        partly done: commit stopped with some of it done
+        cause: no answer from shop-west-db-1
+        hint: hafog resume
+        hint: hafog abort
+        exit 4
+
+        interrupted: commit was interrupted; the journal is sealed
+        hint: hafog resume
+        exit 130
+
+        exit 0
+
+        error: commit failed, and everything was taken back
+        cause: no answer from shop-west-db-1
+        hint: hafog show report 20261121T091403-7c1e
+        exit 1
+
+        error: no answer from shop-west-db-1
+        exit 1
+
+        refused: step `vet-standby` is blocked
+        exit 3
+
+        partly done: commit stopped with some of it done
+        cause: no answer from shop-west-db-1
+        hint: hafog commit
+        exit 4
+
+        interrupted: commit was interrupted; the journal is sealed
+        hint: hafog commit
+        exit 130
+        ");
+    }
 }

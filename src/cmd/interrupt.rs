@@ -38,7 +38,7 @@ impl Interrupts {
     pub async fn or<T>(&self, work: impl Future<Output = T>) -> Result<T, Fault> {
         tokio::select! {
             done = work => Ok(done),
-            () = self.asked() => Err(Fault::of(Kind::Interrupted, "interrupted; nothing was changed")),
+            () = self.asked() => Err(Fault::of(Kind::Interrupted, "stopped before the plan was begun")),
         }
     }
 }

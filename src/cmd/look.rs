@@ -10,7 +10,7 @@ use crate::world::World;
 
 /// The world as the spec has it, opened and observed.
 pub async fn session(call: &Call, verb: &str) -> Result<Session, Faults> {
-    let (world, _) = open::world(call)?;
+    let (world, _) = open::world(call, &open::Without::images())?;
     observed(world, verb, BTreeSet::new()).await
 }
 

@@ -1,6 +1,6 @@
 //! From the spec and the registries to a [`World`]. Every mistake is found before anything is asked of anybody.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
@@ -95,20 +95,44 @@ pub fn stores_of(call: &Call) -> Result<(Stack, Stores), Vec<Fault>> {
     Ok((stack, stores))
 }
 
+/// What a verb can do without. A failover must not need what only a build needs.
+#[derive(Clone, Debug, Default)]
+pub struct Without {
+    /// Templates and code folders may be missing; then nobody knows what the images are called.
+    pub images: bool,
+    /// Nothing is opened of these.
+    pub sites: BTreeSet<SiteName>,
+}
+
+impl Without {
+    pub fn images() -> Without {
+        Without {
+            images: true,
+            sites: BTreeSet::new(),
+        }
+    }
+}
+
 /// Everything, opened and asked nothing.
-pub fn world(call: &Call) -> Result<(World, Loaded), Vec<Fault>> {
+pub fn world(call: &Call, without: &Without) -> Result<(World, Loaded), Vec<Fault>> {
     let loaded = load(call)?;
     let base = base(call).map_err(|fault| vec![fault])?;
-    let world = assemble(&loaded.stack, base)?;
+    let world = assemble(&loaded.stack, base, without)?;
     Ok((world, loaded))
 }
 
-fn assemble(stack: &Stack, base: PathBuf) -> Result<World, Vec<Fault>> {
+fn assemble(stack: &Stack, base: PathBuf, without: &Without) -> Result<World, Vec<Fault>> {
     let home = home(&base);
-    let mut faults = spec::missing_files(stack, &base);
+    let mut missing = spec::missing_files(stack, &base);
+    let mut images = BTreeMap::new();
+    if missing.is_empty() {
+        images = keep(recipe::names(stack, &base), &mut missing).unwrap_or_default();
+    }
+    let mut faults = if without.images { Vec::new() } else { missing };
     let clouds: BTreeMap<_, _> = stack
         .sites
         .iter()
+        .filter(|site| !without.sites.contains(&site.name))
         .filter_map(|site| keep(cloud_of(stack, site, &home), &mut faults))
         .collect();
     let zones: BTreeMap<_, _> = stack
@@ -117,13 +141,7 @@ fn assemble(stack: &Stack, base: PathBuf) -> Result<World, Vec<Fault>> {
         .filter_map(|zone| keep(host_of(zone, &home), &mut faults))
         .collect();
     let keys = keep(Keys::open(&home.join("keys")), &mut faults);
-    // A template that is missing is said once.
-    let images = if faults.is_empty() {
-        keep(recipe::names(stack, &base), &mut faults)
-    } else {
-        None
-    };
-    let (Some(keys), Some(images), true) = (keys, images, faults.is_empty()) else {
+    let (Some(keys), true) = (keys, faults.is_empty()) else {
         return Err(faults);
     };
     Ok(World {

@@ -65,12 +65,12 @@ async fn look_at(
         false => standbys,
     };
     let site = site::only(stack, asked, &candidates, "standby")?;
-    let checks = preflight(stack, facts, &site, &around(session).await?);
+    let checks = preflight(stack, facts, &site, &around(session).await);
     Ok((site, checks))
 }
 
 /// What the arbiter and the journals say.
-pub async fn around(session: &Session) -> Result<Around, Fault> {
+pub async fn around(session: &Session) -> Around {
     let arbiter = match lease::show(&session.world.stores).await {
         Err(fault) => Seen::Unknown(fault.to_string()),
         Ok(None) => Seen::Known("it answers, nobody ever held the lease".to_owned()),
@@ -83,14 +83,18 @@ pub async fn around(session: &Session) -> Result<Around, Fault> {
         }),
     };
     // A converging run is superseded by whatever comes next; only a directional one is in the way.
-    let unfinished = super::drive::unfinished(session).await?;
-    let unfinished = unfinished
-        .filter(|opened| opened.plan.kind == PlanKind::Directional)
-        .map(|opened| format!("run {} of {}", opened.run, opened.plan.intent.verb()));
-    Ok(Around {
+    let unfinished = match super::drive::unfinished(session).await {
+        Err(fault) => Seen::Unknown(fault.to_string()),
+        Ok(opened) => Seen::Known(
+            opened
+                .filter(|opened| opened.plan.kind == PlanKind::Directional)
+                .map(|opened| format!("run {} of {}", opened.run, opened.plan.intent.verb())),
+        ),
+    };
+    Around {
         arbiter,
         unfinished,
-    })
+    }
 }
 
 fn text(site: &SiteName, checks: &[Check]) -> String {

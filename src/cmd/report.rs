@@ -301,3 +301,143 @@ impl Report {
         text
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::units::Span;
+    use crate::plan::action::SmokeTest;
+    use crate::plan::{Intent, Plan, PlanKind, step};
+    use crate::run::event::{Opened, VERSION, World};
+    use insta::assert_snapshot;
+
+    fn opened() -> Event {
+        let intent = Intent::Failover {
+            from: "east".into(),
+            to: "west".into(),
+            planned: false,
+        };
+        let mut plan = Plan::new(PlanKind::Directional, intent);
+        let names = [
+            "stop-writes main",
+            "await-replay main",
+            "promote-standby main",
+            "set-record shop.test",
+        ];
+        for name in names {
+            let site = "west".into();
+            plan.push(step(name, "", SmokeTest { site }.into()));
+        }
+        plan.forecast.effective_after = Some(Span::secs(60));
+        plan.forecast.loss.push(Loss {
+            database: "main".to_owned(),
+            seconds: None,
+            bytes: None,
+            because: "shop-west-db-1 has no heartbeat".to_owned(),
+        });
+        Event::Opened(Box::new(Opened {
+            run: "r".into(),
+            hafog: String::new(),
+            holder: "me".to_owned(),
+            epoch: 1,
+            digest: plan.digest(),
+            plan,
+            stack: crate::sim::stacks::small(),
+            accepted: vec!["standby-unknown".to_owned()],
+            reason: None,
+        }))
+    }
+
+    fn report(events: Vec<(u64, Event)>) -> Report {
+        let lines: Vec<Line> = [(0, opened())]
+            .into_iter()
+            .chain(events)
+            .zip(0..)
+            .map(|((seconds, event), n)| Line {
+                v: VERSION,
+                n,
+                at: Timestamp::UNIX_EPOCH + Duration::from_secs(seconds),
+                prev: String::new(),
+                event,
+            })
+            .collect();
+        of(&lines).expect("it begins with its plan")
+    }
+
+    fn started(step: &str) -> Event {
+        Event::Started { step: step.into() }
+    }
+
+    fn finished(step: &str, how: How) -> Event {
+        let (step, evidence) = (step.into(), "so it is".to_owned());
+        Event::Finished {
+            step,
+            how,
+            evidence,
+        }
+    }
+
+    #[test]
+    fn a_failover_says_what_it_lost_how_long_and_until_when() {
+        let report = report(vec![
+            (1, started("stop-writes main")),
+            (3, finished("stop-writes main", How::Acted)),
+            (3, finished("await-replay main", How::Skipped)),
+            (4, started("promote-standby main")),
+            (
+                5,
+                Event::Failed {
+                    step: "promote-standby main".into(),
+                    world: World::Unknown,
+                    why: "gone".to_owned(),
+                },
+            ),
+            (
+                9,
+                Event::Resumed {
+                    holder: "me".to_owned(),
+                    epoch: 2,
+                },
+            ),
+            (9, finished("promote-standby main", How::AlreadyTrue)),
+            (10, started("set-record shop.test")),
+            (11, finished("set-record shop.test", How::Acted)),
+            (
+                70,
+                Event::Closed {
+                    outcome: Outcome::Done,
+                },
+            ),
+        ]);
+        assert_snapshot!(report.render().replace(&report.digest, "DIGEST"), @r"
+        run r: failover done
+        began 1970-01-01T00:00:00Z, took 1m10s, plan DIGEST
+        accepted: standby-unknown
+        resumed: 1 time
+
+         1 stop-writes main      so it is                                                    2.0s
+         2 await-replay main     skipped: so it is
+         3 promote-standby main  already: so it is
+         4 set-record shop.test  so it is                                                    1.0s
+
+        loss: main: unknown (shop-west-db-1 has no heartbeat)
+        writes: stopped for 8.0s
+        effective: at 1970-01-01T00:01:11Z the last honest cache has moved
+        ");
+        assert_snapshot!(report.summary(), @r"
+        failover done: 2 steps, 1 already true, 1 skipped in 1m10s, run r
+        loss: main: unknown (shop-west-db-1 has no heartbeat)
+        writes: stopped for 8.0s
+        effective: at 1970-01-01T00:01:11Z the last honest cache has moved
+        ");
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_said() {
+        let report = report(vec![(1, started("stop-writes main"))]);
+        assert_eq!(report.writes_stopped_seconds, None);
+        assert_eq!(report.effective_at, None);
+        assert_eq!(report.outcome_word(), "unfinished");
+        assert_eq!(report.steps[0].how, StepHow::Running);
+    }
+}

@@ -34,6 +34,8 @@ struct Status {
     names: Vec<Name>,
     lease: Option<lease::Lease>,
     unfinished: Option<Unfinished>,
+    /// Why nobody can say whether a run is unfinished.
+    unreadable: Option<String>,
     ready: Vec<Ready>,
 }
 
@@ -109,7 +111,7 @@ pub async fn run(call: &Call, _: &Args) -> Ended {
 
 async fn status(session: &Session) -> Result<Status, Fault> {
     let (stack, facts) = (session.world.stack.as_ref(), &session.facts);
-    let around = preflight::around(session).await?;
+    let around = preflight::around(session).await;
     let ready = site::others(stack, facts.primary(&stack.primary))
         .into_iter()
         .filter(|_| facts.roles.is_some())
@@ -120,13 +122,17 @@ async fn status(session: &Session) -> Result<Status, Fault> {
             )
         })
         .collect();
-    let unfinished = drive::unfinished(session).await?;
+    let (unfinished, unreadable) = match drive::unfinished(session).await {
+        Ok(opened) => (opened, None),
+        Err(fault) => (None, Some(fault.to_string())),
+    };
     Ok(Status {
         lease: lease::show(&session.world.stores).await?,
         unfinished: unfinished.map(|opened| Unfinished {
             verb: opened.plan.intent.verb().to_owned(),
             run: opened.run,
         }),
+        unreadable,
         ..of(stack, facts, ready)
     })
 }
@@ -159,6 +165,7 @@ fn of(stack: &Stack, facts: &Facts, ready: Vec<Ready>) -> Status {
             .collect(),
         lease: None,
         unfinished: None,
+        unreadable: None,
         ready,
     }
 }
@@ -217,5 +224,109 @@ fn ready(site: SiteName, checks: &[Check]) -> Ready {
             .filter(bad)
             .map(|check| check.name.clone())
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::roles::TtlLease;
+    use crate::plan::preflight::preflight;
+    use crate::plan::preflight::tests::{around, fine};
+    use crate::sim::stacks::small;
+    use insta::assert_snapshot;
+    use std::time::Duration;
+
+    fn screen(facts: &Facts) -> (String, bool) {
+        let stack = small();
+        let west = SiteName::new("west");
+        let ready = ready(west.clone(), &preflight(&stack, facts, &west, &around()));
+        let status = of(&stack, facts, vec![ready]);
+        let synced = replicate::in_sync(&status.databases);
+        (text::render(&status, false), synced)
+    }
+
+    #[test]
+    fn one_screen_says_who_is_what() {
+        let mut facts = fine(&small());
+        // The replicas inside the sites follow too.
+        for (name, of) in [("shop-east-db-2", "east"), ("shop-west-db-2", "west")] {
+            let mut copy = facts.nodes[&ServerName::new("shop-west-db-1")].clone();
+            copy.site = of.into();
+            facts.nodes.insert(name.into(), copy);
+        }
+        let (text, synced) = screen(&facts);
+        assert_snapshot!(text, @r"
+        shop: east is primary
+
+        SITE  ROLE     CLOUD  SERVERS  FRONT DOOR
+        east  primary  local  5 of 5   200
+        west  standby  local  5 of 5   200
+
+        DATABASE  NODE            ROLE               LAG   STATE
+        main      shop-east-db-1  primary, writable  -     fine   open
+        main      shop-east-db-2  replica            0.8s  fine   streams from shop-east-db-1
+        main      shop-west-db-1  replica            0.8s  fine   streams from shop-east-db-1
+        main      shop-west-db-2  replica            0.8s  fine   streams from shop-east-db-1
+        main: shop-east-db-1 may write, epoch 3, write lease until 2026-11-21T09:14:12Z
+
+        NAME           TTL
+        www.shop.test  1h
+
+        west can take over
+        ");
+        assert!(synced);
+    }
+
+    #[test]
+    fn a_provisional_flip_and_everything_that_is_overdue_is_said() {
+        let mut facts = fine(&small());
+        let now = facts.at;
+        let roles = facts.roles.as_mut().unwrap();
+        (roles.primary, roles.standbys, roles.left_behind) =
+            ("west".into(), Vec::new(), vec!["east".into()]);
+        roles.provisional = Some(Provisional {
+            since: now - Duration::from_secs(3600),
+            until: now - Duration::from_secs(1800),
+            from: "east".into(),
+            planned: false,
+        });
+        let lease = TtlLease {
+            normal: Ttl(3600),
+            lowered: Ttl(60),
+            since: now - Duration::from_secs(3600),
+            until: now - Duration::from_secs(1800),
+        };
+        facts
+            .published
+            .ttl_leases
+            .insert("www.hafog-shop.shop.test".into(), lease);
+        facts.writers.get_mut(&"main".into()).unwrap().lease_until =
+            Some(now - Duration::from_secs(5));
+        let (text, synced) = screen(&facts);
+        assert_snapshot!(text, @r"
+        shop: west is primary
+        the failover from east is provisional until 2026-11-21T08:44:03Z, which is over: hafog commit, or hafog rollback
+
+        SITE  ROLE         CLOUD  SERVERS  FRONT DOOR
+        east  left behind  local  5 of 5   200
+        west  primary      local  5 of 5   200
+
+        DATABASE  NODE            ROLE               LAG      STATE
+        main      shop-east-db-1  primary, writable  -        fine     open
+        main      shop-east-db-2  unknown            unknown  UNKNOWN  not there
+        main      shop-west-db-1  replica            0.8s     fine     streams from shop-east-db-1
+        main      shop-west-db-2  unknown            unknown  UNKNOWN  not there
+        main: shop-east-db-1 may write, epoch 3, write lease EXPIRED at 2026-11-21T09:13:58Z
+
+        NAME           TTL
+        www.shop.test  1h   lowered; 1h was to be restored by 2026-11-21T08:44:03Z: hafog dns restore
+
+        west cannot take over (standby west, roles, write-lease main and ttl www.shop.test): hafog preflight west
+        ");
+        assert!(
+            !synced,
+            "the node of the primary site is a replica, and its neighbour is unknown"
+        );
     }
 }

@@ -158,12 +158,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_closed_port_is_said_to_be_closed() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let to = listener.local_addr().unwrap();
-        let probe = RealProbe::new();
-        probe.tcp(to, Duration::from_secs(10)).await.unwrap();
-        drop(listener);
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let limit = Duration::from_secs(10);
+        let probe = RealProbe::new();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        probe
+            .tcp(listener.local_addr().unwrap(), limit)
+            .await
+            .unwrap();
+        // Bound and not listening: refused, and nobody else can take the port meanwhile.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let to = socket.local_addr().unwrap();
         let fault = probe.tcp(to, limit).await.unwrap_err();
         assert!(fault.to_string().contains("refused"), "{fault}");
         let fault = probe.http(&ask(to)).await.unwrap_err();

@@ -19,6 +19,12 @@ pub fn render(status: &Status, colour: bool) -> String {
             run.run, run.verb
         ));
     }
+    if let Some(why) = &status.unreadable {
+        text.push_str(&format!(
+            "whether a run is unfinished is unknown: {}\n",
+            clean(why)
+        ));
+    }
     if let Some(holder) = status
         .lease
         .as_ref()

@@ -1,0 +1,171 @@
+//! A run that somebody left in the middle.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::SMALL;
+use crate::harness::Home;
+use hafog::clock::SteppedClock;
+use hafog::model::id::RunId;
+use hafog::plan::action::SmokeTest;
+use hafog::plan::{Intent, Plan, PlanKind, step};
+use hafog::run::event::{Event, How, Opened};
+use hafog::run::journal::{Journal, Silent};
+use hafog::state::StateStore;
+use hafog::state::dir::DirStore;
+use hafog::state::stores::Stores;
+use insta::assert_snapshot;
+
+/// Writes the journal of a switchover to west of which the first step is done.
+fn leave(home: &Path, kind: PlanKind) {
+    let store = Arc::new(DirStore::new(home.join(".hafog"))) as Arc<dyn StateStore>;
+    let clock = SteppedClock::at("2026-11-21T09:14:03Z".parse().unwrap());
+    let run = RunId::new("20261121T091403-7c1e");
+    let intent = Intent::Failover {
+        from: "east".into(),
+        to: "west".into(),
+        planned: true,
+    };
+    let mut plan = Plan::new(kind, intent);
+    let site = || SmokeTest {
+        site: "west".into(),
+    };
+    plan.push(step(
+        "vet-standby main",
+        "west can take over",
+        site().into(),
+    ));
+    plan.push(step(
+        "smoke-test",
+        "west passes its health checks",
+        site().into(),
+    ));
+    let opened = Opened {
+        run: run.clone(),
+        hafog: "0.1.0".to_owned(),
+        holder: "me@here, process 1".to_owned(),
+        epoch: 1,
+        digest: plan.digest(),
+        plan,
+        stack: hafog::sim::stacks::small(),
+        accepted: Vec::new(),
+        reason: Some("the lights went out".to_owned()),
+    };
+    let stores = Arc::new(Stores::new(vec![store], 0));
+    let mut journal = Journal::new(run, stores, Arc::new(clock), Arc::new(Silent));
+    let step = || "vet-standby main".into();
+    let events = [
+        Event::Opened(Box::new(opened)),
+        Event::Started { step: step() },
+        Event::Finished {
+            step: step(),
+            how: How::Acted,
+            evidence: "it follows".to_owned(),
+        },
+    ];
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        for event in events {
+            journal.add(event).await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn another_verb_has_to_wait() {
+    let home = Home::with(SMALL);
+    leave(home.path(), PlanKind::Directional);
+    assert_snapshot!(home.run(&["up", "--yes"]).all(), @r"
+    --- stderr
+    partly done: run 20261121T091403-7c1e of switchover is not finished
+    cause: me@here, process 1 began it
+    hint: hafog resume
+    hint: hafog abort
+    --- exit 4
+    ");
+    assert_eq!(home.run(&["failover", "--yes"]).code, 4);
+    assert_eq!(home.run(&["switchover", "east", "--yes"]).code, 4);
+}
+
+#[test]
+fn the_same_verb_goes_on() {
+    let home = Home::with(SMALL);
+    leave(home.path(), PlanKind::Directional);
+    assert_snapshot!(home.run(&["switchover", "--dry-run"]).all(), @r"
+    --- stdout
+    run 20261121T091403-7c1e of switchover goes on: 1 of 2 steps are done, plan DIGEST
+     2 smoke-test        west passes its health checks
+    --- exit 0
+    ");
+    let same = home.run(&["failover", "--planned", "west", "--dry-run"]);
+    assert_eq!(same.code, 0, "{}", same.all());
+    assert_eq!(home.run(&["switchover"]).code, 7);
+    assert_eq!(home.run(&["resume"]).code, 7);
+    assert_eq!(home.run(&["abort"]).code, 7);
+    assert_snapshot!(home.run(&["abort", "--dry-run"]).all(), @r"
+    --- stdout
+    run 20261121T091403-7c1e of switchover is to be aborted: 1 of 2 steps are done, plan DIGEST
+     2 smoke-test        west passes its health checks
+    --- exit 0
+    ");
+}
+
+#[test]
+fn a_converging_run_is_in_nobodys_way() {
+    let home = Home::with(SMALL);
+    leave(home.path(), PlanKind::Converging);
+    assert_eq!(home.run(&["up", "--dry-run"]).code, 0);
+}
+
+#[test]
+fn what_was_done_can_be_read() {
+    let home = Home::with(SMALL);
+    leave(home.path(), PlanKind::Directional);
+    assert_snapshot!(home.run(&["show", "report"]).all(), @r"
+    --- stdout
+    run 20261121T091403-7c1e: switchover unfinished
+    began 2026-11-21T09:14:03Z, took 0.0s, plan DIGEST
+    reason: the lights went out
+
+     1 vet-standby main  it follows                                                  0.0s
+     2 smoke-test        waiting
+    --- exit 0
+    ");
+    assert_snapshot!(home.run(&["show", "journal"]).all(), @r"
+    --- stdout
+    2026-11-21T09:14:03.000Z  opened                      switchover by me@here, process 1, plan DIGEST
+    2026-11-21T09:14:03.000Z  started   vet-standby main
+    2026-11-21T09:14:03.000Z  finished  vet-standby main  it follows
+    --- exit 0
+    ");
+    assert_snapshot!(home.run(&["show", "plan"]).all(), @r"
+    --- stdout
+    switchover of shop: 2 steps, plan DIGEST
+     1 vet-standby main  west can take over
+     2 smoke-test        west passes its health checks
+    --- exit 0
+    ");
+    assert_snapshot!(home.run(&["show", "journal", "--list"]).all(), @r"
+    --- stdout
+    RUN                   VERB        BEGAN                 OUTCOME
+    20261121T091403-7c1e  switchover  2026-11-21T09:14:03Z  unfinished
+    --- exit 0
+    ");
+    assert_snapshot!(home.run(&["show", "report", "nonsense"]).all(), @r"
+    --- stderr
+    error: there is no journal of run `nonsense`
+    hint: hafog show journal --list
+    --- exit 1
+    ");
+    let status = home.run(&["status"]);
+    let line =
+        "run 20261121T091403-7c1e of switchover is not finished: hafog resume, or hafog abort\n";
+    assert!(status.stdout.contains(line), "{}", status.all());
+    let json = home.run(&["show", "report", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(report["outcome"], serde_json::Value::Null);
+    assert_eq!(report["steps"][1]["how"], "waiting");
+}

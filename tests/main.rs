@@ -1,0 +1,4 @@
+//! The real binary, from outside: arguments in, output and exit code out.
+
+mod cli;
+mod harness;
