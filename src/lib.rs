@@ -16,5 +16,6 @@ pub mod dns; // DNS hosts, and the TTL clock
 
 pub mod plan; // Stack + Facts -> Plan, pure
 pub mod run; // Plan -> Journal
+pub mod agent; // the loop on a database server: beats, renews, opens and fences
 
 pub mod ui; // the only place that writes to a terminal

@@ -1,0 +1,318 @@
+//! The agent's own node: what its engine looks like, and the few things that are done to it. And a look at the others.
+//!
+//! Opening and starting may take longer than a lease, so they run beside the loop, which goes on renewing; fencing
+//! ends them first.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use jiff::Timestamp;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::AgentConfig;
+use super::judge::{Others, Seen};
+use crate::db::{Engine, Node, NodeStatus, Position, Reach};
+use crate::model::units;
+use crate::shell::Host;
+
+/// For a connection to another node, and for its answer.
+const ASK_LIMIT: Duration = Duration::from_secs(1);
+/// For stopping the engine at once. The lease is over by then, so nothing else waits for it.
+const STOP_LIMIT: Duration = Duration::from_secs(15);
+/// For opening or starting an engine that has log to replay.
+const WORK_LIMIT: Duration = Duration::from_secs(120);
+
+pub(super) struct LocalNode {
+    node: Node,
+    service: String,
+    /// With whether it is at another site.
+    others: Vec<(Node, bool)>,
+    engine: Arc<dyn Engine>,
+    reach: Arc<Reach>,
+    limit: Duration,
+    work: Option<Work>,
+    pub seen: Seen,
+    /// `Some` when `seen` is `Writable` and the engine does not answer: why.
+    silent: Option<String>,
+    was_writable: bool,
+    pub opened_under: Option<u64>,
+    pub stopped_here: bool,
+    /// The newest heartbeat in the engine.
+    pub heartbeat: u64,
+    /// How the last opening or start failed.
+    pub failure: Option<String>,
+}
+
+/// An opening (under an epoch) or a start that is under way.
+struct Work {
+    opens: Option<u64>,
+    handle: JoinHandle<Result<(), String>>,
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.handle.abort();
+    }
+}
+
+impl LocalNode {
+    pub fn new(
+        config: AgentConfig,
+        engine: Arc<dyn Engine>,
+        reach: Reach,
+        limit: Duration,
+    ) -> LocalNode {
+        let others = config.others.iter().map(|peer| {
+            let mut database = config.database.clone();
+            database.port = peer.port;
+            let host = Host {
+                name: peer.node.clone(),
+                site: peer.site.clone(),
+                address: peer.address,
+                dirs: config.host.dirs.clone(),
+            };
+            (
+                Node {
+                    database,
+                    host,
+                    peers: config.peers.clone(),
+                },
+                peer.site != config.host.site,
+            )
+        });
+        LocalNode {
+            others: others.collect(),
+            node: Node {
+                database: config.database,
+                host: config.host,
+                peers: config.peers,
+            },
+            service: config.service,
+            engine,
+            reach: Arc::new(reach),
+            limit,
+            work: None,
+            seen: Seen::Down,
+            silent: None,
+            was_writable: false,
+            opened_under: None,
+            stopped_here: false,
+            heartbeat: 0,
+            failure: None,
+        }
+    }
+
+    pub async fn look(&mut self) {
+        self.collect().await;
+        let opening = self.work.as_ref().is_some_and(|work| work.opens.is_some());
+        self.silent = None;
+        self.seen = match limited(self.limit, self.engine.status(&self.node, &self.reach)).await {
+            Ok(status) => {
+                self.stopped_here = false;
+                self.heartbeat = status
+                    .heartbeat
+                    .as_ref()
+                    .map_or(self.heartbeat, |heartbeat| heartbeat.seq);
+                self.was_writable = status.writable;
+                match status.writable {
+                    true => Seen::Writable,
+                    false if opening => Seen::Opening,
+                    false => Seen::Replica,
+                }
+            }
+            Err(_) if opening => Seen::Opening,
+            // Too busy to answer is not too busy to write: only a process that is gone cannot.
+            Err(why) if self.was_writable && self.process().await != Some(false) => {
+                self.silent = Some(why);
+                Seen::Writable
+            }
+            Err(_) => {
+                self.was_writable = false;
+                Seen::Down
+            }
+        };
+        if matches!(self.seen, Seen::Replica | Seen::Down) {
+            self.opened_under = None;
+        }
+    }
+
+    /// Whether the engine's process is there; `None` when that cannot be found out.
+    async fn process(&self) -> Option<bool> {
+        let services = limited(self.limit, self.reach.shell.services(&self.node.host))
+            .await
+            .ok()?;
+        services
+            .iter()
+            .find(|service| service.name == self.service)
+            .map(|service| service.running)
+    }
+
+    pub async fn beat(&self, seq: u64, at: Timestamp) -> Result<(Position, Option<u64>), String> {
+        if let Some(why) = &self.silent {
+            return Err(format!("no heartbeat: {why}"));
+        }
+        let wrote = limited(
+            self.limit,
+            self.engine.beat(&self.node, seq, at, &self.reach),
+        )
+        .await;
+        wrote.map_err(|why| format!("no heartbeat: {why}"))
+    }
+
+    /// The engine was found writable while the node is the writer under `epoch`.
+    pub fn adopt(&mut self, epoch: u64) {
+        self.opened_under = Some(epoch);
+        self.failure = None;
+    }
+
+    /// Opens the engine. The caller has just renewed. What takes longer goes on beside the loop.
+    pub async fn open(&mut self, epoch: u64) -> Result<(), String> {
+        if self.work.is_none() {
+            let (engine, node, reach) =
+                (self.engine.clone(), self.node.clone(), self.reach.clone());
+            self.begin(Some(epoch), async move {
+                engine.promote(&node, &reach).await.map(drop)
+            });
+        }
+        self.collect_soon().await
+    }
+
+    /// Starts the engine non-writable. It answers at some later look.
+    pub async fn start(&mut self) -> Result<(), String> {
+        if self.work.is_none() {
+            let (engine, node, reach) =
+                (self.engine.clone(), self.node.clone(), self.reach.clone());
+            self.begin(None, async move { engine.start(&node, &reach).await });
+        }
+        self.collect_soon().await
+    }
+
+    fn begin<E: std::fmt::Display + 'static>(
+        &mut self,
+        opens: Option<u64>,
+        work: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) {
+        self.work = Some(Work {
+            opens,
+            handle: tokio::spawn(limited(WORK_LIMIT, work)),
+        });
+    }
+
+    /// Gives work that was just begun the time of one call.
+    async fn collect_soon(&mut self) -> Result<(), String> {
+        if let Some(work) = &mut self.work
+            && let Ok(ended) = timeout(self.limit, &mut work.handle).await
+        {
+            self.ended(ended);
+        }
+        self.failure.clone().map_or(Ok(()), Err)
+    }
+
+    /// Takes the result of work that has ended.
+    async fn collect(&mut self) {
+        if let Some(work) = &mut self.work
+            && work.handle.is_finished()
+        {
+            let ended = (&mut work.handle).await;
+            self.ended(ended);
+        }
+    }
+
+    fn ended(&mut self, ended: Result<Result<(), String>, tokio::task::JoinError>) {
+        let Some(work) = self.work.take() else { return };
+        match ended.unwrap_or_else(|error| Err(error.to_string())) {
+            Ok(()) => {
+                self.failure = None;
+                self.opened_under = work.opens.or(self.opened_under);
+                // Should it fall silent now, it may be writable.
+                self.was_writable |= work.opens.is_some();
+            }
+            Err(why) => self.failure = Some(why),
+        }
+    }
+
+    /// Stops the engine at once and looks whether it is stopped.
+    pub async fn fence(&mut self) -> Result<(), String> {
+        if let Some(mut work) = self.work.take() {
+            work.handle.abort();
+            let _ = (&mut work.handle).await;
+        }
+        // An opening may have got through: until the stop is proved, the engine counts as writable.
+        self.was_writable = true;
+        let stopped = limited(STOP_LIMIT, self.engine.stop_now(&self.node, &self.reach)).await;
+        if let Err(why) = self.stopped().await {
+            return Err(stopped
+                .err()
+                .map_or(why.clone(), |first| format!("{why}; {first}")));
+        }
+        self.was_writable = false;
+        self.opened_under = None;
+        self.stopped_here = true;
+        self.failure = None;
+        Ok(())
+    }
+
+    async fn stopped(&self) -> Result<(), String> {
+        if self.process().await == Some(false) {
+            return Ok(());
+        }
+        match limited(self.limit, self.engine.status(&self.node, &self.reach)).await {
+            Ok(status) if !status.writable => Ok(()),
+            Ok(_) => Err("the engine is still writable after the stop".to_owned()),
+            Err(why) => Err(format!("nothing proves that the engine is stopped: {why}")),
+        }
+    }
+
+    /// Whether anybody can be heard, and whether another node is writable. Where there is another site, only its
+    /// nodes prove that this one is not cut off.
+    pub async fn ask_others(&self) -> Others {
+        if self.others.is_empty() {
+            return Others::Nobody;
+        }
+        let elsewhere = self.others.iter().any(|(_, other_site)| *other_site);
+        let answers = join_all(self.others.iter().map(|(node, _)| self.ask(node))).await;
+        let mut answering = Others::Silent;
+        for ((node, other_site), answer) in self.others.iter().zip(answers) {
+            match answer {
+                Some(status) if status.writable => {
+                    return Others::Writable {
+                        node: node.host.name.clone(),
+                    };
+                }
+                Some(_) if answering == Others::Silent && (*other_site || !elsewhere) => {
+                    answering = Others::Answering {
+                        by: node.host.name.clone(),
+                    };
+                }
+                _ => {}
+            }
+        }
+        answering
+    }
+
+    /// An open port alone does not say whether the node is writable: that counts as silence.
+    async fn ask(&self, node: &Node) -> Option<NodeStatus> {
+        let address = SocketAddr::new(node.host.address, node.database.port);
+        timeout(ASK_LIMIT, TcpStream::connect(address))
+            .await
+            .ok()?
+            .ok()?;
+        limited(ASK_LIMIT, self.engine.status(node, &self.reach))
+            .await
+            .ok()
+    }
+}
+
+async fn limited<T, E: std::fmt::Display>(
+    limit: Duration,
+    call: impl Future<Output = Result<T, E>>,
+) -> Result<T, String> {
+    match timeout(limit, call).await {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("no answer within {}", units::short(limit))),
+    }
+}
