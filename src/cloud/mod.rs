@@ -3,8 +3,8 @@
 //! Waiting is not in the trait: `servers()` and `images()` report what is, and `run::wait` polls with a limit.
 //! A new cloud is one file here and one line in `registry::CLOUDS`.
 
-//pub mod local;
-//pub mod registry;
+pub mod local;
+pub mod registry;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -48,7 +48,11 @@ pub struct Can {
 
 /// The port that a cloud really listens on: without low ports, 80 becomes 8080 and 443 becomes 8443.
 pub fn map_port(can: &Can, port: u16) -> u16 {
-    if can.low_ports || port >= 1024 { port } else { port + 8000 }
+    if can.low_ports || port >= 1024 {
+        port
+    } else {
+        port + 8000
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -94,8 +98,8 @@ pub struct ServerWant {
     pub tags: BTreeMap<String, String>,
 }
 
-/// Run id and step name: sent as idempotency token where the API has one, and as a tag everywhere, so that a
-/// server whose creation was never recorded is found again.
+/// Stack, server and image: sent as idempotency token where the API has one, and as a tag everywhere, so that a
+/// server whose creation was never recorded is found again, also by a later run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OnceKey(pub String);
 
@@ -122,11 +126,20 @@ pub trait Cloud: Send + Sync {
     /// Gone already is success. Leaves no process, no file, no address.
     async fn delete_server(&self, name: &ServerName) -> Result<(), Trouble>;
     /// Makes an immutable image from a builder; the builder is of no use afterwards. There already is success.
-    async fn seal(&self, builder: &ServerName, name: &ImageName, tags: &BTreeMap<String, String>) -> Result<Image, Trouble>;
+    async fn seal(
+        &self,
+        builder: &ServerName,
+        name: &ImageName,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<Image, Trouble>;
     async fn images(&self) -> Result<Vec<Image>, Fault>;
     async fn delete_image(&self, name: &ImageName) -> Result<(), Trouble>;
     /// Changes the tags of a server (the digest of its configuration is one).
-    async fn tag_server(&self, name: &ServerName, tags: &BTreeMap<String, String>) -> Result<(), Trouble>;
+    async fn tag_server(
+        &self,
+        name: &ServerName,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<(), Trouble>;
     /// Moves a running server to another image of the same recipe; its services must be restarted to see it.
     async fn change_image(&self, name: &ServerName, image: &ImageName) -> Result<(), Trouble>;
     /// Removes what the site owns beyond servers and images (networks, folders). Gone already is success.

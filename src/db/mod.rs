@@ -3,9 +3,9 @@
 //! Every node boots non-writable: its service starts it as a replica, and only its agent, under the write lease of
 //! the current epoch, or a step of a run that holds the lease, opens it.
 
-//pub mod keys;
-//pub mod postgres;
-//pub mod registry;
+pub mod keys;
+pub mod postgres;
+pub mod registry;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,10 @@ use crate::error::{Fault, Trouble};
 use crate::model::id::{DatabaseName, ServerName};
 use crate::model::stack::Database;
 use crate::shell::{Host, Shell};
-pub struct Keys;
+use keys::Keys;
+
+/// The role that agents log in with.
+pub const AGENT_ROLE: &str = "hafog_agent";
 
 pub struct EngineAbout {
     pub name: &'static str,
@@ -87,7 +90,7 @@ pub enum NodeRole {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Link {
-    /// Streaming, and something was received within the time limit.
+    /// Streaming, and something was received within the time limit. `from` is the upstream server's name.
     Up { from: String },
     /// Trying; or silent for longer than the time limit.
     Down { why: String },
@@ -133,6 +136,8 @@ pub enum Divergence {
 
 #[async_trait]
 pub trait Engine: Send + Sync {
+    /// Name of the engine's service on a node.
+    fn service(&self, database: &DatabaseName) -> String;
     /// Makes an empty database that boots non-writable: files, services (engine and agent's needs), roles, heartbeat table.
     /// Returns with the node up and writable once, so that the roles could be made. Running it again completes it.
     async fn create(&self, node: &Node, password: Option<&str>, reach: &Reach) -> Result<(), Trouble>;
@@ -143,7 +148,8 @@ pub trait Engine: Send + Sync {
     async fn seed(&self, from: &Node, to: &Node, reach: &Reach) -> Result<(), Trouble>;
     /// Points a replica at another upstream of the same history.
     async fn follow(&self, replica: &Node, upstream: &Node, reach: &Reach) -> Result<(), Trouble>;
-    /// Planned: bars sessions, stops the engine cleanly with everything sent, and returns the last position.
+    /// Planned: bars sessions, stops the engine cleanly with everything sent, and returns the position that a
+    /// replica which has everything has reached.
     async fn stop_clean(&self, node: &Node, reach: &Reach) -> Result<Position, Trouble>;
     /// Emergency rung: stops the engine at once.
     async fn stop_now(&self, node: &Node, reach: &Reach) -> Result<(), Trouble>;
@@ -162,6 +168,8 @@ pub trait Engine: Send + Sync {
     async fn verify(&self, primary: &Node, replica: &Node, reach: &Reach) -> Result<Verified, Fault>;
     /// Forgets everything that `primary` keeps for a replica that is gone (slots).
     async fn forget(&self, primary: &Node, replica: &ServerName, reach: &Reach) -> Result<(), Trouble>;
+    /// Lets in exactly `node.peers` from now on. Nothing happens when they are let in already.
+    async fn admit(&self, node: &Node, reach: &Reach) -> Result<(), Trouble>;
     /// `ahead - behind` in bytes of log; negative when `behind` is further. `None` when the two cannot be compared.
     fn bytes_between(&self, ahead: &Position, behind: &Position) -> Option<i64>;
     /// Used by the agent on the node itself: writes heartbeat `seq` and returns position and transaction count.

@@ -1,10 +1,12 @@
 //! DNS hosts: who serves a zone. Record sets are the common denominator; comparing them is ours, in `diff.rs`.
 
-//pub mod ask;
-//pub mod diff;
-//pub mod registry;
-//pub mod serve_host;
-//pub mod ttl;
+pub mod ask;
+pub mod cache;
+pub mod diff;
+pub mod registry;
+pub mod serve_control;
+pub mod serve_host;
+pub mod ttl;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,6 +19,10 @@ use crate::error::{Fault, Trouble};
 use crate::model::id::{HostName, ZoneName};
 use crate::model::record::{RecordSet, RecordType};
 use crate::model::units::Ttl;
+
+/// How answers are cached: hosts keep to the negative TTL that `serve` has, and swap versions at once.
+pub const CACHING: ttl::Caching =
+    ttl::Caching { negative: Some(serve_control::NEGATIVE_TTL), spread: std::time::Duration::ZERO };
 
 #[derive(Clone, Debug)]
 pub struct ZoneSettings {

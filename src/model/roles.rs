@@ -69,7 +69,8 @@ pub struct Published {
     pub ttl_leases: BTreeMap<HostName, TtlLease>,
 }
 
-/// One version of a record set, and when the authorities served it.
+/// One version of a record set, and when the authorities served it. No values: there was no such set, and the TTL is
+/// that of the negative answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Version {
     pub set: RecordSet,
@@ -86,6 +87,7 @@ impl Published {
             .rev()
             .find(|v| v.to.is_none() && &v.set.host == host && v.set.kind == kind)
             .map(|v| &v.set)
+            .filter(|set| !set.values.is_empty())
     }
 }
 

@@ -27,13 +27,12 @@ macro_rules! actions {
         })*
 
         /// Calls `$each!` with the whole list, so that `step` can dispatch without repeating it.
-        #[macro_export]
-        #[doc(hidden)]
         macro_rules! for_each_action {
             ($action:expr, $data:ident => $result:expr) => {
                 match $action { $($crate::plan::Action::$name($data) => $result,)* }
             };
         }
+        pub(crate) use for_each_action;
     };
 }
 

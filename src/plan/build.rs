@@ -38,6 +38,9 @@ pub(super) fn images(
     made
 }
 
+/// The tag that says for which image a server was made: a builder that is left over from another recipe is not used.
+pub const MADE_FOR: &str = "made-for";
+
 /// Tags that every server and image of a stack carries: what hafog owns is known by them.
 pub(super) fn tags(stack: &Stack, site: &SiteName) -> BTreeMap<String, String> {
     BTreeMap::from([("stack".to_owned(), stack.name.to_string()), ("site".to_owned(), site.to_string())])
@@ -45,12 +48,14 @@ pub(super) fn tags(stack: &Stack, site: &SiteName) -> BTreeMap<String, String> {
 
 fn one(plan: &mut Plan, stack: &Stack, site: &SiteName, recipe: &RecipeName, image: &ImageName) -> StepName {
     let builder = ServerName::new(format!("{}-{site}-build-{recipe}", stack.name));
+    let mut builder_tags = tags(stack, site);
+    builder_tags.insert(MADE_FOR.to_owned(), image.to_string());
     let want = ServerWant {
         name: builder.clone(),
         image: None,
         size: Size { cpu: 1, memory: Bytes(1 << 30) },
         open: Vec::new(),
-        tags: tags(stack, site),
+        tags: builder_tags,
     };
     let created = plan.push(
         step(

@@ -9,6 +9,7 @@ pub mod deploy;
 pub mod destroy;
 pub mod facts;
 pub mod failover;
+pub mod preflight;
 pub mod rejoin;
 pub mod safety;
 pub mod site;

@@ -137,6 +137,7 @@ fn ensure_server(
         Some(ServerState::Pending | ServerState::Failed(_)) | None => {
             let mut tags = build::tags(stack, &server.site);
             tags.insert("group".to_owned(), server.group.to_string());
+            tags.insert(build::MADE_FOR.to_owned(), image.to_string());
             let want = ServerWant {
                 name: server.name.clone(),
                 image: Some(image.clone()),

@@ -164,20 +164,31 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Adds one event; the error says which rule of the journal it breaks.
-    pub fn add(&mut self, event: &Event) -> Result<(), String> {
+    /// Whether the event may come now; the error says which rule of the journal it breaks.
+    pub fn allows(&self, event: &Event) -> Result<(), String> {
         if self.closed.is_some() {
             return Err("an event after the end of the run".to_owned());
         }
+        if matches!(event, Event::Opened(_)) && self.opened.is_some() {
+            return Err("the run is opened twice".to_owned());
+        }
         if let Some(step) = event.step() {
             let before = self.status(step);
-            let after = next_status(before, event)
+            next_status(before, event)
                 .ok_or_else(|| format!("`{step}` was {before:?} and cannot have this event: {event:?}"))?;
+        }
+        Ok(())
+    }
+
+    /// Adds one event.
+    pub fn add(&mut self, event: &Event) -> Result<(), String> {
+        self.allows(event)?;
+        if let Some(step) = event.step() {
+            let after = next_status(self.status(step), event).expect("it was just allowed");
             self.steps.insert(step.clone(), after);
         }
         match event {
-            Event::Opened(opened) if self.opened.is_none() => self.opened = Some(opened.clone()),
-            Event::Opened(_) => return Err("the run is opened twice".to_owned()),
+            Event::Opened(opened) => self.opened = Some(opened.clone()),
             Event::Made { step, output } => self.outputs.entry(step.clone()).or_default().push(output.clone()),
             Event::Finished { step, how: How::Acted, .. } => self.acted.push(step.clone()),
             Event::Undoing { .. } => self.unwinding = true,

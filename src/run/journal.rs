@@ -1,8 +1,8 @@
 //! The journal: JSON lines, fsynced, each with the digest of the line before.
 //!
 //! Reading is strict: a gap, a broken chain or an event that cannot follow is a fault, because deciding from a
-//! journal that lies is worse than not deciding. Only the last line may be torn (a crash while writing); it is
-//! dropped, since nothing was done on the strength of it.
+//! journal that lies is worse than not deciding. A torn line (a crash while writing) is passed over, since nothing was
+//! done on the strength of it; the chain shows that nothing else is missing.
 
 use std::sync::Arc;
 
@@ -40,12 +40,14 @@ pub struct Journal {
     pub progress: Progress,
     /// For each store, the lines that it missed.
     missed: Vec<Vec<String>>,
+    /// The local disk refused a line: this process writes no more.
+    broken: Option<Fault>,
 }
 
 impl Journal {
     pub fn new(run: RunId, stores: Arc<Stores>, clock: Arc<dyn Clock>, listener: Arc<dyn Listener>) -> Journal {
         let missed = vec![Vec::new(); stores.all().len()];
-        Journal { run, stores, clock, listener, next: 0, prev: String::new(), progress: Progress::default(), missed }
+        Journal { run, stores, clock, listener, next: 0, prev: String::new(), progress: Progress::default(), missed, broken: None }
     }
 
     /// Takes up a journal where it ends. Stores whose copy is shorter are brought up to date.
@@ -68,7 +70,9 @@ impl Journal {
         for (index, store) in all.iter().enumerate() {
             match store.read(&run).await {
                 Ok(copy) => {
-                    let held = copy.map_or(0, |copy| whole_lines(&copy).len());
+                    let whole = copy.unwrap_or_default();
+                    let is_whole = |line: &&&[u8]| serde_json::from_slice::<Version>(line).is_ok();
+                    let held = whole_lines(&whole).iter().filter(is_whole).count();
                     journal.missed[index] = read.texts[held.min(read.texts.len())..].to_vec();
                 }
                 Err(fault) if index == 0 => return Err(fault),
@@ -80,14 +84,21 @@ impl Journal {
 
     /// Durable when it returns.
     pub async fn add(&mut self, event: Event) -> Result<(), Fault> {
-        let mut progress = self.progress.clone();
-        progress.add(&event).map_err(|rule| Fault::new(format!("the journal of `{}` would be broken", self.run)).because(rule))?;
+        if let Some(fault) = &self.broken {
+            return Err(fault.clone());
+        }
+        let rule = |rule| Fault::new(format!("the journal of `{}` would be broken", self.run)).because(rule);
+        self.progress.allows(&event).map_err(rule)?;
         let line = Line { v: VERSION, n: self.next, at: self.clock.now(), prev: self.prev.clone(), event };
         let text = serde_json::to_string(&line).expect("a journal line serialises");
-        self.write(&text).await?;
+        if let Err(fault) = self.write(&text).await {
+            // Whether the line is there is not known, so no other may follow it from this process.
+            self.broken = Some(fault.clone());
+            return Err(fault);
+        }
         self.prev = digest(&text);
         self.next += 1;
-        self.progress = progress;
+        self.progress.add(&line.event).expect("it was just allowed");
         self.listener.line(&line);
         Ok(())
     }
@@ -111,10 +122,7 @@ impl Journal {
         });
         let results = futures_util::future::join_all(sends).await;
         match results.into_iter().next() {
-            Some(Err(fault)) => {
-                // The next write would repeat the line; the run stops, so there is none.
-                Err(fault.while_doing("cannot write the journal; nothing more was done"))
-            }
+            Some(Err(fault)) => Err(fault.while_doing("cannot write the journal; nothing more was done")),
             _ => Ok(()),
         }
     }
@@ -157,7 +165,10 @@ pub fn read(run: &RunId, bytes: &[u8]) -> Result<Read, Fault> {
     let mut prev = String::new();
     for (n, raw) in whole.iter().enumerate() {
         let text = std::str::from_utf8(raw).map_err(|error| broken(n, error.to_string()))?;
-        let version: Version = serde_json::from_str(text).map_err(|error| broken(n, error.to_string()))?;
+        let Ok(version) = serde_json::from_str::<Version>(text) else {
+            read.torn = true;
+            continue;
+        };
         if version.v > VERSION {
             return Err(Fault::new(format!(
                 "the journal of run `{run}` was written by a newer hafog (format {}, this one knows {VERSION})",
@@ -166,8 +177,9 @@ pub fn read(run: &RunId, bytes: &[u8]) -> Result<Read, Fault> {
             .hint("use the version of hafog that began the run"));
         }
         let line: Line = serde_json::from_str(text).map_err(|error| broken(n, error.to_string()))?;
-        if line.n != n as u64 {
-            return Err(broken(n, format!("expected number {n}, found {}", line.n)));
+        let wanted = read.lines.len() as u64;
+        if line.n != wanted {
+            return Err(broken(n, format!("expected number {wanted}, found {}", line.n)));
         }
         if line.prev != prev {
             return Err(broken(n, "it does not continue the line before it".to_owned()));

@@ -5,4 +5,6 @@
 pub mod event;
 pub mod journal;
 pub mod lease;
+pub mod open;
+pub mod runner;
 pub mod wait;

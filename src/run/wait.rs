@@ -9,9 +9,10 @@ const FIRST: Duration = Duration::from_millis(20);
 const LONGEST: Duration = Duration::from_millis(500);
 
 /// Asks again and again, a little slower each time, until `ask` gives something. The last reason is in the fault.
-pub async fn until<T, F>(clock: &dyn Clock, what: &str, limit: Duration, mut ask: F) -> Result<T, Fault>
+pub async fn until<T, F, R>(clock: &dyn Clock, what: &str, limit: Duration, mut ask: F) -> Result<T, Fault>
 where
-    F: AsyncFnMut() -> Result<T, String>,
+    F: FnMut() -> R,
+    R: Future<Output = Result<T, String>>,
 {
     let give_up = clock.now() + limit;
     let mut pause = FIRST;

@@ -70,6 +70,17 @@ pub async fn send<T: Serialize>(stream: &mut UnixStream, value: &T) -> std::io::
     stream.write_all(&line).await
 }
 
+/// Whether nobody listens: a connection is refused. A listener that is frozen or slow is not absent.
+pub async fn is_absent(purpose: &str, folder: &Path, limit: Duration) -> bool {
+    let address = address(purpose, folder);
+    let connect =
+        tokio::task::spawn_blocking(move || std::os::unix::net::UnixStream::connect_addr(&address));
+    matches!(
+        tokio::time::timeout(limit, connect).await,
+        Ok(Ok(Err(error))) if error.kind() == std::io::ErrorKind::ConnectionRefused
+    )
+}
+
 /// Asks once. Not reached: `NothingChanged`. No whole reply within `limit`: `Unknown`.
 pub async fn ask<Q: Serialize, A: DeserializeOwned>(
     purpose: &str,

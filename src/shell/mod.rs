@@ -4,6 +4,10 @@
 //! from [`Dirs`], because on `local` a server's root is a folder.
 
 pub mod control;
+pub mod local;
+pub mod processes;
+pub mod supervisor;
+pub mod user;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -104,6 +108,9 @@ pub struct Service {
     /// Signal that asks for a clean stop, and how long it is waited for before SIGKILL.
     pub stop_signal: StopSignal,
     pub stop_limit: Duration,
+    /// Signal that asks to read the configuration again.
+    #[serde(default)]
+    pub reload_signal: ReloadSignal,
     /// Whether a boot of the server starts it.
     pub at_boot: bool,
 }
@@ -118,6 +125,15 @@ pub enum StopSignal {
     Quit,
     /// HAProxy's soft stop.
     Usr1,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReloadSignal {
+    #[default]
+    Hup,
+    /// HAProxy's master.
+    Usr2,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

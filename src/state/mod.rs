@@ -2,6 +2,7 @@
 //!
 //! One store is the arbiter: it holds the lease and the writer records. The others are mirrors.
 
+pub mod dir;
 pub mod stores;
 
 use async_trait::async_trait;

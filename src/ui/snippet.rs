@@ -136,7 +136,8 @@ fn labelled(label: &str, text: &str, colour: bool) -> String {
     all
 }
 
-fn clean(text: &str) -> String {
+/// Replaces what would move a cursor or turn the direction of a text; line breaks stay.
+pub fn clean(text: &str) -> String {
     text.chars()
         .map(|c| match c {
             '\n' => '\n',

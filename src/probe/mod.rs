@@ -1,5 +1,7 @@
 //! Eyes: what the stack looks like from outside. A port, so that the simulated world can be looked at too.
 
+pub mod real; // requests over real sockets
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

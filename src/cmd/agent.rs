@@ -1,0 +1,53 @@
+//! `hafog agent`: started on a database server by its service.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::interrupt::Interrupts;
+use crate::agent::{self, AgentConfig, AgentPorts};
+use super::{Call, Ended};
+use crate::clock::RealClock;
+use crate::db::keys::{Keys, Pair};
+use crate::db::{AGENT_ROLE, Reach, registry};
+use crate::error::Fault;
+use crate::exit;
+use crate::shell::local::LocalShell;
+use crate::state::dir::DirStore;
+
+/// Runs until it is told to stop.
+pub async fn run(call: &Call, path: &Path) -> Ended {
+    let interrupts = Interrupts::listen(&call.ui);
+    let ui = call.ui;
+    let (config, ports) = open(path, Box::new(move |line| ui.say(line)))?;
+    agent::run(config, ports, interrupts.asked()).await?;
+    Ok(exit::DONE)
+}
+
+type Log = Box<dyn Fn(&str) + Send + Sync>;
+
+fn open(path: &Path, log: Log) -> Result<(AgentConfig, AgentPorts), Fault> {
+    let config: AgentConfig = serde_json::from_slice(&read(path)?)
+        .map_err(|error| Fault::new(format!("`{}` is no configuration of an agent", path.display())).because(error))?;
+    let folder = path.parent().map(Path::to_owned).unwrap_or_default();
+    let pair = Pair { cert_pem: text(folder.join("agent.crt"))?, key_pem: text(folder.join("agent.key"))? };
+    let keys = Keys::of_role(AGENT_ROLE, text(folder.join("ca.crt"))?, pair);
+    let engine = registry::find(&config.database.engine)
+        .ok_or_else(|| Fault::new(format!("there is no engine `{}`", config.database.engine)))?;
+    let ports = AgentPorts {
+        store: Arc::new(DirStore::new(PathBuf::from(&config.arbiter))),
+        engine: (engine.open)(),
+        reach: Reach { shell: Arc::new(LocalShell::here(&config.host)), keys: Arc::new(keys) },
+        clock: Arc::new(RealClock),
+        log,
+    };
+    Ok((config, ports))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Fault> {
+    std::fs::read(path).map_err(|error| Fault::new(format!("cannot read `{}`", path.display())).because(error))
+}
+
+fn text(path: PathBuf) -> Result<String, Fault> {
+    String::from_utf8(read(&path)?)
+        .map_err(|error| Fault::new(format!("`{}` is no text", path.display())).because(error))
+}

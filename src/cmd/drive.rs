@@ -1,0 +1,464 @@
+//! The one road of every verb that changes something: look, plan, show, check, ask, run, say.
+//!
+//! `--dry-run` is this road up to "ask"; `resume` enters it after "plan". Nothing is changed before somebody agreed.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::interrupt::Interrupts;
+use super::{Call, Ended, open, report};
+use crate::error::{Fault, Kind};
+use crate::exit;
+use crate::model::id::{RunId, SiteName, StackName};
+use crate::model::stack::Stack;
+use crate::model::units::Span;
+use crate::plan::facts::Facts;
+use crate::plan::{Intent, Plan, PlanKind, Refusal};
+use crate::run::event::{Opened, Status};
+use crate::run::journal;
+use crate::run::open::{OpenOptions, Session};
+use crate::run::runner::End;
+use crate::ui::ask;
+use crate::ui::plan as show;
+use crate::ui::progress::Progress;
+
+/// The flags of every verb that changes something.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Consent and safety")]
+pub struct Change {
+    /// Show the plan and change nothing
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+    /// With --dry-run: exit with 2 when there is something to do
+    #[arg(long)]
+    pub detailed_exitcode: bool,
+    /// Agree to whatever the plan is
+    #[arg(short, long, alias = "auto-approve")]
+    pub yes: bool,
+    /// Agree to this plan and to no other
+    #[arg(long, value_name = "DIGEST")]
+    pub plan: Option<String>,
+    /// Go on in spite of this refusal; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub accept: Vec<String>,
+    /// Why, for the journal
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// How long to wait for a lease that somebody else holds
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = Span::parse)]
+    pub lock_timeout: Span,
+    /// How many steps may run at the same time
+    #[arg(long, value_name = "NUMBER", default_value_t = 10, value_parser = parallelism)]
+    pub parallelism: usize,
+}
+
+fn parallelism(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number @ 1..=256) => Ok(number),
+        _ => Err(format!("expected a number from 1 to 256, got `{text}`")),
+    }
+}
+
+/// Makes the plan from what was seen.
+pub type Planner = Box<dyn Fn(&Stack, &Facts) -> Result<Plan, Fault> + Send + Sync>;
+
+/// What one verb wants.
+pub struct Job {
+    /// As a person types it, with its argument: the hints repeat it.
+    pub verb: String,
+    pub assume_down: BTreeSet<SiteName>,
+    /// Consent is the stack's name, typed.
+    pub severe: bool,
+    /// One after the other; each is planned from what is true then.
+    pub plans: Vec<Planner>,
+    /// Whether a directional run of this intent, if it is unfinished, is what the verb is about.
+    pub same: Box<dyn Fn(&Intent) -> bool + Send + Sync>,
+}
+
+impl Job {
+    pub fn new(verb: impl Into<String>, planner: Planner) -> Job {
+        Job {
+            verb: verb.into(),
+            assume_down: BTreeSet::new(),
+            severe: false,
+            plans: vec![planner],
+            same: Box::new(|_| false),
+        }
+    }
+}
+
+/// What `--json` shows when no run was made.
+#[derive(Serialize)]
+struct Planned<'a> {
+    verb: &'a str,
+    outcome: &'a str,
+    digest: String,
+    /// Steps that would be done.
+    pending: usize,
+    plan: &'a Plan,
+}
+
+/// Takes the whole road.
+pub async fn drive(call: &Call, change: &Change, job: Job) -> Ended {
+    let (world, _) = open::world(call)?;
+    let interrupts = Interrupts::listen(&call.ui);
+    let options = options(change, &job.verb, &job.assume_down);
+    let opening = crate::run::open::open(world, &options);
+    let mut session = interrupts.or(opening).await??;
+    let road = Road {
+        call,
+        change,
+        interrupts: &interrupts,
+        verb: &job.verb,
+    };
+    let ended = road.job(&mut session, &job).await;
+    close(session, ended).await
+}
+
+/// Opens for a verb that changes something.
+pub fn options(change: &Change, verb: &str, assume_down: &BTreeSet<SiteName>) -> OpenOptions {
+    OpenOptions {
+        assume_down: assume_down.clone(),
+        lock_timeout: change.lock_timeout.0,
+        reason: change.reason.clone(),
+        verb: verb.to_owned(),
+        take_lease: !change.dry_run,
+    }
+}
+
+/// Gives the lease back, whatever happened.
+pub async fn close(session: Session, ended: Ended) -> Ended {
+    let closed = session.close().await;
+    match (ended, closed) {
+        (Ok(code), Ok(())) => Ok(code),
+        (Ok(_), Err(fault)) => Err(fault.into()),
+        (Err(faults), Ok(())) => Err(faults),
+        (Err(mut faults), Err(fault)) => {
+            faults.0.push(fault);
+            Err(faults)
+        }
+    }
+}
+
+/// What the stretches of the road share.
+pub struct Road<'a> {
+    pub call: &'a Call,
+    pub change: &'a Change,
+    pub interrupts: &'a Interrupts,
+    pub verb: &'a str,
+}
+
+impl Road<'_> {
+    async fn job(&self, session: &mut Session, job: &Job) -> Ended {
+        if let Some(opened) = self.interrupts.or(unfinished(session)).await??
+            && opened.plan.kind == PlanKind::Directional
+        {
+            if !(job.same)(&opened.plan.intent) {
+                return Err(in_the_way(&opened).into());
+            }
+            return self.carry_on(session, &opened).await;
+        }
+        let last = job.plans.len() - 1;
+        let mut code = exit::DONE;
+        for (index, planner) in job.plans.iter().enumerate() {
+            if index > 0 {
+                self.interrupts.or(session.observe_again()).await??;
+            }
+            let plan = planner(&session.world.stack, &session.facts)?;
+            let refused = refusals(&plan.refusals, &self.change.accept);
+            if plan.is_empty() && refused.is_empty() {
+                if index == last && code == exit::DONE {
+                    self.nothing_to_do(&plan, index > 0);
+                }
+                continue;
+            }
+            code = self.one(session, &plan, refused, job.severe).await?;
+            if self.change.dry_run {
+                break;
+            }
+        }
+        Ok(code)
+    }
+
+    fn nothing_to_do(&self, plan: &Plan, after_another: bool) {
+        if after_another && self.call.ui.json {
+            return;
+        }
+        self.planned(plan, "nothing-to-do", || {
+            format!("{}: nothing to do\n", plan.intent.verb())
+        });
+    }
+
+    /// The plan as `--json`, or `text`, on stdout.
+    fn planned(&self, plan: &Plan, outcome: &str, text: impl FnOnce() -> String) {
+        let planned = Planned {
+            verb: plan.intent.verb(),
+            outcome,
+            digest: plan.digest(),
+            pending: plan.steps.iter().filter(|step| step.skip.is_none()).count(),
+            plan,
+        };
+        if self.call.ui.events && outcome != "planned" {
+            return;
+        }
+        self.call.ui.result(&planned, text);
+    }
+
+    async fn one(
+        &self,
+        session: &Session,
+        plan: &Plan,
+        refused: Vec<Fault>,
+        severe: bool,
+    ) -> Ended {
+        let name = &session.world.stack.name;
+        let ui = &self.call.ui;
+        if !refused.is_empty() {
+            if ui.json {
+                self.planned(plan, "refused", String::new);
+            } else {
+                ui.say(&show::render(name.as_str(), plan, ui.colour_err));
+            }
+            return Err(refused.into());
+        }
+        if self.change.dry_run {
+            self.planned(plan, "planned", || {
+                show::render(name.as_str(), plan, ui.colour_out)
+            });
+            self.same_plan(&plan.digest())?;
+            return Ok(match self.change.detailed_exitcode {
+                true => exit::PENDING,
+                false => exit::DONE,
+            });
+        }
+        self.show(&show::render(name.as_str(), plan, ui.colour_err));
+        self.agree(&plan.digest(), name, severe).await?;
+        let progress = Arc::new(Progress::new(ui, plan));
+        let accepted = &self.change.accept;
+        let stop = &self.interrupts.stop;
+        let (run, end) = session
+            .execute(
+                plan,
+                accepted,
+                progress.clone(),
+                stop,
+                self.change.parallelism,
+            )
+            .await;
+        progress.finish();
+        self.ended(session, plan, &run, end).await
+    }
+
+    /// A plan that somebody is asked about is shown to them also with `--quiet`.
+    pub fn show(&self, text: &str) {
+        let mut ui = self.call.ui;
+        ui.quiet &= self.is_agreed() || !ask::somebody_is_there();
+        ui.say(text);
+    }
+
+    fn is_agreed(&self) -> bool {
+        self.change.yes || self.change.plan.is_some()
+    }
+
+    /// `--plan` names this plan, or none.
+    fn same_plan(&self, digest: &str) -> Result<(), Fault> {
+        match &self.change.plan {
+            Some(wanted) if wanted != digest => Err(Fault::refused(format!(
+                "the world moved: the plan is `{digest}` now, not `{wanted}`"
+            ))
+            .hint(format!("hafog {} --dry-run", self.verb))),
+            _ => Ok(()),
+        }
+    }
+
+    pub async fn agree(&self, digest: &str, stack: &StackName, severe: bool) -> Result<(), Fault> {
+        self.same_plan(digest)?;
+        if self.is_agreed() {
+            return Ok(());
+        }
+        if !ask::somebody_is_there() {
+            let fault = Fault::of(
+                Kind::Consent,
+                "nobody agreed to the plan, and nobody can be asked",
+            );
+            return Err(fault
+                .hint(format!("hafog {} --plan {digest}", self.verb))
+                .hint(format!("hafog {} --yes", self.verb)));
+        }
+        let (question, wanted) = match severe {
+            true => (
+                format!("type `{stack}` to go on:"),
+                stack.as_str().to_owned(),
+            ),
+            false => ("go on? [y/N]".to_owned(), String::new()),
+        };
+        // The thread that reads stays behind when somebody presses Ctrl-C; the process ends soon after.
+        let asked = tokio::task::spawn_blocking(move || ask::ask(&question));
+        let answer = self.interrupts.or(asked).await?.ok().flatten();
+        let answer = answer.unwrap_or_default();
+        let yes = matches!(answer.to_lowercase().as_str(), "y" | "yes");
+        if (severe && answer == wanted) || (!severe && yes) {
+            return Ok(());
+        }
+        Err(Fault::of(Kind::Consent, "not agreed; nothing was changed"))
+    }
+}
+
+impl Road<'_> {
+    /// The same verb again, or `resume`: what is left of an unfinished run.
+    pub async fn carry_on(&self, session: &Session, opened: &Opened) -> Ended {
+        let ui = &self.call.ui;
+        let lines = report::read(&session.world.stores, &opened.run).await?.0;
+        let text = unfinished_text(opened, &lines);
+        if self.change.dry_run {
+            self.planned(&opened.plan, "planned", || text);
+            self.same_plan(&opened.digest)?;
+            return Ok(match self.change.detailed_exitcode {
+                true => exit::PENDING,
+                false => exit::DONE,
+            });
+        }
+        self.show(&text);
+        self.agree(&opened.digest, &session.world.stack.name, false)
+            .await?;
+        let progress = Arc::new(Progress::new(ui, &opened.plan));
+        let stop = &self.interrupts.stop;
+        let resumed = session
+            .resume(&opened.run, progress.clone(), stop, self.change.parallelism)
+            .await;
+        progress.finish();
+        let (plan, end) = resumed?;
+        self.ended(session, &plan, &opened.run, end).await
+    }
+
+    /// Says how a run ended. The journal knows more than this process where it was resumed.
+    pub async fn ended(&self, session: &Session, plan: &Plan, run: &RunId, end: End) -> Ended {
+        let ui = &self.call.ui;
+        let read = report::read(&session.world.stores, run).await;
+        match &read {
+            Ok((_, report)) if ui.json => ui.result(report, String::new),
+            Ok((_, report)) if matches!(end, End::Done) && !ui.events => ui.out(&report.summary()),
+            _ => {}
+        }
+        Ok(outcome(plan, run, self.verb, end)?)
+    }
+}
+
+/// The exit code of an end, or its fault with what to type next.
+pub fn outcome(plan: &Plan, run: &RunId, verb: &str, end: End) -> Result<u8, Fault> {
+    let again = match plan.kind {
+        PlanKind::Converging => format!("hafog {verb}"),
+        PlanKind::Directional => "hafog resume".to_owned(),
+    };
+    let name = plan.intent.verb();
+    Err(match end {
+        End::Done => return Ok(exit::DONE),
+        End::Unwound(fault) => fault
+            .while_doing(format!("{name} failed, and everything was taken back"))
+            .with_kind(Kind::Error)
+            .hint(format!("hafog show report {run}")),
+        End::NothingDone(fault) if fault.kind() == Kind::Refused => fault,
+        End::NothingDone(fault) => fault.with_kind(Kind::Error),
+        End::Stopped(fault) => {
+            let fault = fault.while_doing(format!("{name} stopped with some of it done"));
+            let fault = fault.with_kind(Kind::Partial).hint(again);
+            match plan.kind {
+                PlanKind::Directional => fault.hint("hafog abort"),
+                PlanKind::Converging => fault,
+            }
+        }
+        End::Interrupted => Fault::of(
+            Kind::Interrupted,
+            format!("{name} was interrupted; the journal is sealed"),
+        )
+        .hint(again),
+    })
+}
+
+/// Refusals that nobody accepted, each with the command that mends it. Accepting what may not be accepted changes nothing.
+pub fn refusals(found: &[Refusal], accepted: &[String]) -> Vec<Fault> {
+    let open = found
+        .iter()
+        .filter(|refusal| !refusal.waivable || !accepted.contains(&refusal.name));
+    let fault = |refusal: &Refusal| {
+        let fault = Fault::refused(format!("{}: {}", refusal.name, refusal.why));
+        let accept = format!("--accept {}", refusal.name);
+        let fault = match refusal.hint.contains(&accept) {
+            true => fault,
+            false => fault.hint(&refusal.hint),
+        };
+        match (refusal.waivable, accepted.contains(&refusal.name)) {
+            (true, _) => fault.hint(format!("add `{accept}` to go on in spite of it")),
+            (false, true) => fault.because("nobody may accept this one"),
+            (false, false) => fault,
+        }
+    };
+    open.map(fault).collect()
+}
+
+/// The unfinished run's first event.
+pub async fn unfinished(session: &Session) -> Result<Option<Opened>, Fault> {
+    let Some(run) = session.unfinished().await? else {
+        return Ok(None);
+    };
+    let bytes = session
+        .world
+        .stores
+        .journal(&run)
+        .await?
+        .unwrap_or_default();
+    let opened = journal::read(&run, &bytes)?.progress.opened;
+    Ok(opened.map(|opened| *opened))
+}
+
+fn in_the_way(opened: &Opened) -> Fault {
+    let verb = opened.plan.intent.verb();
+    Fault::of(
+        Kind::Partial,
+        format!("run {} of {verb} is not finished", opened.run),
+    )
+    .because(format!("{} began it", opened.holder))
+    .hint("hafog resume")
+    .hint("hafog abort")
+}
+
+/// What is left of a run, as a list.
+pub fn unfinished_text(opened: &Opened, lines: &[crate::run::event::Line]) -> String {
+    let mut progress = crate::run::event::Progress::default();
+    for line in lines {
+        // The journal was verified when it was read.
+        let _ = progress.add(&line.event);
+    }
+    let plan = &opened.plan;
+    let over = |status| matches!(status, Status::Finished | Status::Skipped);
+    let names = show::Names::of(&plan.steps);
+    let done = plan
+        .steps
+        .iter()
+        .filter(|step| over(progress.status(&step.name)))
+        .count();
+    let way = if progress.unwinding {
+        ", on the way back"
+    } else {
+        ""
+    };
+    let mut text = format!(
+        "run {} of {} goes on{way}: {done} of {} steps are done, plan {}\n",
+        opened.run,
+        plan.intent.verb(),
+        plan.steps.len(),
+        opened.digest
+    );
+    for (index, step) in plan.steps.iter().enumerate() {
+        if !over(progress.status(&step.name)) {
+            let name = names.column(index, step.name.as_str());
+            text.push_str(&format!(
+                "{name}  {}\n",
+                crate::ui::snippet::clean(&step.about)
+            ));
+        }
+    }
+    text
+}

@@ -1,0 +1,134 @@
+//! The screen of `hafog status`.
+
+use super::{Flip, Name, Role, Site, Status};
+use crate::cmd::replicate;
+use crate::plan::facts::Seen;
+use crate::plan::preflight::Verdict;
+use crate::ui::print::{bold, list};
+use crate::ui::snippet::clean;
+use crate::ui::table::Table;
+
+pub fn render(status: &Status, colour: bool) -> String {
+    let mut text = format!("{}\n", bold(&heading(status), colour));
+    if let Some(flip) = &status.provisional {
+        text.push_str(&provisional(flip));
+    }
+    if let Some(run) = &status.unfinished {
+        text.push_str(&format!(
+            "run {} of {} is not finished: hafog resume, or hafog abort\n",
+            run.run, run.verb
+        ));
+    }
+    if let Some(holder) = status
+        .lease
+        .as_ref()
+        .and_then(|lease| lease.holder.as_ref())
+    {
+        text.push_str(&format!(
+            "locked by {} for `{}`\n",
+            holder.who,
+            clean(&holder.reason)
+        ));
+    }
+    text.push_str(&format!("\n{}", sites(&status.sites)));
+    if !status.databases.is_empty() {
+        text.push_str(&format!("\n{}", replicate::text(&status.databases)));
+    }
+    if !status.names.is_empty() {
+        text.push_str(&format!("\n{}", names(&status.names)));
+    }
+    if !status.ready.is_empty() {
+        text.push_str(&format!("\n{}", readiness(status)));
+    }
+    text
+}
+
+fn heading(status: &Status) -> String {
+    match status.up {
+        true => format!("{}: {} is primary", status.stack, status.primary),
+        false => format!(
+            "{}: not up; {} would be primary",
+            status.stack, status.primary
+        ),
+    }
+}
+
+fn provisional(flip: &Flip) -> String {
+    let how = if flip.flip.planned {
+        "switchover"
+    } else {
+        "failover"
+    };
+    let late = if flip.overdue { ", which is over" } else { "" };
+    format!(
+        "the {how} from {} is provisional until {:.0}{late}: hafog commit, or hafog rollback\n",
+        flip.flip.from, flip.flip.until
+    )
+}
+
+fn sites(sites: &[Site]) -> String {
+    let mut table = Table::new(["SITE", "ROLE", "CLOUD", "SERVERS", "FRONT DOOR"]);
+    for site in sites {
+        let role = match site.role {
+            Role::Primary => "primary",
+            Role::Standby => "standby",
+            Role::LeftBehind => "left behind",
+            Role::Unused => "unused",
+        };
+        let servers = match &site.silent {
+            None => format!("{} of {}", site.servers_running, site.servers),
+            Some(why) => format!("unknown: {}", clean(why)),
+        };
+        let door = match &site.front_door {
+            None => "-".to_owned(),
+            Some(Seen::Known(status)) => status.to_string(),
+            Some(Seen::Unknown(why)) => format!("unknown: {}", clean(why)),
+        };
+        table.row([
+            site.name.to_string(),
+            role.to_owned(),
+            site.cloud.clone(),
+            servers,
+            door,
+        ]);
+    }
+    table.render("")
+}
+
+fn names(names: &[Name]) -> String {
+    let mut table = Table::new(["NAME", "TTL", ""]);
+    for name in names {
+        let ttl = name
+            .ttl
+            .map_or("unpublished".to_owned(), |ttl| ttl.to_string());
+        let note = match (name.restore, name.restore_by) {
+            (Some(normal), Some(by)) if name.overdue => {
+                format!("lowered; {normal} was to be restored by {by:.0}: hafog dns restore")
+            }
+            (Some(normal), Some(by)) => format!("lowered; {normal} is restored by {by:.0}"),
+            _ => String::new(),
+        };
+        table.row([name.host.to_string(), ttl, note]);
+    }
+    table.render("")
+}
+
+fn readiness(status: &Status) -> String {
+    let mut text = String::new();
+    for ready in &status.ready {
+        let because = list(&ready.because, "and");
+        text.push_str(&match ready.verdict {
+            Verdict::Pass => format!("{} can take over\n", ready.site),
+            Verdict::NotApplicable => String::new(),
+            Verdict::Fail => format!(
+                "{} cannot take over ({because}): hafog preflight {0}\n",
+                ready.site
+            ),
+            Verdict::Unknown => format!(
+                "whether {0} can take over is unknown ({because}): hafog preflight {0}\n",
+                ready.site
+            ),
+        });
+    }
+    text
+}

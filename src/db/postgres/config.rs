@@ -1,0 +1,277 @@
+//! The files of a node: where they are, what is in them, and the service that runs it.
+//!
+//! `<data>/postgres-<database>/main` is the data folder; `conf` beside it holds everything that belongs to this
+//! server alone, so that a copy or a rewind of `main` never brings another node's settings.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use minijinja::{Environment, UndefinedBehavior, context};
+
+use crate::db::{Node, Reach};
+use crate::error::{Fault, Trouble, TroubleExt};
+use crate::model::id::{DatabaseName, ServerName};
+use crate::shell::{File, Host, Service, ServiceChange, StopSignal};
+
+const POSTGRESQL_CONF: &str = include_str!("../../../templates/postgres/postgresql.conf");
+const HBA_CONF: &str = include_str!("../../../templates/postgres/pg_hba.conf");
+/// How long a clean stop may take before it is killed: it writes everything that is in memory.
+const STOP_LIMIT: Duration = Duration::from_secs(60);
+
+pub fn service_name(database: &DatabaseName) -> String {
+    format!("postgres-{database}")
+}
+
+/// The folder with a node's configuration and keys. The agent's are `ca.crt`, `hafog_agent.crt` and `hafog_agent.key`.
+pub fn conf_folder(host: &Host, database: &DatabaseName) -> String {
+    format!("{}/postgres-{database}/conf", host.dirs.data)
+}
+
+/// The replication slot that an upstream keeps for a follower.
+pub(super) fn slot_of(server: &ServerName) -> String {
+    server.as_str().replace('-', "_")
+}
+
+pub(super) fn server_of(slot: &str) -> ServerName {
+    ServerName::new(slot.replace('_', "-"))
+}
+
+/// Paths of a node.
+pub(super) struct Paths {
+    pub base: String,
+    pub main: String,
+    /// A copy that is not complete yet.
+    pub fresh: String,
+    pub conf: String,
+}
+
+impl Paths {
+    pub fn of(node: &Node) -> Paths {
+        let base = format!("{}/postgres-{}", node.host.dirs.data, node.database.name);
+        Paths {
+            main: format!("{base}/main"),
+            fresh: format!("{base}/main.new"),
+            conf: conf_folder(&node.host, &node.database.name),
+            base,
+        }
+    }
+
+    pub fn hba(&self) -> String {
+        format!("{}/pg_hba.conf", self.conf)
+    }
+
+    pub fn settings(&self) -> String {
+        format!("{}/postgresql.conf", self.conf)
+    }
+
+    pub fn upstream(&self) -> String {
+        format!("{}/upstream.conf", self.conf)
+    }
+}
+
+/// Who may log in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Door {
+    Open,
+    /// Replication and the controller only.
+    Barred,
+}
+
+/// A value in single quotes, for `postgresql.conf`.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// A name in double quotes, for `pg_hba.conf` and SQL.
+pub(super) fn name_quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('"', "\"\""))
+}
+
+/// A value of a connection string (libpq's "keyword/value" form).
+fn value_quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+fn render(template: &str, values: minijinja::Value) -> Result<String, Fault> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.add_filter("quoted", |text: &str| quoted(text));
+    let text = environment.render_str(template, values).map(|text| text + "\n");
+    text.map_err(|error| Fault::new("cannot write the configuration of PostgreSQL").because(error))
+}
+
+fn settings(node: &Node) -> Result<String, Fault> {
+    let values = context! {
+        address => node.host.address.to_string(),
+        port => node.database.port,
+        keep_log_mb => (node.database.keep_log.0 >> 20).max(1),
+        conf => Paths::of(node).conf,
+    };
+    render(POSTGRESQL_CONF, values)
+}
+
+pub(super) fn hba(node: &Node, door: Door) -> Result<String, Fault> {
+    let mut peers: BTreeSet<std::net::IpAddr> = node.peers.iter().copied().collect();
+    peers.insert(node.host.address);
+    peers.insert(std::net::Ipv4Addr::LOCALHOST.into());
+    let peers: Vec<String> = peers
+        .iter()
+        .map(|peer| format!("{peer}/{}", if peer.is_ipv4() { 32 } else { 128 }))
+        .collect();
+    let values = context! {
+        barred => door == Door::Barred,
+        database => name_quoted(&node.database.user),
+        peers,
+    };
+    render(HBA_CONF, values)
+}
+
+/// How the programs of PostgreSQL on `client` log in to `server`. The name is what the certificate is checked against;
+/// the address is where to connect, so nothing depends on DNS.
+pub(super) fn connection(client: &Node, server: &Node, role: &str, more: &[(&str, &str)]) -> String {
+    let conf = Paths::of(client).conf;
+    let (address, port) = (server.host.address.to_string(), server.database.port.to_string());
+    let (root, cert, key) = (
+        format!("{conf}/ca.crt"),
+        format!("{conf}/{role}.crt"),
+        format!("{conf}/{role}.key"),
+    );
+    let mut parts = vec![
+        ("host", server.host.name.as_str()),
+        ("hostaddr", &address),
+        ("port", &port),
+        ("user", role),
+        ("sslmode", "verify-full"),
+        ("sslrootcert", &root),
+        ("sslcert", &cert),
+        ("sslkey", &key),
+        ("connect_timeout", "5"),
+        ("keepalives_idle", "5"),
+        ("keepalives_interval", "2"),
+        ("keepalives_count", "3"),
+        ("tcp_user_timeout", "15000"),
+    ];
+    parts.extend_from_slice(more);
+    let parts: Vec<String> = parts
+        .iter()
+        .map(|(name, value)| format!("{name}={}", value_quoted(value)))
+        .collect();
+    parts.join(" ")
+}
+
+/// `upstream.conf`: whom to follow. `None`: nobody, wait.
+fn upstream(node: &Node, upstream: Option<&Node>) -> String {
+    let Some(upstream) = upstream else {
+        return String::new();
+    };
+    let slot = slot_of(&node.host.name);
+    let link = connection(node, upstream, "hafog_repl", &[("application_name", &slot)]);
+    let (link, slot) = (quoted(&link), quoted(&slot));
+    format!("primary_conninfo = {link}\nprimary_slot_name = {slot}\n")
+}
+
+fn file(path: String, text: String, mode: u32) -> File {
+    File {
+        path,
+        bytes: text.into_bytes(),
+        mode,
+        for_service_user: true,
+    }
+}
+
+/// Writes everything that belongs to this server. Without the authority (on the agent's side) the keys stay as they are.
+pub(super) async fn put_all(node: &Node, door: Door, reach: &Reach) -> Result<(), Trouble> {
+    let conf = Paths::of(node).conf;
+    let mut files = vec![file(Paths::of(node).settings(), settings(node).nothing_changed()?, 0o600)];
+    if reach.keys.is_authority() {
+        files.push(file(format!("{conf}/ca.crt"), reach.keys.ca_pem().to_owned(), 0o600));
+        let server = reach.keys.server(&node.host).nothing_changed()?;
+        let mut pairs = vec![("server", server)];
+        for role in ["hafog_repl", "hafog_rewind", "hafog_agent"] {
+            pairs.push((role, reach.keys.client(role).nothing_changed()?));
+        }
+        for (name, pair) in pairs {
+            files.push(file(format!("{conf}/{name}.key"), pair.key_pem, 0o600));
+            files.push(file(format!("{conf}/{name}.crt"), pair.cert_pem, 0o600));
+        }
+    }
+    for file in &files {
+        put_changed(node, file, reach).await?;
+    }
+    put_hba(node, door, reach).await?;
+    Ok(())
+}
+
+/// Returns whether the file was another one before.
+async fn put_changed(node: &Node, file: &File, reach: &Reach) -> Result<bool, Trouble> {
+    let before = reach.shell.get(&node.host, &file.path).await.nothing_changed()?;
+    if before.as_ref() == Some(&file.bytes) {
+        return Ok(false);
+    }
+    reach.shell.put(&node.host, file).await?;
+    Ok(true)
+}
+
+pub(super) async fn put_hba(node: &Node, door: Door, reach: &Reach) -> Result<bool, Trouble> {
+    let text = hba(node, door).nothing_changed()?;
+    put_changed(node, &file(Paths::of(node).hba(), text, 0o600), reach).await
+}
+
+/// What the file says now; a node without one is open, as it will be started.
+pub(super) async fn door(node: &Node, reach: &Reach) -> Result<Door, Fault> {
+    let text = reach.shell.get(&node.host, &Paths::of(node).hba()).await?;
+    let barred = text.is_some_and(|text| text.starts_with(b"# barred"));
+    Ok(if barred { Door::Barred } else { Door::Open })
+}
+
+pub(super) async fn put_upstream(node: &Node, above: Option<&Node>, reach: &Reach) -> Result<bool, Trouble> {
+    let path = Paths::of(node).upstream();
+    put_changed(node, &file(path, upstream(node, above), 0o600), reach).await
+}
+
+/// Puts a file with SQL where only the service user reads it.
+pub(super) async fn put_sql(node: &Node, name: &str, sql: String, reach: &Reach) -> Result<String, Trouble> {
+    let path = format!("{}/{name}", Paths::of(node).conf);
+    reach.shell.put(&node.host, &file(path.clone(), sql, 0o600)).await?;
+    Ok(path)
+}
+
+/// Tells the supervisor about the service. Every start of it comes up as a replica: only a promotion opens it.
+pub(super) async fn install(node: &Node, bin: &str, reach: &Reach) -> Result<(), Trouble> {
+    let paths = Paths::of(node);
+    let argv = [
+        format!("{bin}/postgres"),
+        "-D".to_owned(),
+        paths.main.clone(),
+        "-c".to_owned(),
+        format!("config_file={}", paths.settings()),
+        "-c".to_owned(),
+        format!("hba_file={}", paths.hba()),
+    ];
+    let signal = format!("{}/standby.signal", paths.main);
+    let service = Service {
+        name: service_name(&node.database.name),
+        before: vec![vec!["touch".to_owned(), signal]],
+        argv: argv.to_vec(),
+        env: std::collections::BTreeMap::new(),
+        env_file: None,
+        as_service_user: true,
+        stop_signal: StopSignal::Int,
+        stop_limit: STOP_LIMIT,
+        reload_signal: crate::shell::ReloadSignal::Hup,
+        at_boot: true,
+    };
+    change(node, ServiceChange::Install(Box::new(service)), reach).await
+}
+
+pub(super) async fn change(node: &Node, change: ServiceChange, reach: &Reach) -> Result<(), Trouble> {
+    let name = service_name(&node.database.name);
+    reach.shell.service(&node.host, &name, change).await
+}
+
+/// `None`: the service is not installed.
+pub(super) async fn is_running(node: &Node, reach: &Reach) -> Result<Option<bool>, Fault> {
+    let name = service_name(&node.database.name);
+    let services = reach.shell.services(&node.host).await?;
+    Ok(services.iter().find(|service| service.name == name).map(|service| service.running))
+}

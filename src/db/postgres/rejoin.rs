@@ -1,0 +1,313 @@
+//! The way back of an old primary: whether it has log that the new one lacks, and how it becomes a replica.
+
+use std::time::{Duration, Instant};
+
+use super::config::{self, Door, Paths, connection, slot_of};
+use super::connect::{self, OURS, Session};
+use super::{bytes_of, promote, seed, server, status};
+use crate::db::{Divergence, Node, NodeRole, NodeStatus, Position, Reach, Rejoined};
+use crate::error::{Fault, Trouble, TroubleExt};
+use crate::shell::{Command, StopSignal};
+
+const REWIND_LIMIT: Duration = Duration::from_secs(3600);
+/// How long a follower that should just follow is given before it is copied anew.
+const FOLLOW_LIMIT: Duration = Duration::from_secs(30);
+/// From a start until all of the node's own log is replayed.
+const REPLAY_LIMIT: Duration = Duration::from_secs(600);
+const POLL: Duration = Duration::from_millis(100);
+/// Size of a shutdown checkpoint's record, aligned.
+const CHECKPOINT_RECORD: u64 = 120;
+
+/// Where a node's log ends, and the histories that lead there.
+struct End {
+    at: u64,
+    line: Vec<Stretch>,
+}
+
+/// One timeline of a node's history; the last one has no end yet.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Stretch {
+    timeline: u32,
+    end: Option<u64>,
+}
+
+/// Reads a `.history` file: timeline, switch point, reason.
+fn parse_history(text: &str, timeline: u32) -> Option<Vec<Stretch>> {
+    let mut line = Vec::new();
+    for words in text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()) {
+        if let [timeline, end, ..] = words.as_slice() {
+            let (timeline, end) = (timeline.parse().ok()?, bytes_of(end)?);
+            line.push(Stretch { timeline, end: Some(end) });
+        }
+    }
+    line.push(Stretch { timeline, end: None });
+    Some(line)
+}
+
+/// Where two histories part; `None` while they are one.
+fn fork(ours: &[Stretch], theirs: &[Stretch]) -> Option<u64> {
+    let mut fork = Some(0);
+    for (our, their) in ours.iter().zip(theirs) {
+        if our.timeline != their.timeline {
+            break;
+        }
+        fork = [our.end, their.end].into_iter().flatten().min();
+        if our.end != their.end {
+            break;
+        }
+    }
+    fork
+}
+
+fn position(bytes: u64) -> Position {
+    Position(format!("{:X}/{:X}", bytes >> 32, bytes & 0xffff_ffff))
+}
+
+fn compare(old: &End, primary: &End) -> Divergence {
+    // On the same timeline the primary may be the one that lost something.
+    let fork = fork(&old.line, &primary.line).unwrap_or(primary.at);
+    match old.at.checked_sub(fork) {
+        None | Some(0) => Divergence::None,
+        Some(extra) => Divergence::Diverged { fork: position(fork), extra },
+    }
+}
+
+pub(super) async fn divergence(old: &Node, primary: &Node, reach: &Reach) -> Result<Divergence, Fault> {
+    match look(old, primary, reach).await {
+        Ok(divergence) => Ok(divergence),
+        Err(fault) => Ok(Divergence::Unknown { why: fault.to_string() }),
+    }
+}
+
+async fn look(old: &Node, primary: &Node, reach: &Reach) -> Result<Divergence, Fault> {
+    let (there, system) = end_of_primary(primary, reach).await?;
+    if config::is_running(old, reach).await? == Some(true) {
+        let status = status::status(old, reach).await?;
+        if status.role == NodeRole::Primary {
+            return Err(Fault::new(format!("`{}` is writable", old.host.name)));
+        }
+        same_system(old, &status.system, &system)?;
+        return Ok(compare(&end_of_running(old, &status, reach).await?, &there));
+    }
+    let control = server::control(old, reach).await?;
+    same_system(old, &control.system, &system)?;
+    if let Some(end) = end_of_clean(old, &control, reach).await? {
+        return Ok(compare(&end, &there));
+    }
+    // As it was found: stopped, and with the upstream that it had.
+    let path = Paths::of(old).upstream();
+    let before = reach.shell.get(&old.host, &path).await?;
+    let end = end_by_starting(old, reach).await;
+    let stopped = server::stop(old, StopSignal::Int, reach).await;
+    if let Some(bytes) = before {
+        let file = crate::shell::File { path, bytes, mode: 0o600, for_service_user: true };
+        reach.shell.put(&old.host, &file).await.map_err(|trouble| trouble.fault().clone())?;
+    }
+    stopped.map_err(|trouble| trouble.fault().clone())?;
+    Ok(compare(&end?, &there))
+}
+
+fn same_system(old: &Node, ours: &str, theirs: &str) -> Result<(), Fault> {
+    if ours == theirs {
+        return Ok(());
+    }
+    let message = format!("`{}` has another database (system {ours}, and not {theirs})", old.host.name);
+    Err(Fault::new(message))
+}
+
+async fn end_of_primary(primary: &Node, reach: &Reach) -> Result<(End, String), Fault> {
+    let status = status::status(primary, reach).await?;
+    let session = connect::connect(primary, OURS, reach).await?;
+    let text = match status.timeline {
+        1 => String::new(),
+        timeline => {
+            let path = format!("pg_wal/{timeline:08X}.history");
+            session.one("SELECT pg_read_file($1)", &[&path]).await?
+        }
+    };
+    let at = bytes_of(&status.position.0).ok_or_else(|| Fault::new(format!("`{}` is no position", status.position)))?;
+    let line = history_of(primary, &text, status.timeline)?;
+    Ok((End { at, line }, status.system))
+}
+
+fn history_of(node: &Node, text: &str, timeline: u32) -> Result<Vec<Stretch>, Fault> {
+    let unreadable = || Fault::new(format!("cannot read the history of timeline {timeline} of `{}`", node.host.name));
+    parse_history(text, timeline).ok_or_else(unreadable)
+}
+
+/// The history of a node's own timeline, from its disk.
+async fn own_history(node: &Node, timeline: u32, reach: &Reach) -> Result<Vec<Stretch>, Fault> {
+    if timeline == 1 {
+        return history_of(node, "", 1);
+    }
+    let path = format!("{}/pg_wal/{timeline:08X}.history", Paths::of(node).main);
+    let Some(text) = reach.shell.get(&node.host, &path).await? else {
+        return Err(Fault::new(format!("`{}` has no history of its timeline {timeline}", node.host.name)));
+    };
+    history_of(node, &String::from_utf8_lossy(&text), timeline)
+}
+
+async fn end_of_running(node: &Node, status: &NodeStatus, reach: &Reach) -> Result<End, Fault> {
+    let received = status.received.as_ref().and_then(|received| bytes_of(&received.0));
+    let replayed = bytes_of(&status.position.0);
+    // What was received will be replayed.
+    let at = received.max(replayed).unwrap_or(0);
+    Ok(End { at, line: own_history(node, status.timeline, reach).await? })
+}
+
+/// After a clean stop the shutdown checkpoint is the last record, so nothing needs to be started.
+async fn end_of_clean(node: &Node, control: &server::Control, reach: &Reach) -> Result<Option<End>, Fault> {
+    if control.state != "shut down" {
+        return Ok(None);
+    }
+    let begins = bytes_of(&control.checkpoint).ok_or_else(|| Fault::new(format!("`{}` is no position", control.checkpoint)))?;
+    let line = own_history(node, control.timeline, reach).await?;
+    Ok(Some(End { at: begins + CHECKPOINT_RECORD, line }))
+}
+
+/// Starts the node, non-writable and following nobody, until it has replayed all that it has.
+async fn end_by_starting(node: &Node, reach: &Reach) -> Result<End, Fault> {
+    let fault = |trouble: Trouble| trouble.fault().clone();
+    config::put_upstream(node, None, reach).await.map_err(fault)?;
+    server::start(node, reach).await.map_err(fault)?;
+    let session = connect::connect(node, OURS, reach).await?;
+    await_replayed(node, &session).await?;
+    let status = status::status(node, reach).await?;
+    if status.role == NodeRole::Primary {
+        return Err(Fault::new(format!("`{}` came up writable", node.host.name)));
+    }
+    // Only this start's replay counts: without an upstream nothing is received.
+    let at = bytes_of(&status.position.0).unwrap_or(0);
+    Ok(End { at, line: own_history(node, status.timeline, reach).await? })
+}
+
+/// The startup process says so by waiting for more.
+async fn await_replayed(node: &Node, session: &Session) -> Result<(), Fault> {
+    const WAITING: &str = "SELECT coalesce(pg_last_wal_replay_lsn()::text, ''), coalesce(bool_or(wait_event IN \
+                           ('RecoveryWalStream', 'RecoveryRetrieveRetryInterval')), false) \
+                           FROM pg_stat_activity WHERE backend_type = 'startup'";
+    let until = Instant::now() + REPLAY_LIMIT;
+    let mut before = None;
+    loop {
+        let row = session.row(WAITING, &[]).await?;
+        let (at, waiting): (String, bool) = (connect::value(&row, 0)?, connect::value(&row, 1)?);
+        if waiting && before.as_ref() == Some(&at) {
+            return Ok(());
+        }
+        before = waiting.then_some(at);
+        if Instant::now() >= until {
+            let message = format!("`{}` still replays its log after {} s", node.host.name, REPLAY_LIMIT.as_secs());
+            return Err(Fault::unavailable(message));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+pub(super) async fn rejoin(old: &Node, primary: &Node, reach: &Reach) -> Result<Rejoined, Trouble> {
+    if config::is_running(old, reach).await.nothing_changed()? == Some(true) {
+        seed::refuse_writable(old, "has to be fenced before it rejoins", reach).await?;
+    }
+    let status = status::status(primary, reach).await.nothing_changed()?;
+    if status.role != NodeRole::Primary {
+        let message = format!("`{}` is not open for writes, so there is nobody to follow", primary.host.name);
+        return Err(Trouble::NothingChanged(Fault::refused(message)));
+    }
+    if server::has_data(old, reach).await.nothing_changed()?
+        && let Ok(rejoined) = gently(old, primary, reach).await
+    {
+        return Ok(rejoined);
+    }
+    // Whatever went wrong, a fresh copy puts it right. It is the refusals above that must not end here.
+    seed::seed(primary, old, reach).await?;
+    Ok(Rejoined::Reseeded)
+}
+
+/// Follow or rewind. Any failure means: copy anew.
+async fn gently(old: &Node, primary: &Node, reach: &Reach) -> Result<Rejoined, Trouble> {
+    server::stop(old, StopSignal::Int, reach).await?;
+    let bin = server::find_binaries(old, None, reach).await?;
+    config::put_all(old, Door::Open, reach).await?;
+    config::install(old, &bin, reach).await?;
+    let (there, system) = end_of_primary(primary, reach).await.partial()?;
+    let control = server::control(old, reach).await.partial()?;
+    same_system(old, &control.system, &system).partial()?;
+    let end = match end_of_clean(old, &control, reach).await.partial()? {
+        Some(end) => end,
+        None => end_by_starting(old, reach).await.partial()?,
+    };
+    let divergence = compare(&end, &there);
+    let session = connect::connect(primary, OURS, reach).await.map_err(|failure| Trouble::Partial(failure.fault))?;
+    seed::drop_slot(&session, primary, &old.host.name).await?;
+    seed::make_slot(&session, &slot_of(&old.host.name)).await?;
+    if divergence == Divergence::None {
+        seed::point(old, primary, reach).await?;
+        seed::await_stream(old, primary, FOLLOW_LIMIT, reach).await?;
+        drop_inherited(old, primary, reach).await?;
+        return Ok(Rejoined::Followed);
+    }
+    server::stop(old, StopSignal::Int, reach).await?;
+    rewind(old, primary, &bin, reach).await?;
+    seed::point(old, primary, reach).await?;
+    seed::await_stream(old, primary, seed::STREAM_LIMIT, reach).await?;
+    Ok(Rejoined::Rewound)
+}
+
+async fn rewind(old: &Node, primary: &Node, bin: &str, reach: &Reach) -> Result<(), Trouble> {
+    // Without this pg_rewind up to 15 reads the old timeline from the control file, says `Done!` and leaves a broken node.
+    let session = connect::connect_for(primary, OURS, promote::CHECKPOINT_LIMIT, reach).await;
+    let session = session.map_err(|failure| Trouble::Partial(failure.fault))?;
+    session.run("CHECKPOINT").await.map_err(|failure| Trouble::Partial(failure.fault))?;
+    drop(session);
+    let paths = Paths::of(old);
+    let link = connection(old, primary, "hafog_rewind", &[("dbname", OURS)]);
+    let mut argv = vec![
+        format!("{bin}/pg_rewind"),
+        format!("--target-pgdata={}", paths.main),
+        format!("--source-server={link}"),
+    ];
+    let help = reach.shell.run(&old.host, &Command::new([argv[0].as_str(), "--help"])).await?;
+    if help.stdout.contains("--config-file") {
+        argv.push(format!("--config-file={}", paths.settings()));
+    }
+    let command = Command::new(argv).env("LC_ALL", "C").service_user().limit(REWIND_LIMIT);
+    server::run(old, &command, reach).await.map(|_| ())
+}
+
+/// The slot that the old primary kept for the new one would hold its log for ever. Those of its own followers stay.
+async fn drop_inherited(old: &Node, primary: &Node, reach: &Reach) -> Result<(), Trouble> {
+    let session = connect::connect(old, OURS, reach).await.map_err(|failure| Trouble::Partial(failure.fault))?;
+    seed::drop_slot(&session, old, &primary.host.name).await?;
+    seed::drop_slot(&session, old, &old.host.name).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end(at: u64, history: &str, timeline: u32) -> End {
+        End { at, line: parse_history(history, timeline).unwrap() }
+    }
+
+    #[test]
+    fn histories_part_at_the_first_difference() {
+        let second = "1\t0/100\tno recovery target specified\n";
+        let third = "1\t0/100\tx\n2\t0/300\tx\n";
+        let other_third = "1\t0/100\tx\n2\t0/280\tx\n";
+        let cases = [
+            ("the same", end(0x200, second, 2), end(0x250, second, 2), Divergence::None),
+            ("stopped before the promotion", end(0x2f0, second, 2), end(0x400, third, 3), Divergence::None),
+            ("exactly at it", end(0x300, second, 2), end(0x400, third, 3), Divergence::None),
+            ("wrote on", end(0x310, second, 2), end(0x400, third, 3), diverged(0x300, 0x10)),
+            ("two promotions", end(0x310, other_third, 3), end(0x400, third, 3), diverged(0x280, 0x90)),
+            ("ahead on one timeline", end(0x260, second, 2), end(0x250, second, 2), diverged(0x250, 0x10)),
+            ("an old one", end(0x90, "", 1), end(0x400, third, 3), Divergence::None),
+        ];
+        for (name, old, primary, expected) in cases {
+            assert_eq!(compare(&old, &primary), expected, "{name}");
+        }
+    }
+
+    fn diverged(fork: u64, extra: u64) -> Divergence {
+        Divergence::Diverged { fork: position(fork), extra }
+    }
+}

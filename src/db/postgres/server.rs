@@ -1,0 +1,228 @@
+//! The server process of a node, through the shell: programs, folders, starts and stops, control data.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::config::{self, Door, Paths};
+use super::connect::{self, How, OURS};
+use crate::db::{Node, Reach};
+use crate::error::{Fault, Trouble, TroubleExt};
+use crate::shell::{Command, Ran, ServiceChange, StopSignal};
+
+/// How long a server may take from its start until it answers; a crashed one replays its log first.
+const START_LIMIT: Duration = Duration::from_secs(60);
+const RELOAD_LIMIT: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(50);
+const OLDEST: u32 = 14;
+
+/// Prints folder and version of every PostgreSQL that is installed.
+pub(super) const FIND: &str = r#"
+for dir in /usr/lib/postgresql/*/bin /usr/pgsql-*/bin "$(dirname "$(readlink -f "$(command -v initdb)")" 2>/dev/null)"; do
+  if [ -x "$dir/initdb" ] && [ -x "$dir/postgres" ]; then echo "$dir $("$dir/postgres" --version)"; fi
+done"#;
+
+/// Runs a command that should succeed. What a failed one did is not known from its code: `Partial`.
+pub(super) async fn run(node: &Node, command: &Command, reach: &Reach) -> Result<Ran, Trouble> {
+    let ran = reach.shell.run(&node.host, command).await?;
+    if ran.code == 0 {
+        return Ok(ran);
+    }
+    let program = command.argv[0].rsplit('/').next().unwrap_or_default();
+    let lines: Vec<&str> = ran.stderr.lines().filter(|line| !line.trim().is_empty()).collect();
+    let said = lines[lines.len().saturating_sub(3)..].join("; ");
+    let message = format!("`{program}` failed on `{}` with code {}", node.host.name, ran.code);
+    Err(Trouble::Partial(Fault::new(message).because(said)))
+}
+
+/// `postgres (PostgreSQL) 15.18 (Debian …)` is 15.
+fn major(text: &str) -> Option<u32> {
+    let version = text.split("(PostgreSQL) ").nth(1)?;
+    let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}
+
+/// The folder with the programs: of the version of the data that is there, else of `wanted`, else of the newest.
+pub(super) async fn find_binaries(node: &Node, wanted: Option<u32>, reach: &Reach) -> Result<String, Trouble> {
+    let path = format!("{}/PG_VERSION", Paths::of(node).main);
+    let there = reach.shell.get(&node.host, &path).await.nothing_changed()?;
+    let there = there.and_then(|text| String::from_utf8_lossy(&text).trim().parse().ok());
+    let ran = reach.shell.run(&node.host, &Command::new(["sh", "-c", FIND])).await?;
+    newest(&ran.stdout, wanted.or(there)).ok_or_else(|| {
+        let (version, package) = match wanted.or(there) {
+            Some(version) => (format!("PostgreSQL {version}"), format!("postgresql-{version}")),
+            None => ("PostgreSQL".to_owned(), "postgresql".to_owned()),
+        };
+        let message = format!("{version} is not installed on `{}`", node.host.name);
+        Trouble::NothingChanged(Fault::new(message).hint(format!("apt-get install {package}")))
+    })
+}
+
+fn newest(found: &str, wanted: Option<u32>) -> Option<String> {
+    let found = found.lines().filter_map(|line| {
+        let (folder, version) = line.split_once(' ')?;
+        Some((major(version)?, folder.to_owned()))
+    });
+    found
+        .filter(|(major, _)| wanted.map_or(*major >= OLDEST, |wanted| wanted == *major))
+        .max_by_key(|(major, _)| *major)
+        .map(|(_, folder)| folder)
+}
+
+pub(super) async fn prepare_folders(node: &Node, reach: &Reach) -> Result<(), Trouble> {
+    let paths = Paths::of(node);
+    let command = Command::new(["mkdir", "-p", "-m", "0700", &paths.base, &paths.conf]);
+    run(node, &command.service_user(), reach).await.map(|_| ())
+}
+
+pub(super) async fn has_data(node: &Node, reach: &Reach) -> Result<bool, Fault> {
+    let paths = Paths::of(node);
+    let version = |folder: &str| format!("{folder}/PG_VERSION");
+    let there = reach.shell.get(&node.host, &version(&paths.main)).await?;
+    Ok(there.is_some())
+}
+
+/// The folder is taken away by its name first, so that a removal that is cut short leaves nothing that looks complete.
+pub(super) async fn remove_data(node: &Node, reach: &Reach) -> Result<(), Trouble> {
+    let paths = Paths::of(node);
+    reach.shell.remove(&node.host, &paths.fresh).await?;
+    let command = Command::new(["sh", "-c", r#"[ ! -e "$1" ] || mv -T "$1" "$2""#, "sh", &paths.main, &paths.fresh]);
+    run(node, &command.service_user(), reach).await?;
+    reach.shell.remove(&node.host, &paths.fresh).await
+}
+
+pub(super) async fn rename_fresh(node: &Node, reach: &Reach) -> Result<(), Trouble> {
+    let paths = Paths::of(node);
+    let command = Command::new(["mv", "-T", &paths.fresh, &paths.main]);
+    run(node, &command.service_user(), reach).await.map(|_| ())
+}
+
+/// Starts the server as at boot, which is non-writable, and waits until it answers. A running one is only opened to sessions.
+pub(super) async fn start(node: &Node, reach: &Reach) -> Result<(), Trouble> {
+    let running = config::is_running(node, reach).await.nothing_changed()?;
+    let reopened = config::put_hba(node, Door::Open, reach).await?;
+    match running {
+        Some(true) if reopened => return reload(node, reach).await,
+        Some(true) => {}
+        Some(false) => config::change(node, ServiceChange::Start, reach).await?,
+        None => {
+            let bin = find_binaries(node, None, reach).await?;
+            config::install(node, &bin, reach).await?;
+            config::change(node, ServiceChange::Start, reach).await?;
+        }
+    }
+    await_answer(node, reach).await
+}
+
+async fn await_answer(node: &Node, reach: &Reach) -> Result<(), Trouble> {
+    let until = Instant::now() + START_LIMIT;
+    loop {
+        let Err(failure) = connect::connect(node, OURS, reach).await else {
+            return Ok(());
+        };
+        if Instant::now() >= until {
+            let message = format!("PostgreSQL on `{}` does not answer after {} s", node.host.name, START_LIMIT.as_secs());
+            let fault = Fault::unavailable(message).because(failure.fault);
+            return Err(Trouble::Unknown(match service_trouble(node, reach).await {
+                Some(why) => fault.because(why),
+                None => fault,
+            }));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+async fn service_trouble(node: &Node, reach: &Reach) -> Option<String> {
+    let name = config::service_name(&node.database.name);
+    let services = reach.shell.services(&node.host).await.ok()?;
+    services.into_iter().find(|service| service.name == name)?.trouble
+}
+
+/// Makes a running server read its files again, and waits until new sessions see them.
+pub(super) async fn reload(node: &Node, reach: &Reach) -> Result<(), Trouble> {
+    const LOADED: &str = "SELECT extract(epoch FROM pg_conf_load_time())::float8";
+    let session = connect::connect(node, OURS, reach).await;
+    // Without a session (we may be barred) there is no time to compare with, and the first answer will do.
+    let before: f64 = match session {
+        Ok(session) => session.one(LOADED, &[]).await.map_err(|failure| Trouble::Unknown(failure.fault))?,
+        Err(_) => 0.0,
+    };
+    config::change(node, ServiceChange::Reload, reach).await?;
+    let until = Instant::now() + RELOAD_LIMIT;
+    loop {
+        match connect::connect(node, OURS, reach).await {
+            Ok(session) => {
+                let now: f64 = session.one(LOADED, &[]).await.map_err(|failure| Trouble::Unknown(failure.fault))?;
+                if now > before {
+                    return Ok(());
+                }
+            }
+            // The server looked at the new rules, and they say no to us.
+            Err(connect::Failure { how: How::Said { .. }, .. }) if before > 0.0 => return Ok(()),
+            Err(_) => {}
+        }
+        if Instant::now() >= until {
+            let message = format!("PostgreSQL on `{}` has not read its settings after {} s", node.host.name, RELOAD_LIMIT.as_secs());
+            return Err(Trouble::Unknown(Fault::unavailable(message)));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+pub(super) async fn stop(node: &Node, signal: StopSignal, reach: &Reach) -> Result<(), Trouble> {
+    match config::is_running(node, reach).await.nothing_changed()? {
+        None => Ok(()),
+        // Also when it is not running at this moment: the supervisor must not start it again.
+        Some(_) => config::change(node, ServiceChange::Stop { signal: Some(signal) }, reach).await,
+    }
+}
+
+/// What `pg_controldata` says about a stopped server.
+pub(super) struct Control {
+    pub state: String,
+    pub checkpoint: String,
+    pub timeline: u32,
+    pub system: String,
+}
+
+pub(super) async fn control(node: &Node, reach: &Reach) -> Result<Control, Fault> {
+    let bin = find_binaries(node, None, reach).await.map_err(|trouble| trouble.fault().clone())?;
+    let command = Command::new([format!("{bin}/pg_controldata"), Paths::of(node).main]);
+    let ran = run(node, &command.env("LC_ALL", "C").service_user(), reach).await;
+    parse_control(&ran.map_err(|trouble| trouble.fault().clone())?.stdout)
+}
+
+fn parse_control(text: &str) -> Result<Control, Fault> {
+    let lines: BTreeMap<&str, &str> = text
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, value)| (name, value.trim()))
+        .collect();
+    let get = |name: &str| {
+        let value = lines.get(name).map(|value| (*value).to_owned());
+        value.ok_or_else(|| Fault::new(format!("`pg_controldata` says nothing about `{name}`")))
+    };
+    Ok(Control {
+        state: get("Database cluster state")?,
+        checkpoint: get("Latest checkpoint location")?,
+        timeline: get("Latest checkpoint's TimeLineID")?.parse().unwrap_or(0),
+        system: get("Database system identifier")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_version_is_taken_or_the_wanted_one() {
+        let found = "/usr/lib/postgresql/9.6/bin postgres (PostgreSQL) 9.6.24\n\
+                     /usr/lib/postgresql/15/bin postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n\
+                     /opt/pg/bin postgres (PostgreSQL) 17beta1\n";
+        let folder = |wanted| newest(found, wanted);
+        assert_eq!(folder(None).as_deref(), Some("/opt/pg/bin"));
+        assert_eq!(folder(Some(15)).as_deref(), Some("/usr/lib/postgresql/15/bin"));
+        assert_eq!(folder(Some(16)), None);
+        assert_eq!(newest("/x/bin postgres (PostgreSQL) 9.6.24\n", None), None);
+        assert_eq!(newest("", None), None);
+    }
+}

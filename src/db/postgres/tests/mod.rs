@@ -1,0 +1,293 @@
+//! The engine against real servers.
+
+mod machine;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio_postgres::config::SslMode;
+use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::{Postgres, server, service_name};
+use crate::db::keys::Keys;
+use crate::db::{Divergence, Engine, Link, Node, NodeRole, Position, Rejoined};
+use crate::error::Trouble;
+use machine::Machine;
+
+const PASSWORD: &str = "correct horse";
+
+/// A login of the application: TLS without a certificate of its own, and a password.
+async fn login(node: &Node, keys: &Keys, password: &str) -> Result<Client, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = rustls::RootCertStore::empty();
+    use rustls::pki_types::{CertificateDer, pem::PemObject};
+    roots.add(CertificateDer::from_pem_slice(keys.ca_pem().as_bytes()).unwrap()).unwrap();
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let (client, connection) = application(node, password)
+        .ssl_mode(SslMode::Require)
+        .connect(MakeRustlsConnect::new(tls))
+        .await
+        .map_err(|error| explain(&error))?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+fn application(node: &Node, password: &str) -> Config {
+    let mut config = Config::new();
+    config
+        .host(node.host.address.to_string())
+        .port(node.database.port)
+        .user("shop")
+        .dbname("shop")
+        .password(password)
+        .connect_timeout(Duration::from_secs(5));
+    config
+}
+
+fn explain(error: &tokio_postgres::Error) -> String {
+    use std::error::Error;
+    match error.as_db_error() {
+        Some(said) => said.message().to_owned(),
+        None => error.source().map_or_else(|| error.to_string(), |source| source.to_string()),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "measured times are read by people")]
+async fn timed<T>(what: &str, work: impl Future<Output = T>) -> T {
+    let began = Instant::now();
+    let result = work.await;
+    eprintln!("{what}: {:.2} s", began.elapsed().as_secs_f64());
+    result
+}
+
+/// Polls until it is true, for at most 20 s.
+async fn until(what: &str, mut is: impl AsyncFnMut() -> bool) {
+    let limit = Instant::now() + Duration::from_secs(20);
+    while !is().await {
+        assert!(Instant::now() < limit, "{what}: not after 20 s");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// A created and opened primary with one table.
+async fn primary(machine: &Machine) -> Client {
+    let node = &machine.nodes[0];
+    Postgres.create(node, Some(PASSWORD), &machine.reach).await.unwrap();
+    Postgres.promote(node, &machine.reach).await.unwrap();
+    let client = login(node, &machine.reach.keys, PASSWORD).await.unwrap();
+    client.batch_execute("CREATE TABLE orders (id bigint PRIMARY KEY, what text)").await.unwrap();
+    client
+}
+
+async fn count(node: &Node, machine: &Machine) -> i64 {
+    let client = login(node, &machine.reach.keys, PASSWORD).await.unwrap();
+    client.query_one("SELECT count(*) FROM orders", &[]).await.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn a_new_database_is_closed_until_it_is_opened() {
+    let Some(machine) = Machine::with("a_new_database_is_closed_until_it_is_opened", &["shop-east-db-1"]) else { return };
+    let (node, reach) = (&machine.nodes[0], &machine.reach);
+    assert!(!Postgres.has_data(node, reach).await.unwrap());
+    timed("create", Postgres.create(node, Some(PASSWORD), reach)).await.unwrap();
+    assert!(Postgres.has_data(node, reach).await.unwrap());
+    let status = Postgres.status(node, reach).await.unwrap();
+    assert_eq!((status.role, status.writable, status.timeline), (NodeRole::Replica, false, 1));
+    assert_eq!(status.link, Some(Link::Down { why: "it follows nobody".to_owned() }));
+    let refused = Postgres.write_refused(node, reach).await.unwrap();
+    assert_eq!(refused.as_deref(), Some("cannot execute INSERT in a read-only transaction"));
+
+    assert_eq!(timed("promote", Postgres.promote(node, reach)).await.unwrap(), 2);
+    assert_eq!(Postgres.promote(node, reach).await.unwrap(), 2);
+    let status = Postgres.status(node, reach).await.unwrap();
+    assert_eq!((status.role, status.writable, status.timeline), (NodeRole::Primary, true, 2));
+    assert_eq!(Postgres.write_refused(node, reach).await.unwrap(), None);
+
+    // Again, with another password.
+    login(node, &reach.keys, PASSWORD).await.unwrap();
+    Postgres.create(node, Some("other"), reach).await.unwrap();
+    let wrong = login(node, &reach.keys, PASSWORD).await.err().unwrap();
+    assert_eq!(wrong, "password authentication failed for user \"shop\"");
+    login(node, &reach.keys, "other").await.unwrap();
+
+    machine.shell.crash(&node.host);
+    let refused = Postgres.write_refused(node, reach).await.unwrap();
+    assert_eq!(refused.as_deref(), Some("connection refused"));
+    timed("start after a crash", Postgres.start(node, reach)).await.unwrap();
+    assert!(!Postgres.status(node, reach).await.unwrap().writable);
+
+    // The agent opens it again, with its own key only.
+    assert_eq!(Postgres.promote(node, &machine.agent()).await.unwrap(), 3);
+    assert_eq!(Postgres.write_refused(node, &machine.agent()).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn only_known_roles_get_in_and_only_over_tls() {
+    let Some(machine) = Machine::with("only_known_roles_get_in_and_only_over_tls", &["shop-east-db-1"]) else { return };
+    let (node, reach) = (&machine.nodes[0], &machine.reach);
+    Postgres.create(node, None, reach).await.unwrap();
+    Postgres.promote(node, reach).await.unwrap();
+
+    let plain = application(node, PASSWORD).ssl_mode(SslMode::Disable).connect(NoTls).await;
+    let plain = explain(&plain.err().unwrap());
+    assert!(plain.starts_with("pg_hba.conf rejects connection") && plain.ends_with("no encryption"), "{plain}");
+    let mut admin = application(node, PASSWORD);
+    let admin = admin.user("hafog_admin").dbname("postgres").ssl_mode(SslMode::Disable).connect(NoTls).await;
+    let admin = explain(&admin.err().unwrap());
+    assert!(admin.starts_with("pg_hba.conf rejects connection"), "{admin}");
+    // Without a password there is no password that fits.
+    let empty = login(node, &reach.keys, "").await.err().unwrap();
+    assert!(empty.contains("password"), "{empty}");
+
+    // Another authority's certificate opens nothing, on neither side.
+    let folder = tempfile::tempdir().unwrap();
+    let stranger = Arc::new(Keys::open(folder.path()).unwrap());
+    let strange = crate::db::Reach { shell: machine.shell.clone(), keys: stranger.clone() };
+    let fault = Postgres.status(node, &strange).await.err().unwrap();
+    assert!(fault.to_string().contains("invalid peer certificate"), "{fault}");
+    let pair = stranger.client("hafog_admin").unwrap();
+    let mixed = Keys::of_role("hafog_agent", reach.keys.ca_pem(), pair);
+    let mixed = crate::db::Reach { shell: machine.shell.clone(), keys: Arc::new(mixed) };
+    let fault = Postgres.status(node, &mixed).await.err().unwrap();
+    assert!(fault.to_string().starts_with("cannot log in to PostgreSQL on `shop-east-db-1`"), "{fault}");
+
+    // A certificate is good for its own name only.
+    let pair = reach.keys.client("hafog_probe").unwrap();
+    let posing = Keys::of_role("hafog_agent", reach.keys.ca_pem(), pair);
+    let posing = crate::db::Reach { shell: machine.shell.clone(), keys: Arc::new(posing) };
+    let fault = Postgres.status(node, &posing).await.err().unwrap();
+    assert_eq!(
+        fault.to_string(),
+        "cannot log in to PostgreSQL on `shop-east-db-1`: certificate authentication failed for user \"hafog_agent\""
+    );
+}
+
+#[tokio::test]
+async fn a_replica_follows_another_replica_and_has_what_the_primary_has() {
+    let test = "a_replica_follows_another_replica_and_has_what_the_primary_has";
+    let Some(machine) = Machine::with(test, &["shop-east-db-1", "shop-west-db-1", "shop-west-db-2"]) else { return };
+    let reach = &machine.reach;
+    let [first, second, third] = &machine.nodes[..] else { panic!("three") };
+    let client = primary(&machine).await;
+    client.batch_execute("INSERT INTO orders SELECT n, md5(n::text) FROM generate_series(1, 1000) n").await.unwrap();
+    timed("seed", Postgres.seed(first, second, reach)).await.unwrap();
+    timed("seed from a replica", Postgres.seed(second, third, reach)).await.unwrap();
+
+    let at: Timestamp = "2026-11-21T09:14:03.123456Z".parse().unwrap();
+    let (position, before) = Postgres.beat(first, 7, at, &machine.agent()).await.unwrap();
+    let (_, after) = Postgres.beat(first, 8, at, &machine.agent()).await.unwrap();
+    assert_eq!(after, before.map(|before| before + 1));
+    until("the heartbeat arrives", async || {
+        let status = Postgres.status(third, reach).await.unwrap();
+        status.heartbeat.is_some_and(|beat| beat.seq == 8 && beat.at == at)
+    })
+    .await;
+    let there = Postgres.status(third, reach).await.unwrap();
+    assert_eq!(there.link, Some(Link::Up { from: "shop-west-db-1".to_owned() }));
+    assert!(Postgres.bytes_between(&there.position, &position).unwrap() > 0);
+    let here = Postgres.status(first, reach).await.unwrap();
+    assert_eq!((there.timeline, &there.system, there.writable), (here.timeline, &here.system, false));
+    let [follower] = &here.followers[..] else { panic!("{:?}", here.followers) };
+    assert_eq!((follower.node.as_str(), follower.streaming), ("shop-west-db-1", true));
+    assert!(follower.headroom.is_some_and(|bytes| bytes > 100 << 20), "{follower:?}");
+
+    let verified = timed("verify", Postgres.verify(first, third, reach)).await.unwrap();
+    assert_eq!((verified.tables, verified.rows, verified.different), (1, 1000, Vec::<String>::new()));
+
+    // Straight from the primary now, and nothing is kept for it where it was.
+    timed("follow", Postgres.follow(third, first, reach)).await.unwrap();
+    Postgres.forget(second, &third.host.name, reach).await.unwrap();
+    Postgres.forget(second, &third.host.name, reach).await.unwrap();
+    assert_eq!(Postgres.status(second, reach).await.unwrap().followers, []);
+    client.batch_execute("INSERT INTO orders VALUES (1001, 'x')").await.unwrap();
+    until("the row arrives", async || count(third, &machine).await == 1001).await;
+
+    // The primary is gone: no link, and it says whose.
+    Postgres.stop_now(first, reach).await.unwrap();
+    until("the link is down", async || {
+        let down = Link::Down { why: "no stream from `shop-east-db-1`".to_owned() };
+        Postgres.status(third, reach).await.unwrap().link == Some(down)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_writable_node_is_never_overwritten() {
+    let Some(machine) = Machine::with("a_writable_node_is_never_overwritten", &["shop-east-db-1", "shop-west-db-1"]) else { return };
+    let (reach, [first, second]) = (&machine.reach, &machine.nodes[..]) else { panic!("two") };
+    primary(&machine).await;
+    Postgres.seed(first, second, reach).await.unwrap();
+    Postgres.promote(second, reach).await.unwrap();
+    let refused = |trouble: Trouble| match trouble {
+        Trouble::NothingChanged(fault) => fault.to_string(),
+        other => panic!("{other}"),
+    };
+    let seed = Postgres.seed(first, second, reach).await.err().unwrap();
+    assert_eq!(refused(seed), "`shop-west-db-1` is writable and would be wiped");
+    let rejoin = Postgres.rejoin(second, first, reach).await.err().unwrap();
+    assert_eq!(refused(rejoin), "`shop-west-db-1` is writable and has to be fenced before it rejoins");
+    let follow = Postgres.follow(second, first, reach).await.err().unwrap();
+    assert_eq!(refused(follow), "`shop-west-db-1` is writable and cannot follow");
+    let unknown = Postgres.divergence(second, first, reach).await.unwrap();
+    assert_eq!(unknown, Divergence::Unknown { why: "`shop-west-db-1` is writable".to_owned() });
+
+    // Frozen, it says nothing, and that is no permission.
+    machine.shell.signal(&second.host, nix::sys::signal::Signal::SIGSTOP);
+    let seed = Postgres.seed(first, second, reach).await.err().unwrap();
+    let write = Postgres.write_refused(second, reach).await;
+    machine.shell.signal(&second.host, nix::sys::signal::Signal::SIGCONT);
+    let said = refused(seed);
+    assert!(said.starts_with("`shop-west-db-1` may be writable and would be wiped: "), "{said}");
+    assert!(write.is_err(), "{write:?}");
+    assert_eq!(count(second, &machine).await, 0);
+}
+
+#[tokio::test]
+async fn a_switchover_loses_nothing_and_the_old_primary_follows() {
+    let test = "a_switchover_loses_nothing_and_the_old_primary_follows";
+    let Some(machine) = Machine::with(test, &["shop-east-db-1", "shop-west-db-1"]) else { return };
+    let (reach, [old, new]) = (&machine.reach, &machine.nodes[..]) else { panic!("two") };
+    let client = primary(&machine).await;
+    Postgres.seed(old, new, reach).await.unwrap();
+    // Writes until it is turned away, and says how many were acknowledged.
+    let writer = tokio::spawn(async move {
+        let mut id = 0_i64;
+        while client.execute("INSERT INTO orders VALUES ($1, 'x')", &[&(id + 1)]).await.is_ok() {
+            id += 1;
+        }
+        id
+    });
+    until("some rows are written", async || count(new, &machine).await > 50).await;
+
+    // It cannot be stopped at first, and goes on.
+    machine.shell.stuck.store(true, std::sync::atomic::Ordering::Relaxed);
+    let stuck = Postgres.stop_clean(old, reach).await.err().unwrap();
+    assert!(matches!(stuck, Trouble::NothingChanged(_)), "{stuck}");
+    machine.shell.stuck.store(false, std::sync::atomic::Ordering::Relaxed);
+    let written = writer.await.unwrap();
+    assert_eq!(count(old, &machine).await, written);
+
+    let position = timed("stop cleanly", Postgres.stop_clean(old, reach)).await.unwrap();
+    assert_eq!(Postgres.stop_clean(old, reach).await.unwrap(), position);
+    assert_eq!(Postgres.write_refused(old, reach).await.unwrap().as_deref(), Some("connection refused"));
+    until("everything is replayed", async || {
+        let status = Postgres.status(new, reach).await.unwrap();
+        Postgres.bytes_between(&status.position, &position).unwrap() > 0
+    })
+    .await;
+    assert_eq!(timed("promote", Postgres.promote(new, reach)).await.unwrap(), 3);
+    assert_eq!(count(new, &machine).await, written);
+    assert_eq!(Postgres.divergence(old, new, reach).await.unwrap(), Divergence::None);
+    assert_eq!(timed("rejoin, followed", Postgres.rejoin(old, new, reach)).await.unwrap(), Rejoined::Followed);
+    let status = Postgres.status(old, reach).await.unwrap();
+    assert_eq!((status.timeline, status.writable, status.followers.len()), (3, false, 0));
+    let client = login(new, &reach.keys, PASSWORD).await.unwrap();
+    client.execute("INSERT INTO orders VALUES (-1, 'x')", &[]).await.unwrap();
+    until("the row arrives", async || count(old, &machine).await == written + 1).await;
+}

@@ -1,0 +1,318 @@
+//! Files that survive a crash and a second writer: a file is replaced as a whole or not at all, a new name is on
+//! the disk when the call returns, and a lock is let go by the death of its holder.
+//!
+//! Blocking; callers in async code use [`blocking`].
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::{Gid, Uid};
+
+use crate::error::{Fault, Kind};
+
+/// Whom a file belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// The fault of a failed file operation: "cannot VERB `PATH`".
+pub fn fault(verb: &str, path: &Path, error: impl std::fmt::Display) -> Fault {
+    Fault::new(format!("cannot {verb} `{}`", path.display())).because(error)
+}
+
+/// Writes beside, fsyncs, renames and fsyncs the folder. Owner and mode are set before the file has its name, so
+/// that a secret is never readable by others.
+pub fn replace(path: &Path, bytes: &[u8], mode: u32, owner: Option<Owner>) -> Result<(), Fault> {
+    let beside = beside(path);
+    let write = || {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&beside)?;
+        file.write_all(bytes)?;
+        if let Some(owner) = owner {
+            std::os::unix::fs::fchown(&file, Some(owner.uid), Some(owner.gid))?;
+        }
+        file.set_permissions(Permissions::from_mode(mode))?;
+        file.sync_all()?;
+        fs::rename(&beside, path)?;
+        sync_folder(folder_of(path))
+    };
+    write().map_err(|error: std::io::Error| {
+        let _ = fs::remove_file(&beside);
+        fault("write", path, error)
+    })
+}
+
+/// A name in the same folder that nobody else uses. Starts with a dot, so that listings skip it.
+pub fn beside(path: &Path) -> PathBuf {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{}.{count}", std::process::id()))
+}
+
+/// Removes what writers that were killed left beside their files. Only under a lock that all writers in `folder` take.
+pub fn sweep(folder: &Path) -> Result<(), Fault> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Ok(());
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let mut parts = name.rsplitn(3, '.');
+        let mut is_number = || parts.next().is_some_and(|part| part.parse::<u64>().is_ok());
+        if name.starts_with('.') && is_number() && is_number() {
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes a new, renamed or removed name in `folder` durable.
+pub fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Makes `folder` and what is missing above it, all with `mode` whatever the umask; existing ones stay as they are.
+pub fn make_folders(folder: &Path, mode: u32) -> Result<(), Fault> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let parent = folder_of(folder);
+    make_folders(parent, mode)?;
+    match DirBuilder::new().mode(mode).create(folder) {
+        Ok(()) => fs::set_permissions(folder, Permissions::from_mode(mode))
+            .and_then(|()| sync_folder(parent))
+            .map_err(|error| fault("make", folder, error)),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+        Err(error) => Err(fault("make", folder, error)),
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => path,
+    }
+}
+
+/// Reads a file; `None` when there is none.
+pub fn read(path: &Path) -> Result<Option<Vec<u8>>, Fault> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(fault("read", path, error)),
+    }
+}
+
+/// Names in a folder that do not start with a dot, sorted; none when there is no folder.
+pub fn names(folder: &Path) -> Result<Vec<String>, Fault> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(fault("list", folder, error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| fault("list", folder, error))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !name.starts_with('.') {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Removes a file, or a folder with all that is in it, read-only folders too. Gone already is success.
+pub fn remove(path: &Path) -> Result<(), Fault> {
+    let result = match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => {
+            let _ = make_writable(path);
+            fs::remove_dir_all(path)
+        }
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match result {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(fault("remove", path, error)),
+        _ => Ok(()),
+    }
+}
+
+fn make_writable(folder: &Path) -> std::io::Result<()> {
+    let mode = fs::symlink_metadata(folder)?.permissions().mode();
+    if mode & 0o700 != 0o700 {
+        fs::set_permissions(folder, Permissions::from_mode(mode | 0o700))?;
+    }
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            make_writable(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// An exclusive lock on a file, between processes and between holders in one process.
+pub struct Lock(#[expect(dead_code, reason = "held for its drop")] Flock<File>);
+
+impl Lock {
+    /// Waits for at most `limit`. The lock file may be removed by a holder: who waited for it takes a new one.
+    pub fn take(path: &Path, limit: Duration) -> Result<Lock, Fault> {
+        let until = Instant::now() + limit;
+        loop {
+            let file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(path)
+                .map_err(|error| fault("open", path, error))?;
+            let lock = lock_until(file, path, until, limit)?;
+            if is_at(&lock, path) {
+                return Ok(Lock(lock));
+            }
+        }
+    }
+}
+
+/// Takes a lock in a folder, which it makes, while others may be removing it or what is above it.
+pub fn lock_in(folder: &Path, name: &str, limit: Duration) -> Result<Lock, Fault> {
+    const TRIES: u32 = 50;
+    let mut tries = 0;
+    loop {
+        let lock = make_folders(folder, 0o755).and_then(|()| Lock::take(&folder.join(name), limit));
+        tries += 1;
+        match lock {
+            Err(fault) if fault.kind() != Kind::Unavailable && tries < TRIES => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Locks an open file that stays where it is.
+pub fn lock_file(file: File, path: &Path, limit: Duration) -> Result<Flock<File>, Fault> {
+    lock_until(file, path, Instant::now() + limit, limit)
+}
+
+/// Polls, because a blocking flock(2) cannot be given a limit.
+fn lock_until(
+    mut file: File,
+    path: &Path,
+    until: Instant,
+    limit: Duration,
+) -> Result<Flock<File>, Fault> {
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((back, Errno::EWOULDBLOCK | Errno::EINTR)) => file = back,
+            Err((_, errno)) => return Err(fault("lock", path, errno)),
+        }
+        if Instant::now() >= until {
+            return Err(Fault::unavailable(format!(
+                "`{}` is still locked by another process after {} s",
+                path.display(),
+                limit.as_secs_f64()
+            )));
+        }
+        std::thread::sleep(Duration::from_millis(3));
+    }
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(held), Ok(named)) => held.ino() == named.ino() && held.dev() == named.dev(),
+        _ => false,
+    }
+}
+
+/// Runs blocking work beside the async code; a panic in it goes on in the caller.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// Gives a file or folder to `owner`; does nothing for `None`.
+pub fn give(path: &Path, owner: Option<Owner>) -> Result<(), Fault> {
+    let Some(owner) = owner else { return Ok(()) };
+    let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
+    nix::unistd::chown(path, Some(uid), Some(gid)).map_err(|error| fault("chown", path, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replace_leaves_only_the_new_file_and_its_mode() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("a");
+        replace(&path, b"one", 0o644, None).unwrap();
+        replace(&path, b"two", 0o640, None).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o640
+        );
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
+        fs::create_dir(home.path().join("d")).unwrap();
+        assert!(replace(&home.path().join("d"), b"x", 0o600, None).is_err());
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 2);
+        for name in [".lock", ".a", "b.1.2", ".c.x.2"] {
+            fs::write(home.path().join(name), "").unwrap();
+        }
+        fs::write(beside(&path), "").unwrap();
+        sweep(home.path()).unwrap();
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 6);
+    }
+
+    #[test]
+    fn lock_is_exclusive_and_survives_removal_of_its_file() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("lock");
+        let first = Lock::take(&path, Duration::ZERO).unwrap();
+        let second = Lock::take(&path, Duration::from_millis(20));
+        assert!(
+            second
+                .err()
+                .unwrap()
+                .message()
+                .ends_with("by another process after 0.02 s")
+        );
+        fs::remove_file(&path).unwrap();
+        let third = Lock::take(&path, Duration::ZERO).unwrap();
+        drop(first);
+        assert!(Lock::take(&path, Duration::ZERO).is_err());
+        drop(third);
+        Lock::take(&path, Duration::ZERO).unwrap();
+    }
+
+    #[test]
+    fn read_only_trees_are_removed() {
+        let home = tempfile::tempdir().unwrap();
+        let deep = home.path().join("tree/deep");
+        make_folders(&deep, 0o755).unwrap();
+        fs::write(deep.join("file"), "x").unwrap();
+        for folder in [&deep, &home.path().join("tree")] {
+            fs::set_permissions(folder, Permissions::from_mode(0o555)).unwrap();
+        }
+        remove(&home.path().join("tree")).unwrap();
+        remove(&home.path().join("tree")).unwrap();
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
+    }
+}

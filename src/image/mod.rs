@@ -1,0 +1,4 @@
+//! Images: what goes into one, and the templates that are rendered for a server. Baking is steps.
+
+pub mod recipe;
+pub mod render;

@@ -1,0 +1,158 @@
+//! The world → Facts. Everything is asked at once, each question with its own limit; what does not answer is
+//! *unknown*, with the reason. A site that is assumed down is not asked at all.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use crate::error::Fault;
+use crate::model::id::*;
+use crate::model::stack::Server;
+use crate::plan::facts::{Facts, NodeFact, Seen, SiteFacts, ZoneFacts};
+use crate::shell::Host;
+use crate::step;
+use crate::world::World;
+
+/// How long one question may take.
+const LIMIT: Duration = Duration::from_secs(6);
+
+async fn within<T>(ask: impl Future<Output = Result<T, Fault>>) -> Seen<T> {
+    match tokio::time::timeout(LIMIT, ask).await {
+        Ok(Ok(value)) => Seen::Known(value),
+        Ok(Err(fault)) => Seen::Unknown(fault.to_string()),
+        Err(_) => Seen::Unknown(format!("no answer within {} s", LIMIT.as_secs())),
+    }
+}
+
+/// Looks at everything.
+pub async fn facts(world: &World) -> Result<Facts, Fault> {
+    let roles = world.roles().await?;
+    let published = world.published().await?;
+    let mut writers = BTreeMap::new();
+    for database in &world.stack.databases {
+        if let Some((writer, _)) = world.writer(&database.name).await? {
+            writers.insert(database.name.clone(), writer);
+        }
+    }
+    let sites = join_all(world.stack.sites.iter().map(|site| async { (site.name.clone(), site_facts(world, &site.name).await) }));
+    let zones = join_all(world.stack.zones.iter().map(|zone| async { (zone.name.clone(), zone_facts(world, &zone.name).await) }));
+    let (sites, zones) = futures_util::future::join(sites, zones).await;
+    let sites: BTreeMap<SiteName, SiteFacts> = sites.into_iter().collect();
+    let hosts: BTreeMap<ServerName, Host> = sites
+        .values()
+        .flat_map(|site| site.servers.values())
+        .filter_map(|server| Some((server.name.clone(), server.host.clone()?)))
+        .collect();
+    let nodes = nodes(world, &hosts);
+    let configured = configured(world, &sites);
+    let up = |site: &SiteName| sites.get(site).is_some_and(|seen| !seen.servers.is_empty());
+    let doors = join_all(
+        world.stack.sites.iter().filter(|site| up(&site.name)).map(|site| async { (site.name.clone(), door(world, &site.name).await) }),
+    );
+    let (nodes, configured, doors) = futures_util::future::join3(nodes, configured, doors).await;
+    Ok(Facts {
+        at: world.clock.now(),
+        roles,
+        published,
+        sites,
+        nodes,
+        writers,
+        zones: zones.into_iter().collect(),
+        images: world.images.clone(),
+        configured,
+        doors: doors.into_iter().filter_map(|(site, door)| Some((site, door?))).collect(),
+    })
+}
+
+async fn site_facts(world: &World, site: &SiteName) -> SiteFacts {
+    let asked = within(async {
+        let cloud = world.cloud(site)?;
+        cloud.ping().await?;
+        let (servers, images) = futures_util::future::join(cloud.servers(), cloud.images()).await;
+        Ok((servers?, images?))
+    })
+    .await;
+    match asked {
+        Seen::Known((servers, images)) => SiteFacts {
+            answers: Seen::Known(()),
+            servers: servers.into_iter().map(|server| (server.name.clone(), server)).collect(),
+            images: images.into_iter().map(|image| image.name).collect(),
+        },
+        Seen::Unknown(why) => {
+            SiteFacts { answers: Seen::Unknown(why), servers: BTreeMap::new(), images: BTreeSet::new() }
+        }
+    }
+}
+
+async fn zone_facts(world: &World, zone: &ZoneName) -> ZoneFacts {
+    let open = within(async { world.zone_host(zone)?.is_open().await }).await;
+    let records = within(async { world.zone_host(zone)?.records().await }).await;
+    ZoneFacts { open, records: records.known().cloned().unwrap_or_default() }
+}
+
+async fn nodes(world: &World, hosts: &BTreeMap<ServerName, Host>) -> BTreeMap<ServerName, NodeFact> {
+    let mut wanted = Vec::new();
+    for database in &world.stack.databases {
+        for site in &world.stack.sites {
+            wanted.extend(world.stack.nodes_at(&site.name, database).map(|server| (&database.name, server)));
+        }
+    }
+    // A server that does not exist is no node yet; one that exists and does not answer is unknown.
+    let there = wanted.into_iter().filter(|(_, server)| {
+        hosts.contains_key(&server.name) || world.assumed_down.contains(&server.site)
+    });
+    join_all(there.map(|(database, server)| async { (server.name.clone(), node(world, hosts, database, server).await) }))
+        .await
+        .into_iter()
+        .collect()
+}
+
+async fn node(world: &World, hosts: &BTreeMap<ServerName, Host>, database: &DatabaseName, server: &Server) -> NodeFact {
+    let open = || {
+        let node = world.node_among(hosts, database, &server.name)?;
+        let reach = world.reach(&server.site)?;
+        let engine = world.engine(&node.database)?.clone();
+        Ok::<_, Fault>((node, reach, engine))
+    };
+    let has_data = within(async {
+        let (node, reach, engine) = open()?;
+        engine.has_data(&node, &reach).await
+    });
+    let status = within(async {
+        let (node, reach, engine) = open()?;
+        engine.status(&node, &reach).await
+    });
+    let (has_data, status) = futures_util::future::join(has_data, status).await;
+    NodeFact { database: database.clone(), site: server.site.clone(), has_data, status }
+}
+
+async fn configured(world: &World, sites: &BTreeMap<SiteName, SiteFacts>) -> BTreeSet<ServerName> {
+    let there = world.stack.servers.iter().filter_map(|server| {
+        let seen = sites.get(&server.site)?.servers.get(&server.name)?;
+        Some((server, seen.tags.clone()))
+    });
+    let checks = there.map(|(server, tags)| async move {
+        step::is_configured(world, server, &tags).await.then(|| server.name.clone())
+    });
+    join_all(checks).await.into_iter().flatten().collect()
+}
+
+/// The front door's answer: the status of the first check that fails, or 200. `None`: there is nothing to ask.
+async fn door(world: &World, site: &SiteName) -> Option<Seen<u16>> {
+    let doors = match within(step::front_door(world, site)).await {
+        Seen::Known(Some(doors)) => doors,
+        Seen::Known(None) => return None,
+        Seen::Unknown(why) => return Some(Seen::Unknown(why)),
+    };
+    for door in &doors {
+        for ask in &door.asks {
+            match world.probe.http(ask).await {
+                Ok(answer) if answer.status == door.status => {}
+                Ok(answer) => return Some(Seen::Known(answer.status)),
+                Err(fault) => return Some(Seen::Unknown(fault.to_string())),
+            }
+        }
+    }
+    Some(Seen::Known(200))
+}

@@ -1,0 +1,226 @@
+//! A session: one command's hold on a stack. Takes the lease, looks at the world, and starts, resumes or aborts runs.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+
+use super::event::{Event, Opened, Outcome};
+use super::journal::{self, Journal, Listener};
+use super::lease::{self, Held, Keeper};
+use super::runner::{End, Runner, Stop, past_no_return};
+use crate::error::{Fault, Kind};
+use crate::model::id::{RunId, SiteName};
+use crate::observe;
+use crate::plan::facts::Facts;
+use crate::plan::{Plan, PlanKind};
+use crate::world::World;
+
+/// Document that names the run that was begun last and is not closed.
+const OPEN_RUN: &str = "open-run";
+
+#[derive(Serialize, Deserialize)]
+struct OpenRun {
+    serial: u64,
+    run: Option<RunId>,
+}
+
+pub struct OpenOptions {
+    pub assume_down: BTreeSet<SiteName>,
+    pub lock_timeout: Duration,
+    pub reason: Option<String>,
+    /// As a person types it.
+    pub verb: String,
+    /// Commands that only look take none.
+    pub take_lease: bool,
+}
+
+pub struct Session {
+    pub world: World,
+    pub held: Option<Held>,
+    pub facts: Facts,
+    reason: Option<String>,
+    _keeper: Option<Keeper>,
+}
+
+/// Takes the lease if asked to, then observes.
+pub async fn open(mut world: World, options: &OpenOptions) -> Result<Session, Fault> {
+    world.assumed_down.extend(options.assume_down.iter().cloned());
+    let held = if options.take_lease {
+        let reason = match &options.reason {
+            Some(reason) => format!("{} ({reason})", options.verb),
+            None => options.verb.clone(),
+        };
+        Some(lease::take(&world.stores, &world.clock, &reason, options.lock_timeout).await?)
+    } else {
+        None
+    };
+    let keeper = held.as_ref().map(Held::keep);
+    match observe::facts(&world).await {
+        Ok(facts) => Ok(Session { world, held, facts, reason: options.reason.clone(), _keeper: keeper }),
+        Err(fault) => {
+            if let Some(held) = held {
+                let _ = held.release().await;
+            }
+            Err(fault)
+        }
+    }
+}
+
+impl Session {
+    pub async fn observe_again(&mut self) -> Result<(), Fault> {
+        self.facts = observe::facts(&self.world).await?;
+        Ok(())
+    }
+
+    /// The run that was begun and never closed.
+    pub async fn unfinished(&self) -> Result<Option<RunId>, Fault> {
+        unfinished(&self.world).await
+    }
+
+    fn held(&self) -> &Held {
+        self.held.as_ref().expect("only a session with the lease runs anything")
+    }
+
+    /// Opens a journal for the plan and runs it. A converging run that was left open is superseded.
+    pub async fn execute(
+        &self,
+        plan: &Plan,
+        accepted: &[String],
+        listener: Arc<dyn Listener>,
+        stop: &Stop,
+        parallelism: usize,
+    ) -> (RunId, End) {
+        let now = self.world.clock.now();
+        let run = run_id(now, self.held().epoch);
+        let begun = self.begin(&run, plan, accepted, listener).await;
+        let journal = match begun {
+            Ok(journal) => journal,
+            Err(fault) => return (run, End::NothingDone(fault)),
+        };
+        let end = self.go_on(plan, journal, stop, parallelism).await;
+        (run, end)
+    }
+
+    async fn begin(&self, run: &RunId, plan: &Plan, accepted: &[String], listener: Arc<dyn Listener>) -> Result<Journal, Fault> {
+        if let Some(flaw) = plan.flaws().first() {
+            return Err(Fault::new("the plan is broken; this is a bug of hafog").because(flaw));
+        }
+        if let Some(old) = self.unfinished().await? {
+            self.supersede(&old).await?;
+        }
+        let world = &self.world;
+        let mut journal = Journal::new(run.clone(), world.stores.clone(), world.clock.clone(), listener);
+        let opened = Opened {
+            run: run.clone(),
+            hafog: env!("CARGO_PKG_VERSION").to_owned(),
+            holder: self.held().holder.who.clone(),
+            epoch: self.held().epoch,
+            plan: plan.clone(),
+            digest: plan.digest(),
+            stack: (*world.stack).clone(),
+            accepted: accepted.to_vec(),
+            reason: self.reason.clone(),
+        };
+        journal.add(Event::Opened(Box::new(opened))).await?;
+        mark_open(world, Some(run)).await?;
+        Ok(journal)
+    }
+
+    async fn go_on(&self, plan: &Plan, journal: Journal, stop: &Stop, parallelism: usize) -> End {
+        let runner = Runner { world: &self.world, lease: self.held(), stop, parallelism };
+        let (end, journal) = runner.run(plan, journal).await;
+        if journal.progress.closed.is_some()
+            && let Err(fault) = mark_open(&self.world, None).await
+        {
+            return End::Stopped(fault);
+        }
+        end
+    }
+
+    async fn reopen(&self, run: &RunId, listener: Arc<dyn Listener>) -> Result<(Plan, Journal), Fault> {
+        let world = &self.world;
+        let mut journal = Journal::reopen(run.clone(), world.stores.clone(), world.clock.clone(), listener).await?;
+        let opened = journal.progress.opened.clone().ok_or_else(|| Fault::new(format!("run `{run}` was never opened")))?;
+        if let Some(outcome) = journal.progress.closed {
+            return Err(Fault::new(format!("run `{run}` has ended ({outcome:?}): there is nothing to resume")).hint("hafog status"));
+        }
+        let resumed = Event::Resumed { holder: self.held().holder.who.clone(), epoch: self.held().epoch };
+        journal.add(resumed).await?;
+        Ok((opened.plan, journal))
+    }
+
+    /// Carries on with the same list of steps.
+    pub async fn resume(
+        &self,
+        run: &RunId,
+        listener: Arc<dyn Listener>,
+        stop: &Stop,
+        parallelism: usize,
+    ) -> Result<(Plan, End), Fault> {
+        let (plan, journal) = self.reopen(run, listener).await?;
+        let end = self.go_on(&plan, journal, stop, parallelism).await;
+        Ok((plan, end))
+    }
+
+    /// Takes back what the run did. Past the point of no return there is only forward.
+    pub async fn abort(&self, run: &RunId, listener: Arc<dyn Listener>, stop: &Stop) -> Result<(Plan, End), Fault> {
+        let (plan, journal) = self.reopen(run, listener).await?;
+        if past_no_return(&plan, &journal.progress) {
+            return Err(Fault::refused(format!("run `{run}` is past its point of no return")).hint("hafog resume"));
+        }
+        let runner = Runner { world: &self.world, lease: self.held(), stop, parallelism: 1 };
+        let journal = Mutex::new(journal);
+        let why = Fault::new("it was aborted");
+        let end = runner.unwind(&plan, run, &journal, why).await;
+        if journal.into_inner().progress.closed.is_some() {
+            mark_open(&self.world, None).await?;
+        }
+        Ok((plan, end))
+    }
+
+    async fn supersede(&self, run: &RunId) -> Result<(), Fault> {
+        let world = &self.world;
+        let silent = Arc::new(journal::Silent);
+        let mut journal = Journal::reopen(run.clone(), world.stores.clone(), world.clock.clone(), silent).await?;
+        let directional = journal.progress.opened.as_ref().is_some_and(|opened| opened.plan.kind == PlanKind::Directional);
+        if journal.progress.closed.is_some() {
+            return Ok(());
+        }
+        if directional {
+            return Err(Fault::of(Kind::Partial, format!("run `{run}` is unfinished")).hint("hafog resume").hint("hafog abort"));
+        }
+        journal.add(Event::Closed { outcome: Outcome::Superseded }).await
+    }
+
+    /// Releases the lease.
+    pub async fn close(self) -> Result<(), Fault> {
+        match &self.held {
+            Some(held) => held.release().await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// The run that was begun and never closed, also without the lease.
+pub async fn unfinished(world: &World) -> Result<Option<RunId>, Fault> {
+    let open: Option<OpenRun> = world.stores.newest(OPEN_RUN, |open: &OpenRun| open.serial).await?;
+    let Some(run) = open.and_then(|open| open.run) else { return Ok(None) };
+    let Some(bytes) = world.stores.journal(&run).await? else { return Ok(None) };
+    // The journal decides; the document only says where to look.
+    Ok(journal::read(&run, &bytes)?.progress.closed.is_none().then_some(run))
+}
+
+async fn mark_open(world: &World, run: Option<&RunId>) -> Result<(), Fault> {
+    let open: Option<OpenRun> = world.stores.newest(OPEN_RUN, |open: &OpenRun| open.serial).await?;
+    let serial = open.map_or(0, |open| open.serial) + 1;
+    world.stores.write_everywhere(OPEN_RUN, &OpenRun { serial, run: run.cloned() }).await.map(drop)
+}
+
+/// Sorts by time; the lease's epoch makes it unique.
+fn run_id(now: Timestamp, epoch: u64) -> RunId {
+    RunId::new(format!("{}-{epoch}", now.strftime("%Y%m%dT%H%M%S")))
+}

@@ -1,0 +1,350 @@
+//! The runner: one loop for running, resuming and unwinding.
+//!
+//! Each step is checked before and after it acts, so a resume is the ordinary path: what is true already is passed
+//! over. Converging plans run as a graph, directional ones as a list.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::{Mutex, Notify};
+
+use super::event::{Event, How, Outcome, Status, World as WorldIs};
+use super::journal::Journal;
+use super::lease::Held;
+use crate::error::{Fault, Kind, Trouble};
+use crate::model::id::{RunId, StepName};
+use crate::plan::{Plan, PlanKind, Step, UndoPolicy};
+use crate::step::{Act, Context, Standing, behaviour};
+use crate::world::World;
+
+/// How long `check` is repeated when it cannot say anything, and after an act whose fate is unknown.
+const CHECK_LIMIT: Duration = Duration::from_secs(10);
+const CHECK_PAUSE: Duration = Duration::from_millis(100);
+/// A step whose first act did nothing for sure is tried again this often.
+const ATTEMPTS: u32 = 2;
+
+/// How a run ended.
+#[derive(Debug)]
+pub enum End {
+    Done,
+    /// It failed before the point of no return and everything was taken back.
+    Unwound(Fault),
+    /// It stopped with something done. Resume it.
+    Stopped(Fault),
+    /// It stopped before anything was done.
+    NothingDone(Fault),
+    Interrupted,
+}
+
+/// Set by Ctrl-C.
+#[derive(Default)]
+pub struct Stop {
+    asked: AtomicBool,
+    wake: Notify,
+}
+
+impl Stop {
+    pub fn ask(&self) {
+        self.asked.store(true, Ordering::SeqCst);
+        self.wake.notify_waiters();
+    }
+    pub fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::SeqCst)
+    }
+    async fn asked(&self) {
+        loop {
+            let wake = self.wake.notified();
+            if self.is_asked() {
+                return;
+            }
+            wake.await;
+        }
+    }
+}
+
+pub struct Runner<'a> {
+    pub world: &'a World,
+    pub lease: &'a Held,
+    pub stop: &'a Stop,
+    pub parallelism: usize,
+}
+
+/// Why one step did not finish.
+enum Halt {
+    /// The step did not act.
+    Blocked(Fault),
+    Failed(Trouble),
+    Interrupted,
+    /// The journal or the lease failed: not even that can be written down.
+    Lost(Fault),
+}
+
+impl Runner<'_> {
+    /// Runs what the journal says is left of the plan.
+    pub async fn run(&self, plan: &Plan, journal: Journal) -> (End, Journal) {
+        let run = journal.run.clone();
+        let journal = Mutex::new(journal);
+        let end = self.all(plan, &run, &journal).await;
+        (end, journal.into_inner())
+    }
+
+    async fn all(&self, plan: &Plan, run: &RunId, journal: &Mutex<Journal>) -> End {
+        if journal.lock().await.progress.unwinding {
+            let why = Fault::new("the run was being unwound when it was interrupted");
+            return self.unwind(plan, run, journal, why).await;
+        }
+        let halts = self.steps(plan, run, journal).await;
+        let Some(halt) = worst(halts) else {
+            return match journal.lock().await.add(Event::Closed { outcome: Outcome::Done }).await {
+                Ok(()) => End::Done,
+                Err(fault) => End::Stopped(fault),
+            };
+        };
+        self.halted(plan, run, journal, halt).await
+    }
+
+    async fn halted(&self, plan: &Plan, run: &RunId, journal: &Mutex<Journal>, halt: Halt) -> End {
+        let (fault, unknown) = match halt {
+            Halt::Interrupted => {
+                let sealed = journal.lock().await.add(Event::Paused { why: "interrupted".to_owned() }).await;
+                return match sealed {
+                    Ok(()) => End::Interrupted,
+                    Err(fault) => End::Stopped(fault),
+                };
+            }
+            Halt::Lost(fault) => return End::Stopped(fault),
+            Halt::Blocked(fault) => (fault, false),
+            Halt::Failed(trouble) => (trouble.fault().clone(), !matches!(trouble, Trouble::NothingChanged(_))),
+        };
+        let (touched, past) = {
+            let progress = &journal.lock().await.progress;
+            (!progress.acted.is_empty() || unknown, past_no_return(plan, progress))
+        };
+        if past || plan.kind == PlanKind::Converging && touched {
+            return End::Stopped(fault);
+        }
+        if touched {
+            // Unknown may not be unwound on: what may have happened could be undone half.
+            return if unknown { End::Stopped(fault) } else { self.unwind(plan, run, journal, fault).await };
+        }
+        let _ = journal.lock().await.add(Event::Closed { outcome: Outcome::Unwound }).await;
+        End::NothingDone(fault)
+    }
+
+    /// Starts every step whose predecessors are done, as many at once as the plan's kind allows.
+    async fn steps(&self, plan: &Plan, run: &RunId, journal: &Mutex<Journal>) -> Vec<Halt> {
+        let width = if plan.kind == PlanKind::Directional { 1 } else { self.parallelism.max(1) };
+        let mut done: BTreeSet<&StepName> = BTreeSet::new();
+        let mut left: Vec<&Step> = Vec::new();
+        {
+            let progress = &journal.lock().await.progress;
+            for step in &plan.steps {
+                match progress.status(&step.name) {
+                    Status::Finished | Status::Skipped => drop(done.insert(&step.name)),
+                    _ => left.push(step),
+                }
+            }
+        }
+        let mut running = FuturesUnordered::new();
+        let mut halts = Vec::new();
+        loop {
+            while halts.is_empty() && running.len() < width {
+                let next = match plan.kind {
+                    PlanKind::Directional => (!left.is_empty() && running.is_empty()).then_some(0),
+                    PlanKind::Converging => left.iter().position(|step| step.after.iter().all(|name| done.contains(name))),
+                };
+                let Some(index) = next else { break };
+                let step = left.remove(index);
+                running.push(async move { (step, self.one(step, run, journal).await) });
+            }
+            match running.next().await {
+                None => return halts,
+                Some((step, Ok(()))) => drop(done.insert(&step.name)),
+                Some((_, Err(halt))) => halts.push(halt),
+            }
+        }
+    }
+
+    async fn one(&self, step: &Step, run: &RunId, journal: &Mutex<Journal>) -> Result<(), Halt> {
+        if self.stop.is_asked() {
+            return Err(Halt::Interrupted);
+        }
+        let say = async |event: Event| journal.lock().await.add(event).await.map_err(Halt::Lost);
+        let name = || step.name.clone();
+        if let Some(reason) = &step.skip {
+            return say(Event::Finished { step: name(), how: How::Skipped, evidence: reason.clone() }).await;
+        }
+        self.lease.still_ours().await.map_err(Halt::Lost)?;
+        let context = Context { world: self.world, step, run, journal };
+        let act = behaviour(&step.action);
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let standing = tokio::select! {
+                standing = self.check(act, &context) => standing,
+                () = self.stop.asked() => return Err(Halt::Interrupted),
+            };
+            match standing {
+                Ok(Standing::Done(evidence)) => {
+                    return say(Event::Finished { step: name(), how: How::AlreadyTrue, evidence }).await;
+                }
+                Ok(Standing::Blocked { why, refusal }) => {
+                    say(Event::Blocked { step: name(), why: why.clone() }).await?;
+                    return Err(Halt::Blocked(blocked(step, &why, refusal)));
+                }
+                Ok(Standing::Ready) => {}
+                Err(fault) => {
+                    let fault = fault.while_doing(format!("step `{}` cannot see whether it is needed", step.name));
+                    say(Event::Failed { step: name(), world: WorldIs::NothingChanged, why: fault.to_string() }).await?;
+                    return Err(Halt::Failed(Trouble::NothingChanged(fault)));
+                }
+            }
+            say(Event::Started { step: name() }).await?;
+            match self.act(act, &context).await {
+                Ok(evidence) => return say(Event::Finished { step: name(), how: How::Acted, evidence }).await,
+                Err(Halt::Failed(Trouble::NothingChanged(fault))) if attempt < ATTEMPTS && is_passing(&fault) => {
+                    self.world.clock.sleep(CHECK_PAUSE).await;
+                }
+                Err(Halt::Failed(trouble)) => {
+                    let world = match trouble {
+                        Trouble::NothingChanged(_) => WorldIs::NothingChanged,
+                        Trouble::Unknown(_) => WorldIs::Unknown,
+                        Trouble::Partial(_) => WorldIs::Partial,
+                    };
+                    say(Event::Failed { step: name(), world, why: trouble.fault().to_string() }).await?;
+                    return Err(Halt::Failed(trouble.map(|fault| fault.while_doing(format!("step `{}` failed", step.name)))));
+                }
+                Err(halt) => return Err(halt),
+            }
+        }
+    }
+
+    /// Acts within the step's limit, and says how it is known that the step is done.
+    async fn act(&self, act: &dyn Act, context: &Context<'_>) -> Result<String, Halt> {
+        let limit = context.step.limit.0;
+        let acted = tokio::select! {
+            acted = tokio::time::timeout(limit, act.act(context)) => acted,
+            () = self.stop.asked() => return Err(Halt::Interrupted),
+        };
+        let fault = match acted {
+            Ok(Ok(())) => None,
+            Ok(Err(Trouble::Unknown(fault))) => Some(fault),
+            Ok(Err(trouble)) => return Err(Halt::Failed(trouble)),
+            Err(_) => Some(Fault::unavailable(format!("not done within {}", context.step.limit))),
+        };
+        // Done or not is for the world to say, not for the reply.
+        match (self.check(act, context).await, fault) {
+            (Ok(Standing::Done(evidence)), _) => Ok(evidence),
+            (Ok(Standing::Ready), Some(fault)) => Err(Halt::Failed(Trouble::NothingChanged(fault))),
+            (Ok(Standing::Ready), None) => {
+                Err(Halt::Failed(Trouble::Partial(Fault::new("it was done, and yet the world does not show it"))))
+            }
+            (Ok(Standing::Blocked { why, refusal }), _) => {
+                Err(Halt::Failed(Trouble::Partial(blocked(context.step, &why, refusal))))
+            }
+            (Err(check), Some(fault)) => Err(Halt::Failed(Trouble::Unknown(fault.because(check)))),
+            (Err(check), None) => Err(Halt::Failed(Trouble::Unknown(check))),
+        }
+    }
+
+    /// Repeats a check that cannot say anything, for a while.
+    async fn check(&self, act: &dyn Act, context: &Context<'_>) -> Result<Standing, Fault> {
+        let clock = &self.world.clock;
+        let give_up = clock.now() + CHECK_LIMIT.min(context.step.limit.0);
+        loop {
+            match tokio::time::timeout(CHECK_LIMIT, act.check(context)).await {
+                Ok(Ok(standing)) => return Ok(standing),
+                Ok(Err(fault)) if clock.now() >= give_up || fault.kind() != Kind::Unavailable => return Err(fault),
+                Err(_) if clock.now() >= give_up => {
+                    return Err(Fault::unavailable(format!("no answer within {} s", CHECK_LIMIT.as_secs())));
+                }
+                Ok(Err(_)) | Err(_) => clock.sleep(CHECK_PAUSE).await,
+            }
+        }
+    }
+
+    /// Takes back what was done, last first. A failed undo is a loud final state, and is tried again by a resume.
+    pub async fn unwind(&self, plan: &Plan, run: &RunId, journal: &Mutex<Journal>, why: Fault) -> End {
+        let back = {
+            let progress = &journal.lock().await.progress;
+            let mut back: Vec<&Step> = plan.steps.iter().filter(|step| undo_due(step, progress)).collect();
+            let order = |step: &Step| progress.acted.iter().position(|name| name == &step.name).unwrap_or(usize::MAX);
+            back.sort_by_key(|step| std::cmp::Reverse(order(step)));
+            back
+        };
+        for step in back {
+            let say = async |event: Event| journal.lock().await.add(event).await;
+            if let Err(fault) = self.lease.still_ours().await {
+                return End::Stopped(fault);
+            }
+            if let Err(fault) = say(Event::Undoing { step: step.name.clone() }).await {
+                return End::Stopped(fault);
+            }
+            let context = Context { world: self.world, step, run, journal };
+            let undone = tokio::time::timeout(step.limit.0, behaviour(&step.action).undo(&context)).await;
+            let undone = undone.unwrap_or_else(|_| {
+                Err(Trouble::Unknown(Fault::unavailable(format!("not undone within {}", step.limit))))
+            });
+            let said = match undone {
+                Ok(evidence) => say(Event::Undone { step: step.name.clone(), evidence }).await,
+                Err(trouble) => {
+                    let fault = trouble.fault().clone().while_doing(format!("step `{}` could not be undone", step.name));
+                    let _ = say(Event::UndoFailed { step: step.name.clone(), why: fault.to_string() }).await;
+                    Err(fault.because(format!("it was being undone because {why}")))
+                }
+            };
+            if let Err(fault) = said {
+                return End::Stopped(fault);
+            }
+        }
+        match journal.lock().await.add(Event::Closed { outcome: Outcome::Unwound }).await {
+            Ok(()) => End::Unwound(why),
+            Err(fault) => End::Stopped(fault),
+        }
+    }
+}
+
+/// Steps that were begun and are to be taken back. One whose fate is unknown is included: undo is idempotent.
+fn undo_due(step: &Step, progress: &super::event::Progress) -> bool {
+    let begun = match progress.status(&step.name) {
+        Status::Started | Status::Failed | Status::Undoing | Status::UndoFailed => true,
+        Status::Finished => progress.acted.contains(&step.name),
+        _ => false,
+    };
+    begun && step.undo == UndoPolicy::Reverse
+}
+
+/// The point of no return counts as passed when its step has been started.
+pub fn past_no_return(plan: &Plan, progress: &super::event::Progress) -> bool {
+    plan.steps
+        .iter()
+        .filter(|step| step.undo == UndoPolicy::PointOfNoReturn)
+        .any(|step| !matches!(progress.status(&step.name), Status::Waiting | Status::Blocked))
+}
+
+fn blocked(step: &Step, why: &str, refusal: Option<&str>) -> Fault {
+    let fault = Fault::refused(format!("step `{}` is blocked", step.name)).because(why);
+    match refusal {
+        Some(name) => fault.because(format!("this is the refusal `{name}`")),
+        None => fault,
+    }
+}
+
+/// Trouble that may be over in a moment.
+fn is_passing(fault: &Fault) -> bool {
+    fault.kind() == Kind::Unavailable
+}
+
+/// Interruptions and lost journals outrank failures, failures outrank blocks.
+fn worst(halts: Vec<Halt>) -> Option<Halt> {
+    halts.into_iter().max_by_key(|halt| match halt {
+        Halt::Blocked(_) => 0,
+        Halt::Failed(Trouble::NothingChanged(_)) => 1,
+        Halt::Failed(_) => 2,
+        Halt::Interrupted => 3,
+        Halt::Lost(_) => 4,
+    })
+}

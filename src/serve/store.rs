@@ -1,0 +1,264 @@
+//! Generations on disk and in memory.
+//!
+//! `zones.json` in the folder holds the last generation, with a digest. A generation is written beside it, fsynced and
+//! renamed before anybody is answered from it, so a server that was killed serves the same generation when it is
+//! started again. The data of a generation never changes: a larger number replaces, a smaller one or an equal one with
+//! other content is refused. A file that is torn or was edited is a fault, and never an empty zone.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use arc_swap::{ArcSwap, Guard};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::dns::serve_control::Generation;
+use crate::error::{Fault, Trouble, TroubleExt};
+
+use super::snapshot::Snapshot;
+
+pub const FILE: &str = "zones.json";
+const BESIDE: &str = "zones.json.new";
+const FORMAT: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Document {
+    format: u32,
+    digest: String,
+    generation: Generation,
+}
+
+/// Held by the one who makes the next generation.
+struct Writing {
+    /// The file is gone and the server is about to be: a change now would be lost.
+    over: bool,
+}
+
+pub struct Store {
+    folder: PathBuf,
+    held: ArcSwap<Snapshot>,
+    writing: Mutex<Writing>,
+}
+
+impl Store {
+    /// Reads the last generation; no file is the empty generation 0.
+    pub fn open(folder: &Path) -> Result<Store, Fault> {
+        let generation = match fs::read(folder.join(FILE)) {
+            Ok(bytes) => parse(&bytes),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Generation::default()),
+            Err(error) => Err(Fault::new("unreadable").because(error)),
+        };
+        let snapshot = generation.and_then(Snapshot::build).map_err(|fault| {
+            fault.while_doing(format!(
+                "cannot serve `{}`: restore it, or remove it to begin without zones",
+                folder.join(FILE).display()
+            ))
+        })?;
+        Ok(Store {
+            folder: folder.to_owned(),
+            held: ArcSwap::from_pointee(snapshot),
+            writing: Mutex::new(Writing { over: false }),
+        })
+    }
+
+    pub fn snapshot(&self) -> Guard<Arc<Snapshot>> {
+        self.held.load()
+    }
+
+    /// Makes the next generation from the current one. `change` may refuse, or return `None` for nothing to do.
+    /// Returns the generation that holds afterwards.
+    pub fn change(
+        &self,
+        change: impl FnOnce(&Generation) -> Result<Option<Generation>, Fault>,
+    ) -> Result<Arc<Snapshot>, Trouble> {
+        let writing = self.writing()?;
+        let now = self.held.load_full();
+        match change(&now.generation).nothing_changed()? {
+            None => Ok(now),
+            Some(next) => self.put(
+                &writing,
+                Generation {
+                    number: now.generation.number + 1,
+                    ..next
+                },
+            ),
+        }
+    }
+
+    /// Takes a generation that was made elsewhere.
+    pub fn replace(&self, next: Generation) -> Result<Arc<Snapshot>, Trouble> {
+        let writing = self.writing()?;
+        let now = self.held.load_full();
+        if next == now.generation {
+            return Ok(now);
+        }
+        if next.number <= now.generation.number {
+            return Err(Trouble::NothingChanged(Fault::refused(format!(
+                "generation {} is served; generation {} is {}",
+                now.generation.number,
+                next.number,
+                if next.number == now.generation.number {
+                    "another one under the same number"
+                } else {
+                    "older"
+                }
+            ))));
+        }
+        self.put(&writing, next)
+    }
+
+    fn writing(&self) -> Result<MutexGuard<'_, Writing>, Trouble> {
+        let writing = self.writing.lock().expect("no writer panics");
+        if writing.over {
+            return Err(Trouble::NothingChanged(Fault::unavailable(
+                "the name server is stopping",
+            )));
+        }
+        Ok(writing)
+    }
+
+    /// Only for who holds the lock.
+    fn put(&self, _: &MutexGuard<'_, Writing>, next: Generation) -> Result<Arc<Snapshot>, Trouble> {
+        let snapshot = Arc::new(Snapshot::build(next).nothing_changed()?);
+        self.write(&snapshot.generation)?;
+        self.held.store(snapshot.clone());
+        Ok(snapshot)
+    }
+
+    fn write(&self, generation: &Generation) -> Result<(), Trouble> {
+        let path = self.folder.join(FILE);
+        let fault = |error: std::io::Error| {
+            Fault::new(format!("cannot write `{}`", path.display())).because(error)
+        };
+        let beside = self.folder.join(BESIDE);
+        let prepare = || {
+            let mut file = File::create(&beside)?;
+            file.write_all(&render(generation))?;
+            file.sync_all()
+        };
+        prepare().map_err(fault).nothing_changed()?;
+        fs::rename(&beside, &path)
+            .map_err(fault)
+            .nothing_changed()?;
+        // From here a restart may serve it, although this process does not: the caller has to look.
+        File::open(&self.folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(fault)
+            .unknown()
+    }
+
+    /// Removes the file of an empty last generation, so that nothing is left behind. No change is taken afterwards.
+    pub fn remove_if_empty(&self) -> Result<(), Fault> {
+        let mut writing = self.writing.lock().expect("no writer panics");
+        let zones = &self.held.load().generation.zones;
+        if !zones.is_empty() {
+            let names: Vec<String> = zones
+                .iter()
+                .map(|zone| format!("`{}`", zone.name))
+                .collect();
+            return Err(Fault::refused(format!(
+                "{} still served",
+                names.join(" and ")
+            )));
+        }
+        for name in [BESIDE, FILE] {
+            match fs::remove_file(self.folder.join(name)) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(Fault::new(format!("cannot remove `{name}`")).because(error));
+                }
+                _ => {}
+            }
+        }
+        writing.over = true;
+        Ok(())
+    }
+}
+
+fn digest(generation: &Generation) -> String {
+    let bytes = serde_json::to_vec(generation).expect("a generation is plain data");
+    Sha256::digest(&bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+fn render(generation: &Generation) -> Vec<u8> {
+    let document = Document {
+        format: FORMAT,
+        digest: digest(generation),
+        generation: generation.clone(),
+    };
+    let mut bytes = serde_json::to_vec_pretty(&document).expect("a generation is plain data");
+    bytes.push(b'\n');
+    bytes
+}
+
+fn parse(bytes: &[u8]) -> Result<Generation, Fault> {
+    let document: Document = serde_json::from_slice(bytes)
+        .map_err(|error| Fault::new("the file is torn or no generation").because(error))?;
+    if document.format != FORMAT {
+        return Err(Fault::new(format!(
+            "format {} is not known, only {FORMAT}",
+            document.format
+        )));
+    }
+    if digest(&document.generation) != document.digest {
+        return Err(Fault::new("the digest does not fit the content"));
+    }
+    Ok(document.generation)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::serve_control::ServedZone;
+
+    fn generation(number: u64, zone: &str) -> Generation {
+        Generation {
+            number,
+            zones: vec![ServedZone {
+                name: zone.into(),
+                server: format!("ns1.{zone}").as_str().into(),
+                addresses: vec![],
+                sets: vec![],
+            }],
+        }
+    }
+
+    #[test]
+    fn only_a_newer_generation_replaces() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let five = generation(5, "shop.test");
+        store.replace(five.clone()).unwrap();
+        for (next, why) in [
+            (
+                generation(5, "other.test"),
+                "another one under the same number",
+            ),
+            (generation(4, "shop.test"), "generation 4 is older"),
+        ] {
+            match store.replace(next) {
+                Err(Trouble::NothingChanged(fault)) => {
+                    assert!(fault.to_string().contains(why), "{fault}");
+                }
+                other => panic!("{:?}", other.map(|s| s.generation.clone())),
+            }
+        }
+        store.replace(five.clone()).unwrap();
+        assert_eq!(store.snapshot().generation, five);
+        // What is served is what is on disk.
+        assert_eq!(
+            Store::open(folder.path()).unwrap().snapshot().generation,
+            five
+        );
+        let six = generation(6, "other.test");
+        store.replace(six.clone()).unwrap();
+        assert_eq!(
+            Store::open(folder.path()).unwrap().snapshot().generation,
+            six
+        );
+    }
+}

@@ -1,0 +1,417 @@
+//! A state store in a folder: `journal/<run>.jsonl`, and `docs/<key>.json`, whose first line is hafog's and counts
+//! the writes.
+//!
+//! Promises: a line is on the disk when `append` returns; a document is replaced as a whole, by one writer at a time;
+//! a version never comes back, also not when a document is deleted and written again with the same contents.
+//! It does not watch for others who edit its files by hand.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{PutError, StateStore, Version};
+use crate::durable::{self, Lock, blocking};
+use crate::error::Fault;
+use crate::model::id::RunId;
+
+/// How long another writer is waited for.
+const LOCK_LIMIT: Duration = Duration::from_secs(5);
+const FOLDER_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+
+#[derive(Clone)]
+pub struct DirStore {
+    folder: PathBuf,
+}
+
+/// The first line of a document's file.
+#[derive(Serialize, Deserialize)]
+struct Header {
+    /// Grows with every write. A new document starts at the time in microseconds, so that it never repeats one
+    /// that was deleted.
+    writes: u64,
+    sha256: String,
+}
+
+impl Header {
+    fn version(&self) -> Version {
+        Version(format!("{}-{}", self.writes, &self.sha256[..16]))
+    }
+}
+
+impl DirStore {
+    /// The folder is made by the first write.
+    pub fn new(folder: PathBuf) -> DirStore {
+        DirStore { folder }
+    }
+
+    fn journal(&self, run: &RunId) -> Result<PathBuf, Fault> {
+        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        if run.as_str().is_empty() || !run.as_str().chars().all(good) {
+            return Err(Fault::new(format!("`{run}` is no run id")));
+        }
+        Ok(self.folder.join("journal").join(format!("{run}.jsonl")))
+    }
+
+    fn doc(&self, key: &str) -> Result<PathBuf, Fault> {
+        let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if !key
+            .split('/')
+            .all(|part| !part.is_empty() && part.chars().all(good))
+        {
+            return Err(Fault::new(format!("`{key}` is no document key")));
+        }
+        Ok(self.folder.join("docs").join(format!("{key}.json")))
+    }
+
+    fn lock_docs(&self) -> Result<Lock, Fault> {
+        let docs = self.folder.join("docs");
+        durable::make_folders(&docs, FOLDER_MODE)?;
+        Lock::take(&docs.join(".lock"), LOCK_LIMIT)
+    }
+
+    fn put_now(
+        &self,
+        key: &str,
+        bytes: &[u8],
+        expect: Option<&Version>,
+    ) -> Result<Version, PutError> {
+        let path = self.doc(key).map_err(PutError::Fault)?;
+        let write = || {
+            let _lock = self.lock_docs()?;
+            let current = read_doc(&path)?.map(|(header, _)| header);
+            if current.as_ref().map(Header::version).as_ref() != expect {
+                return Ok(None);
+            }
+            let now = Timestamp::now().as_microsecond().unsigned_abs();
+            let header = Header {
+                writes: current.map_or(now, |header| header.writes + 1),
+                sha256: sha256(bytes),
+            };
+            let mut file = serde_json::to_vec(&header).expect("a header is always JSON");
+            file.push(b'\n');
+            file.extend_from_slice(bytes);
+            let folder = path.parent().expect("it has `docs` above it");
+            durable::make_folders(folder, FOLDER_MODE)?;
+            durable::sweep(folder)?;
+            durable::replace(&path, &file, FILE_MODE, None)?;
+            Ok(Some(header.version()))
+        };
+        write().map_err(PutError::Fault)?.ok_or(PutError::Changed)
+    }
+
+    fn delete_now(&self, key: &str) -> Result<(), Fault> {
+        let path = self.doc(key)?;
+        if !path.exists() {
+            return Ok(());
+        }
+        let _lock = self.lock_docs()?;
+        durable::remove(&path)?;
+        durable::sync_folder(path.parent().expect("it has `docs` above it"))
+            .map_err(|error| durable::fault("sync the folder of", &path, error))
+    }
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+fn read_doc(path: &Path) -> Result<Option<(Header, Vec<u8>)>, Fault> {
+    let Some(mut file) = durable::read(path)? else {
+        return Ok(None);
+    };
+    let broken = |why: String| durable::fault("understand", path, why);
+    let end = file.iter().position(|byte| *byte == b'\n');
+    let end = end.ok_or_else(|| broken("it has no first line".to_owned()))?;
+    let header: Header =
+        serde_json::from_slice(&file[..end]).map_err(|error| broken(error.to_string()))?;
+    let bytes = file.split_off(end + 1);
+    if header.sha256 != sha256(&bytes) {
+        return Err(broken(
+            "its contents do not have the digest of its first line".to_owned(),
+        ));
+    }
+    Ok(Some((header, bytes)))
+}
+
+fn append_now(path: &Path, line: &str) -> Result<(), Fault> {
+    let folder = path.parent().expect("it has `journal` above it");
+    durable::make_folders(folder, FOLDER_MODE)?;
+    let failed = |error| durable::fault("append to", path, error);
+    let is_new = !path.exists();
+    let file = OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(FILE_MODE)
+        .open(path)
+        .map_err(failed)?;
+    if is_new {
+        durable::sync_folder(folder).map_err(failed)?;
+    }
+    let mut file = durable::lock_file(file, path, LOCK_LIMIT)?;
+    let length = mend_tail(&mut file).map_err(failed)?;
+    let write = |file: &mut File| {
+        file.write_all(format!("{line}\n").as_bytes())?;
+        file.sync_data()
+    };
+    write(&mut file).map_err(|error| {
+        // As if it had never been tried; when that fails too, the next append mends it.
+        let _ = file.set_len(length);
+        failed(error)
+    })
+}
+
+/// What a crash left of a last line: a whole line gets its line break (a reader has taken it for true), a torn one goes.
+/// Returns the length.
+fn mend_tail(file: &mut File) -> std::io::Result<u64> {
+    let length = file.metadata()?.len();
+    if length == 0 {
+        return Ok(0);
+    }
+    file.seek(SeekFrom::Start(length - 1))?;
+    let mut last = [0];
+    file.read_exact(&mut last)?;
+    if last == [b'\n'] {
+        return Ok(length);
+    }
+    let mut all = Vec::new();
+    file.rewind()?;
+    file.read_to_end(&mut all)?;
+    let start = all
+        .iter()
+        .rposition(|byte| *byte == b'\n')
+        .map_or(0, |at| at + 1);
+    if serde_json::from_slice::<serde::de::IgnoredAny>(&all[start..]).is_ok() {
+        file.write_all(b"\n")?;
+        return Ok(length + 1);
+    }
+    file.set_len(start as u64)?;
+    Ok(start as u64)
+}
+
+#[async_trait]
+impl StateStore for DirStore {
+    fn name(&self) -> String {
+        self.folder.display().to_string()
+    }
+
+    async fn append(&self, run: &RunId, line: &str) -> Result<(), Fault> {
+        let (path, line) = (self.journal(run)?, line.to_owned());
+        blocking(move || append_now(&path, &line)).await
+    }
+
+    async fn read(&self, run: &RunId) -> Result<Option<Vec<u8>>, Fault> {
+        let path = self.journal(run)?;
+        blocking(move || durable::read(&path)).await
+    }
+
+    async fn runs(&self) -> Result<Vec<RunId>, Fault> {
+        // A run's id begins with its time, so that the order of names is the order of age.
+        let names = durable::names(&self.folder.join("journal"))?;
+        let runs = names.iter().filter_map(|name| name.strip_suffix(".jsonl"));
+        Ok(runs.map(RunId::new).collect())
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<(Vec<u8>, Version)>, Fault> {
+        let path = self.doc(key)?;
+        let doc = blocking(move || read_doc(&path)).await?;
+        Ok(doc.map(|(header, bytes)| (bytes, header.version())))
+    }
+
+    async fn put(
+        &self,
+        key: &str,
+        bytes: &[u8],
+        expect: Option<&Version>,
+    ) -> Result<Version, PutError> {
+        let (store, key, bytes) = (self.clone(), key.to_owned(), bytes.to_vec());
+        let expect = expect.cloned();
+        blocking(move || store.put_now(&key, &bytes, expect.as_ref())).await
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), Fault> {
+        let (store, key) = (self.clone(), key.to_owned());
+        blocking(move || store.delete_now(&key)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn store() -> (tempfile::TempDir, DirStore) {
+        let home = tempfile::tempdir().unwrap();
+        let store = DirStore::new(home.path().join("deep/state"));
+        (home, store)
+    }
+
+    fn run() -> RunId {
+        RunId::from("20261121T091403-7c1e")
+    }
+
+    #[tokio::test]
+    async fn journals_grow_and_are_listed_oldest_first() {
+        let (_home, store) = store();
+        assert_eq!(store.read(&run()).await.unwrap(), None);
+        assert_eq!(store.runs().await.unwrap(), Vec::new());
+        let later = RunId::from("20261122T000000-0000");
+        store.append(&later, "{}").await.unwrap();
+        store.append(&run(), r#"{"a":1}"#).await.unwrap();
+        store.append(&run(), r#"{"a":2}"#).await.unwrap();
+        assert_eq!(
+            store.read(&run()).await.unwrap().unwrap(),
+            b"{\"a\":1}\n{\"a\":2}\n"
+        );
+        assert_eq!(store.runs().await.unwrap(), vec![run(), later]);
+        let mode = std::fs::metadata(store.journal(&run()).unwrap())
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let fault = store.append(&RunId::from("../x"), "{}").await.unwrap_err();
+        assert_eq!(fault.message(), "`../x` is no run id");
+    }
+
+    #[tokio::test]
+    async fn a_torn_line_is_read_as_it_is_and_mended_by_the_next_append() {
+        for (tail, mended) in [
+            ("{\"a\":2", "{\"a\":1}\n{\"a\":3}\n"),
+            ("{\"a\":2}", "{\"a\":1}\n{\"a\":2}\n{\"a\":3}\n"),
+        ] {
+            let (_home, store) = store();
+            store.append(&run(), r#"{"a":1}"#).await.unwrap();
+            let path = store.journal(&run()).unwrap();
+            let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+            file.write_all(tail.as_bytes()).unwrap();
+            let read = store.read(&run()).await.unwrap().unwrap();
+            assert_eq!(
+                String::from_utf8(read).unwrap(),
+                format!("{{\"a\":1}}\n{tail}")
+            );
+            store.append(&run(), r#"{"a":3}"#).await.unwrap();
+            let read = store.read(&run()).await.unwrap().unwrap();
+            assert_eq!(String::from_utf8(read).unwrap(), mended);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_document_changes_only_from_the_version_that_was_read() {
+        let (_home, store) = store();
+        assert!(store.get("writer/main").await.unwrap().is_none());
+        let first = store.put("writer/main", b"1", None).await.unwrap();
+        assert!(matches!(
+            store.put("writer/main", b"2", None).await,
+            Err(PutError::Changed)
+        ));
+        let second = store.put("writer/main", b"2", Some(&first)).await.unwrap();
+        assert!(matches!(
+            store.put("writer/main", b"3", Some(&first)).await,
+            Err(PutError::Changed)
+        ));
+        assert_eq!(
+            store.get("writer/main").await.unwrap().unwrap(),
+            (b"2".to_vec(), second.clone())
+        );
+        // The same contents again are another version, also after a delete.
+        let third = store.put("writer/main", b"1", Some(&second)).await.unwrap();
+        assert_ne!(third, first);
+        store.delete("writer/main").await.unwrap();
+        store.delete("writer/main").await.unwrap();
+        assert!(matches!(
+            store.put("writer/main", b"1", Some(&third)).await,
+            Err(PutError::Changed)
+        ));
+        let fourth = store.put("writer/main", b"1", None).await.unwrap();
+        assert!(![first, second, third].contains(&fourth));
+        // A document and a folder of documents may have the same name.
+        store.put("writer", b"x", None).await.unwrap();
+        for bad in ["", "/a", "a//b", "../a", "A", "a.b"] {
+            let fault = store.get(bad).await.unwrap_err();
+            assert_eq!(fault.message(), format!("`{bad}` is no document key"));
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn no_increment_of_eight_racers_is_lost() {
+        let (home, _) = store();
+        let mut racers = tokio::task::JoinSet::new();
+        for _ in 0..8 {
+            // Each has a store of its own, as another process would.
+            let store = DirStore::new(home.path().join("state"));
+            racers.spawn(async move {
+                let mut done = 0;
+                while done < 50 {
+                    let read = store.get("count").await.unwrap();
+                    let (bytes, version) = read.unzip();
+                    let count: u32 =
+                        bytes.map_or(0, |b| String::from_utf8(b).unwrap().parse().unwrap());
+                    let next = (count + 1).to_string();
+                    match store.put("count", next.as_bytes(), version.as_ref()).await {
+                        Ok(_) => done += 1,
+                        Err(PutError::Changed) => {}
+                        Err(PutError::Fault(fault)) => panic!("{fault}"),
+                    }
+                }
+            });
+        }
+        while let Some(racer) = racers.join_next().await {
+            racer.unwrap();
+        }
+        let (bytes, _) = DirStore::new(home.path().join("state"))
+            .get("count")
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(bytes, b"400");
+    }
+
+    #[tokio::test]
+    async fn trouble_names_the_path() {
+        let (home, _) = store();
+        let file = home.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let store = DirStore::new(file.clone());
+        let fault = store.append(&run(), "{}").await.unwrap_err();
+        assert!(fault.message().contains(file.to_str().unwrap()), "{fault}");
+        // A document that was changed by hand is not taken for hafog's.
+        let store = DirStore::new(home.path().join("state"));
+        store.put("roles", b"{}", None).await.unwrap();
+        let path = store.doc("roles").unwrap();
+        let text = std::fs::read_to_string(&path).unwrap().replace("{}", "[]");
+        std::fs::write(&path, text).unwrap();
+        let fault = store.get("roles").await.unwrap_err();
+        assert_eq!(
+            fault.message(),
+            format!("cannot understand `{}`", path.display())
+        );
+    }
+
+    #[tokio::test]
+    async fn a_held_lock_is_waited_for_up_to_the_limit() {
+        let (_home, store) = store();
+        store.put("roles", b"{}", None).await.unwrap();
+        let held = store.lock_docs().unwrap();
+        let Err(PutError::Fault(fault)) = store.put("roles", b"x", None).await else {
+            panic!("the lock was ignored");
+        };
+        assert!(
+            fault
+                .message()
+                .ends_with("is still locked by another process after 5 s"),
+            "{fault}"
+        );
+        drop(held);
+    }
+}

@@ -1,0 +1,118 @@
+//! The agent on a database server: its keys, its configuration, its service.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::configure::program;
+use super::{Act, Context, Standing};
+use crate::agent::{AgentConfig, Peer};
+use crate::error::{Fault, Trouble, TroubleExt};
+use crate::model::units::Span;
+use crate::plan::action::*;
+use crate::shell::{File, Host, Service, ServiceChange, StopSignal};
+
+pub const SERVICE: &str = "hafog-agent";
+const BEAT_EVERY: Span = Span::secs(1);
+
+fn folder(host: &Host) -> String {
+    format!("{}/agent", host.dirs.etc)
+}
+
+fn service(host: &Host) -> Result<Service, Fault> {
+    Ok(Service {
+        name: SERVICE.to_owned(),
+        before: Vec::new(),
+        argv: vec![program()?, "agent".to_owned(), "--config".to_owned(), format!("{}/agent.json", folder(host))],
+        env: BTreeMap::new(),
+        env_file: None,
+        as_service_user: false,
+        stop_signal: StopSignal::Term,
+        stop_limit: Duration::from_secs(5),
+        reload_signal: crate::shell::ReloadSignal::Hup,
+        at_boot: true,
+    })
+}
+
+impl StartAgent {
+    async fn config(&self, context: &Context<'_>) -> Result<(Host, AgentConfig), Fault> {
+        let world = context.world;
+        let node = world.node(&self.database, &self.node).await?;
+        let engine = world.engine(&node.database)?;
+        let hosts = world.hosts().await;
+        let mut others = Vec::new();
+        for site in &world.stack.sites {
+            for server in world.stack.nodes_at(&site.name, &node.database) {
+                let Some(host) = hosts.get(&server.name).filter(|_| server.name != self.node) else { continue };
+                others.push(Peer {
+                    node: server.name.clone(),
+                    site: server.site.clone(),
+                    address: host.address,
+                    port: node.database.port,
+                });
+            }
+        }
+        let arbiter = world.stack.stores.iter().find(|store| store.arbiter);
+        let arbiter = arbiter.ok_or_else(|| Fault::new("the stack has no arbiter"))?;
+        let config = AgentConfig {
+            service: engine.service(&self.database),
+            database: node.database.clone(),
+            peers: node.peers.clone(),
+            arbiter: world.base.join(&arbiter.folder).to_string_lossy().into_owned(),
+            self_fence: world.stack.self_fence,
+            every: BEAT_EVERY,
+            others,
+            host: node.host.clone(),
+        };
+        Ok((node.host, config))
+    }
+
+    fn files(&self, context: &Context<'_>, host: &Host, config: &AgentConfig) -> Result<Vec<File>, Fault> {
+        let keys = &context.world.keys;
+        let pair = keys.client(crate::db::AGENT_ROLE)?;
+        let folder = folder(host);
+        let json = serde_json::to_vec_pretty(config).expect("a configuration serialises");
+        let file = |name: &str, bytes: Vec<u8>, mode: u32| File {
+            path: format!("{folder}/{name}"),
+            bytes,
+            mode,
+            for_service_user: false,
+        };
+        Ok(vec![
+            file("ca.crt", keys.ca_pem().as_bytes().to_vec(), 0o644),
+            file("agent.crt", pair.cert_pem.into_bytes(), 0o644),
+            file("agent.key", pair.key_pem.into_bytes(), 0o600),
+            file("agent.json", json, 0o644),
+        ])
+    }
+}
+
+#[async_trait]
+impl Act for StartAgent {
+    async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
+        let (host, config) = self.config(context).await?;
+        let shell = context.world.shell(&host.site)?;
+        for file in self.files(context, &host, &config)? {
+            if shell.get(&host, &file.path).await?.as_deref() != Some(&file.bytes) {
+                return Ok(Standing::Ready);
+            }
+        }
+        let states = shell.services(&host).await?;
+        match states.iter().find(|state| state.name == SERVICE) {
+            Some(state) if state.running => Ok(Standing::done(format!("the agent of {} is running", self.node))),
+            _ => Ok(Standing::Ready),
+        }
+    }
+
+    async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
+        let (host, config) = self.config(context).await.nothing_changed()?;
+        let shell = context.world.shell(&host.site).nothing_changed()?;
+        for file in self.files(context, &host, &config).nothing_changed()? {
+            shell.put(&host, &file).await?;
+        }
+        let service = service(&host).partial()?;
+        shell.service(&host, SERVICE, ServiceChange::Install(Box::new(service))).await?;
+        shell.service(&host, SERVICE, ServiceChange::Restart).await
+    }
+}

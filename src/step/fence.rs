@@ -1,0 +1,283 @@
+//! Fencing: making sure that the old primary cannot write, with proof, before anything else may.
+//!
+//! The writer record goes first, so that an agent that is alive fences its own node. Then the rungs, strongest first:
+//! powered off, database stopped, write refused, lease expired. No rung: nothing is promoted, unless a person
+//! accepted exactly that.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{Act, Context, Standing};
+use crate::cloud::{Power, ServerState};
+use crate::db::{Node, Reach};
+use crate::error::{Fault, Trouble, TroubleExt};
+use crate::model::id::{DatabaseName, ServerName};
+use crate::model::roles::Writer;
+use crate::model::stack::SelfFence;
+use crate::model::units;
+use crate::plan::action::*;
+use crate::run::event::Output;
+use crate::run::wait;
+use crate::state::PutError;
+use crate::world::{World, writer_key};
+
+/// What clocks of different machines may differ by.
+const SKEW: Duration = Duration::from_secs(2);
+/// How long one rung may take.
+const RUNG_LIMIT: Duration = Duration::from_secs(15);
+
+/// Changes the writer record under `epoch`. Refused when a later epoch exists.
+pub(super) async fn set_writer(
+    world: &World,
+    database: &DatabaseName,
+    epoch: u64,
+    node: Option<&ServerName>,
+) -> Result<(), Trouble> {
+    for _ in 0..50 {
+        let found = world.writer(database).await.nothing_changed()?;
+        if let Some((writer, _)) = &found {
+            if writer.epoch > epoch {
+                return Err(Trouble::NothingChanged(Fault::new(format!(
+                    "the writer of `{database}` has epoch {} already, and this plan was made for {epoch}",
+                    writer.epoch
+                ))));
+            }
+            if writer.epoch == epoch && writer.node.as_ref() == node {
+                return Ok(());
+            }
+        }
+        let beat = found.as_ref().and_then(|(writer, _)| writer.beat.clone());
+        let writer = Writer { epoch, node: node.cloned(), lease_until: None, beat };
+        let expect = found.as_ref().map(|(_, version)| version);
+        match world.stores.put(&writer_key(database), &writer, expect).await {
+            Ok(_) => return Ok(()),
+            // An agent renewed its lease in between.
+            Err(PutError::Changed) => {}
+            Err(PutError::Fault(fault)) => return Err(Trouble::Unknown(fault)),
+        }
+    }
+    Err(Trouble::NothingChanged(Fault::new(format!("the writer record of `{database}` changed 50 times while it was being written"))))
+}
+
+impl StopWrites {
+    async fn node(&self, context: &Context<'_>) -> Result<(Node, Reach), Fault> {
+        let node = context.world.node(&self.database, &self.node).await?;
+        let reach = context.world.reach(&self.site)?;
+        Ok((node, reach))
+    }
+
+    /// The proof that holds now, if one does.
+    async fn proof(&self, context: &Context<'_>) -> Option<String> {
+        if self.how == Fencing::LeaseOnly {
+            return None;
+        }
+        let world = context.world;
+        if let Ok(found) = world.find(&self.site, &self.node).await {
+            match found {
+                None => return Some(format!("{} is gone", self.node)),
+                Some(found) if found.state == ServerState::Off => return Some(format!("{} is powered off", self.node)),
+                Some(_) => {}
+            }
+        }
+        let (node, reach) = self.node(context).await.ok()?;
+        let engine = world.engine(&node.database).ok()?;
+        let services = reach.shell.services(&node.host).await.ok()?;
+        let name = engine.service(&self.database);
+        if services.iter().any(|service| service.name == name && !service.running && !service.wanted) {
+            return Some(format!("the database on {} is stopped", self.node));
+        }
+        let refused = engine.write_refused(&node, &reach).await.ok().flatten()?;
+        Some(format!("{} refused a write: {refused}", self.node))
+    }
+
+    /// Waits out the write lease. Proof only under `self_fence: strict`.
+    async fn lease_expired(&self, context: &Context<'_>, lease_until: Option<jiff::Timestamp>) -> Result<String, String> {
+        let world = context.world;
+        if world.stack.self_fence != SelfFence::Strict {
+            return Err("`self_fence` is not `strict`, so an expired lease proves nothing".to_owned());
+        }
+        let Some(until) = lease_until else { return Err("the writer never had a lease".to_owned()) };
+        let until = until + SKEW;
+        while let Ok(left) = Duration::try_from(until.duration_since(world.clock.now())) {
+            if left.is_zero() {
+                break;
+            }
+            context.progress(format!("the write lease of {} expires in {}", self.node, units::human(left))).await;
+            world.clock.sleep(left.min(Duration::from_secs(1))).await;
+        }
+        Ok(format!("the write lease of {} expired at {until:.0}, and it stops writing without one", self.node))
+    }
+
+    async fn clean(&self, context: &Context<'_>) -> Result<(), Trouble> {
+        let (node, reach) = self.node(context).await.nothing_changed()?;
+        let engine = context.world.engine(&node.database).nothing_changed()?;
+        let position = engine.stop_clean(&node, &reach).await?;
+        context.made(Output::Position { position: position.0 }).await.partial()?;
+        set_writer(context.world, &self.database, self.epoch, None).await.map_err(|trouble| Trouble::Partial(trouble.fault().clone()))
+    }
+
+    async fn ladder(&self, context: &Context<'_>) -> Result<(), Trouble> {
+        let world = context.world;
+        let before = world.writer(&self.database).await.nothing_changed()?;
+        let lease_until = before.as_ref().and_then(|(writer, _)| writer.lease_until);
+        set_writer(world, &self.database, self.epoch, None).await?;
+        let mut tried = Vec::new();
+        if self.how != Fencing::LeaseOnly {
+            match self.strong_rungs(context).await {
+                Ok(rung) => return context.made(Output::Fence { rung }).await.partial(),
+                Err(why) => tried.extend(why),
+            }
+        }
+        match self.lease_expired(context, lease_until).await {
+            Ok(rung) => context.made(Output::Fence { rung }).await.partial(),
+            Err(why) if self.how == Fencing::Accepted => {
+                tried.push(why);
+                let rung = format!("NOT FENCED, as accepted ({})", tried.join("; "));
+                context.made(Output::Fence { rung }).await.partial()
+            }
+            Err(why) => {
+                tried.push(why);
+                let mut fault = Fault::refused(format!("nothing proves that {} cannot write (refusal `unfenced-primary`)", self.node));
+                for why in tried {
+                    fault = fault.because(why);
+                }
+                // The writer record names nobody now, which is the safe side: it is put back by the undo.
+                Err(Trouble::Partial(fault.hint("hafog failover --accept unfenced-primary")))
+            }
+        }
+    }
+
+    async fn strong_rungs(&self, context: &Context<'_>) -> Result<String, Vec<String>> {
+        let world = context.world;
+        let mut tried = Vec::new();
+        let power = async {
+            let cloud = world.cloud(&self.site).nothing_changed()?;
+            cloud.power(&self.node, Power::Off).await
+        };
+        match tokio::time::timeout(RUNG_LIMIT, power).await {
+            Ok(Ok(())) => {}
+            Ok(Err(trouble)) => tried.push(format!("power off: {}", trouble.fault())),
+            Err(_) => tried.push(format!("power off: no answer within {} s", RUNG_LIMIT.as_secs())),
+        }
+        if let Ok(Some(proof)) = tokio::time::timeout(RUNG_LIMIT, self.proof(context)).await {
+            return Ok(proof);
+        }
+        let stop = async {
+            let (node, reach) = self.node(context).await.nothing_changed()?;
+            world.engine(&node.database).nothing_changed()?.stop_now(&node, &reach).await
+        };
+        match tokio::time::timeout(RUNG_LIMIT, stop).await {
+            Ok(Ok(())) => {}
+            Ok(Err(trouble)) => tried.push(format!("stop the database: {}", trouble.fault())),
+            Err(_) => tried.push(format!("stop the database: no answer within {} s", RUNG_LIMIT.as_secs())),
+        }
+        match tokio::time::timeout(RUNG_LIMIT, self.proof(context)).await {
+            Ok(Some(proof)) => Ok(proof),
+            _ => Err(tried),
+        }
+    }
+}
+
+#[async_trait]
+impl Act for StopWrites {
+    async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
+        let writer = context.world.writer(&self.database).await?.map(|(writer, _)| writer);
+        let Some(writer) = writer else {
+            return Ok(Standing::blocked(format!("nobody knows who writes `{}`", self.database)));
+        };
+        if writer.epoch > self.epoch {
+            return Ok(Standing::blocked(format!("the writer has epoch {} by now: somebody else moved it", writer.epoch)));
+        }
+        let barred = writer.epoch == self.epoch && writer.node.as_ref() != Some(&self.node);
+        let outputs = context.own_outputs().await;
+        let position = outputs.iter().rev().find_map(|output| match output {
+            Output::Position { position } => Some(position.clone()),
+            _ => None,
+        });
+        let rung = outputs.iter().rev().find_map(|output| match output {
+            Output::Fence { rung } => Some(rung.clone()),
+            _ => None,
+        });
+        if !barred {
+            return Ok(Standing::Ready);
+        }
+        match (self.how, position, rung) {
+            (Fencing::Clean, Some(position), _) => {
+                Ok(Standing::done(format!("{} is stopped cleanly at {position}", self.node)))
+            }
+            (Fencing::Clean, None, _) => Ok(Standing::Ready),
+            // What was proved stays proved: nothing starts a node that is not the writer in a writable way.
+            (_, _, Some(rung)) => Ok(Standing::Done(rung)),
+            (_, _, None) => Ok(Standing::Ready),
+        }
+    }
+
+    async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
+        match self.how {
+            Fencing::Clean => self.clean(context).await,
+            Fencing::Ladder | Fencing::LeaseOnly | Fencing::Accepted => self.ladder(context).await,
+        }
+    }
+
+    /// The old primary may write again, under a later epoch than the one that was to take over.
+    async fn undo(&self, context: &Context<'_>) -> Result<String, Trouble> {
+        let world = context.world;
+        set_writer(world, &self.database, self.epoch + 1, Some(&self.node)).await?;
+        let started = async {
+            let found = world.find(&self.site, &self.node).await.unknown()?;
+            if found.is_some_and(|found| found.state == ServerState::Off) {
+                world.cloud(&self.site).nothing_changed()?.power(&self.node, Power::On).await?;
+            }
+            let (node, reach) = self.node(context).await.nothing_changed()?;
+            let engine = world.engine(&node.database).nothing_changed()?;
+            engine.start(&node, &reach).await?;
+            engine.promote(&node, &reach).await
+        };
+        match started.await {
+            Ok(_) => Ok(format!("{} is open for writes again", self.node)),
+            Err(_) if self.how != Fencing::Clean => {
+                // It was down before this run touched it.
+                Ok(format!("{} may write again when it comes back", self.node))
+            }
+            Err(trouble) => Err(trouble),
+        }
+    }
+}
+
+#[async_trait]
+impl Act for AwaitReplay {
+    async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
+        let world = context.world;
+        let outputs = context.outputs_of(&self.of).await;
+        let Some(position) = outputs.iter().rev().find_map(|output| match output {
+            Output::Position { position } => Some(crate::db::Position(position.clone())),
+            _ => None,
+        }) else {
+            return Ok(Standing::blocked(format!("step `{}` left no position", self.of)));
+        };
+        let node = world.node(&self.database, &self.node).await?;
+        let reach = world.reach(&node.host.site)?;
+        let engine = world.engine(&node.database)?;
+        let status = engine.status(&node, &reach).await?;
+        match engine.bytes_between(&status.position, &position) {
+            Some(ahead) if ahead >= 0 => {
+                Ok(Standing::done(format!("{} is at {}, and {position} was the last", self.node, status.position)))
+            }
+            Some(_) => Ok(Standing::Ready),
+            None => Ok(Standing::blocked(format!("{} cannot be compared with {position}", status.position))),
+        }
+    }
+
+    async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
+        let what = format!("{} has replayed everything", self.node);
+        wait::until(context.world.clock.as_ref(), &what, context.step.limit.0, || async { match self.check(context).await {
+            Ok(Standing::Done(_)) => Ok(()),
+            Ok(Standing::Blocked { why, .. }) => Err(why),
+            Ok(Standing::Ready) => Err("it is still behind".to_owned()),
+            Err(fault) => Err(fault.to_string()),
+        } })
+        .await
+        .nothing_changed()
+    }
+}

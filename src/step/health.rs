@@ -1,0 +1,146 @@
+//! Health: does a site's front door answer?
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{Act, Context, Standing};
+use crate::cloud::registry;
+use crate::error::{Fault, Trouble, TroubleExt};
+use crate::model::id::*;
+use crate::model::stack::{BALANCER_GROUP, Check, Job};
+use crate::plan::action::*;
+use crate::probe::HttpAsk;
+use crate::run::wait;
+use crate::world::World;
+
+const ASK_LIMIT: Duration = Duration::from_secs(2);
+
+/// One request to a site, straight at an address.
+pub struct Door {
+    pub asks: Vec<HttpAsk>,
+    pub status: u16,
+    pub contains: Option<String>,
+}
+
+/// The port that a service of `site` really listens on.
+pub fn port(world: &World, site: &SiteName, port: u16) -> u16 {
+    let cloud = world.stack.site(site).and_then(|site| registry::find(&site.cloud));
+    cloud.map_or(port, |cloud| crate::cloud::map_port(&cloud.can, port))
+}
+
+/// What "the site is healthy" means: every HTTP check of the spec, asked at the site's balancer (or, without one, at
+/// every app server). `None`: the spec gives nothing to ask.
+pub async fn front_door(world: &World, site: &SiteName) -> Result<Option<Vec<Door>>, Fault> {
+    let stack = &world.stack;
+    let balancer = GroupName::new(BALANCER_GROUP);
+    let servers: Vec<_> = match &stack.balancer {
+        Some(_) => stack.group_at(site, &balancer).collect(),
+        None => stack.servers_at(site).filter(|server| server.job == Job::App).collect(),
+    };
+    let Some(listen) = (match &stack.balancer {
+        Some(balancer) => balancer.listen.first(),
+        None => servers.first().and_then(|server| server.open.first()),
+    }) else {
+        return Ok(None);
+    };
+    let to = port(world, site, *listen);
+    let mut addresses = Vec::new();
+    for server in &servers {
+        addresses.push(SocketAddr::new(world.host(&server.name).await?.address, to));
+    }
+    let mut doors = Vec::new();
+    for check in &stack.health {
+        let Check::Http { url, status, contains } = check else { continue };
+        let (host, path, tls) = split(url);
+        doors.push(Door { asks: asks(&addresses, &host, &path, tls), status: *status, contains: contains.clone() });
+    }
+    if doors.is_empty() {
+        let Some(balancer) = &stack.balancer else { return Ok(None) };
+        let host = stack.names.first().map_or_else(|| stack.name.to_string(), |name| name.host.to_string());
+        doors.push(Door { asks: asks(&addresses, &host, &balancer.check, false), status: 200, contains: None });
+    }
+    Ok(Some(doors))
+}
+
+fn asks(to: &[SocketAddr], host: &str, path: &str, tls: bool) -> Vec<HttpAsk> {
+    to.iter()
+        .map(|to| HttpAsk { to: *to, host: host.to_owned(), path: path.to_owned(), tls, limit: ASK_LIMIT })
+        .collect()
+}
+
+/// Host, path and whether TLS, of a URL that the spec's reader has accepted.
+fn split(url: &str) -> (String, String, bool) {
+    let (tls, rest) = match url.strip_prefix("https://") {
+        Some(rest) => (true, rest),
+        None => (false, url.strip_prefix("http://").unwrap_or(url)),
+    };
+    let (authority, path) = rest.split_once('/').map_or((rest, String::new()), |(host, path)| (host, path.to_owned()));
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    (host.to_owned(), format!("/{path}"), tls)
+}
+
+/// Asks every door of a site once. The error says which did not answer as it should.
+pub async fn knock(world: &World, site: &SiteName) -> Result<Result<String, String>, Fault> {
+    let Some(doors) = front_door(world, site).await? else {
+        return Ok(Ok(format!("{site} has no health check")));
+    };
+    let mut answers = 0;
+    for door in &doors {
+        for ask in &door.asks {
+            let answer = match world.probe.http(ask).await {
+                Ok(answer) => answer,
+                Err(fault) => return Ok(Err(format!("{}{}: {fault}", ask.to, ask.path))),
+            };
+            if answer.status != door.status {
+                return Ok(Err(format!("{}{} answers {}, not {}", ask.to, ask.path, answer.status, door.status)));
+            }
+            if let Some(text) = door.contains.as_ref().filter(|text| !answer.body.contains(*text)) {
+                return Ok(Err(format!("the answer of {}{} does not contain `{text}`", ask.to, ask.path)));
+            }
+            answers += 1;
+        }
+    }
+    Ok(Ok(format!("{answers} of {answers} health checks pass at {site}")))
+}
+
+async fn check(context: &Context<'_>, site: &SiteName) -> Result<Standing, Fault> {
+    match knock(context.world, site).await? {
+        Ok(evidence) => Ok(Standing::Done(evidence)),
+        Err(_) => Ok(Standing::Ready),
+    }
+}
+
+async fn act(context: &Context<'_>, site: &SiteName) -> Result<(), Trouble> {
+    let what = format!("{site} passes its health checks");
+    wait::until(context.world.clock.as_ref(), &what, context.step.limit.0, || async {
+        match knock(context.world, site).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(why)) => Err(why),
+            Err(fault) => Err(fault.to_string()),
+        }
+    })
+    .await
+    .nothing_changed()
+}
+
+#[async_trait]
+impl Act for AwaitHealthy {
+    async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
+        check(context, &self.site).await
+    }
+    async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
+        act(context, &self.site).await
+    }
+}
+
+#[async_trait]
+impl Act for SmokeTest {
+    async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
+        check(context, &self.site).await
+    }
+    async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
+        act(context, &self.site).await
+    }
+}

@@ -1,0 +1,299 @@
+//! Names: zones, records and their TTLs. Only record sets that the stack owns are ever written, each compared first,
+//! and every change is entered into the history from which the TTL clock is read.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use super::{Act, Context, Standing};
+use crate::dns::{CACHING, RecordChange, ttl};
+use crate::error::{Fault, Trouble, TroubleExt};
+use crate::model::id::{HostName, ZoneName};
+use crate::model::record::{RecordSet, RecordType};
+use crate::model::roles::Published;
+use crate::model::units::{self, Ttl};
+use crate::plan::action::*;
+use crate::run::wait;
+use crate::world::{NAMES, World};
+
+#[async_trait]
+impl Act for EnsureZone {
+    async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
+        let host = context.world.zone_host(&self.zone)?;
+        if !host.is_open().await? {
+            return Ok(Standing::Ready);
+        }
+        let servers = host.authorities().await?;
+        let list: Vec<String> = servers.iter().map(ToString::to_string).collect();
+        Ok(Standing::done(format!("{} is served at {}", self.zone, list.join(", "))))
+    }
+
+    async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
+        context.world.zone_host(&self.zone).nothing_changed()?.open_zone().await
+    }
+}
+
+#[async_trait]
+impl Act for CloseZone {
+    async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
+        if context.world.zone_host(&self.zone)?.is_open().await? {
+            return Ok(Standing::Ready);
+        }
+        Ok(Standing::done(format!("{} is not served", self.zone)))
+    }
+
+    async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
+        context.world.zone_host(&self.zone).nothing_changed()?.close_zone().await
+    }
+}
+
+/// The change that is still to be made for a wanted record; `None` when the host serves it.
+async fn change(world: &World, wanted: &WantedRecord, held: &[RecordSet]) -> Result<Option<RecordChange>, Fault> {
+    let change = match wanted {
+        WantedRecord::Exactly(change) => change.clone(),
+        WantedRecord::AddressesOf { host, ttl, site, group } => {
+            let mut values = BTreeSet::new();
+            for server in world.stack.group_at(site, group) {
+                values.insert(world.host(&server.name).await?.address.to_string());
+            }
+            let find = held.iter().find(|set| &set.host == host && set.kind == RecordType::A);
+            RecordChange {
+                host: host.clone(),
+                kind: RecordType::A,
+                before: find.cloned(),
+                after: Some(RecordSet { host: host.clone(), kind: RecordType::A, ttl: *ttl, values }),
+            }
+        }
+    };
+    let now = held.iter().find(|set| set.host == change.host && set.kind == change.kind);
+    Ok((now != change.after.as_ref()).then_some(change))
+}
+
+async fn changes(world: &World, zone: &ZoneName, wanted: &[WantedRecord]) -> Result<Vec<RecordChange>, Fault> {
+    let held = world.zone_host(zone)?.records().await?;
+    let mut changes = Vec::new();
+    for wanted in wanted {
+        changes.extend(change(world, wanted, &held).await?);
+    }
+    Ok(changes)
+}
+
+/// Host and kind that a wanted record is about.
+fn subject(wanted: &WantedRecord) -> (&HostName, RecordType) {
+    match wanted {
+        WantedRecord::Exactly(change) => (&change.host, change.kind),
+        WantedRecord::AddressesOf { host, .. } => (host, RecordType::A),
+    }
+}
+
+/// Writes changes to a zone, with the history before and after: whatever kills this in between, the history never
+/// says that an old answer is gone while it may still be given.
+async fn write(world: &World, zone: &ZoneName, changes: &[RecordChange]) -> Result<(), Trouble> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let mut published = world.published().await.nothing_changed()?;
+    let began = world.clock.now();
+    ttl::begin_changes(&mut published, changes, began, CACHING);
+    world.stores.write_everywhere(NAMES, &published).await.nothing_changed()?;
+    let applied = world.zone_host(zone).nothing_changed()?.apply(changes).await;
+    if let Err(Trouble::NothingChanged(fault)) = applied {
+        ttl::withdraw_changes(&mut published, changes);
+        world.stores.write_everywhere(NAMES, &published).await.partial()?;
+        return Err(Trouble::NothingChanged(fault));
+    }
+    applied
+}
+
+/// Closes in the history whatever is not served any longer.
+async fn confirm(
+    world: &World,
+    zone: &ZoneName,
+    subjects: &[(&HostName, RecordType)],
+    leases: impl FnOnce(&mut Published, Timestamp),
+) -> Result<(), Fault> {
+    let held = world.zone_host(zone)?.records().await?;
+    let mut published = world.published().await?;
+    let now = world.clock.now();
+    let confirmed: Vec<RecordChange> = subjects
+        .iter()
+        .map(|(host, kind)| {
+            let after = held.iter().find(|set| &set.host == *host && set.kind == *kind).cloned();
+            RecordChange { host: (*host).clone(), kind: *kind, before: None, after }
+        })
+        .collect();
+    ttl::confirm_changes(&mut published, &confirmed, now);
+    leases(&mut published, now);
+    ttl::prune(&mut published, now, CACHING);
+    world.stores.write_everywhere(NAMES, &published).await.map(drop)
+}
+
+/// Whether the history says of a record set what is being served, and nothing else.
+fn is_settled(published: &Published, host: &HostName, kind: RecordType, held: Option<&RecordSet>) -> bool {
+    let mut open = published.versions.iter().filter(|v| v.to.is_none() && &v.set.host == host && v.set.kind == kind);
+    match held {
+        Some(set) => open.next().is_some_and(|version| &version.set == set) && open.next().is_none(),
+        None => open.all(|version| version.set.values.is_empty()),
+    }
+}
+
+fn listed(sets: &[&RecordSet]) -> String {
+    sets.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+#[async_trait]
+impl Act for SetRecord {
+    async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
+        let world = context.world;
+        if !changes(world, &self.zone, &self.records).await?.is_empty() {
+            return Ok(Standing::Ready);
+        }
+        let held = world.zone_host(&self.zone)?.records().await?;
+        let published = world.published().await?;
+        let mut sets = Vec::new();
+        for (host, kind) in self.records.iter().map(subject) {
+            let set = held.iter().find(|set| &set.host == host && set.kind == kind);
+            if !is_settled(&published, host, kind, set) {
+                return Ok(Standing::Ready);
+            }
+            sets.extend(set);
+        }
+        if self.leases.iter().any(|lease| lease.lowered < lease.normal && !published.ttl_leases.contains_key(&lease.host)) {
+            return Ok(Standing::Ready);
+        }
+        Ok(Standing::done(if sets.is_empty() { "removed".to_owned() } else { listed(&sets) }))
+    }
+
+    async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
+        let world = context.world;
+        let changes = changes(world, &self.zone, &self.records).await.nothing_changed()?;
+        write(world, &self.zone, &changes).await?;
+        let subjects: Vec<_> = self.records.iter().map(subject).collect();
+        confirm(world, &self.zone, &subjects, |published, now| {
+            for lease in self.leases.iter().filter(|lease| lease.lowered < lease.normal) {
+                ttl::lower(published, &lease.host, lease.normal, lease.lowered, now, now + lease.window.0);
+            }
+        })
+        .await
+        .partial()
+    }
+}
+
+#[async_trait]
+impl Act for SeeRecord {
+    async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
+        let world = context.world;
+        let host = world.zone_host(&self.zone)?;
+        let published = world.published().await?;
+        let authorities = host.authorities().await?;
+        for server in &authorities {
+            for name in &self.hosts {
+                for kind in [RecordType::A, RecordType::Cname] {
+                    let Some(want) = published.current(name, kind) else { continue };
+                    let answer = world.probe.dns(*server, name, kind).await?;
+                    if !answer.sets.iter().any(|set| set == want) {
+                        return Ok(Standing::Ready);
+                    }
+                }
+            }
+        }
+        if authorities.is_empty() {
+            return Ok(Standing::blocked(format!("nobody answers for {}", self.zone)));
+        }
+        Ok(Standing::done(format!("{} of {} authorities answer so", authorities.len(), authorities.len())))
+    }
+
+    async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
+        let limit = context.step.limit.0;
+        wait::until(context.world.clock.as_ref(), "every authority answers so", limit, || async {
+            match self.check(context).await {
+                Ok(Standing::Done(_)) => Ok(()),
+                Ok(_) => Err("an authority still answers otherwise".to_owned()),
+                Err(fault) => Err(fault.to_string()),
+            }
+        })
+        .await
+        .nothing_changed()
+    }
+}
+
+impl SetTtl {
+    fn set(&self, ttl: Ttl) -> RecordSet {
+        RecordSet { ttl, ..self.before.clone() }
+    }
+
+    async fn change_to(&self, context: &Context<'_>, from: Ttl, to: Ttl) -> Result<(), Trouble> {
+        let world = context.world;
+        let held = world.zone_host(&self.zone).nothing_changed()?.records().await.nothing_changed()?;
+        if held.contains(&self.set(to)) {
+            return Ok(());
+        }
+        let change = RecordChange {
+            host: self.host.clone(),
+            kind: self.before.kind,
+            before: Some(self.set(from)),
+            after: Some(self.set(to)),
+        };
+        write(world, &self.zone, &[change]).await
+    }
+}
+
+#[async_trait]
+impl Act for SetTtl {
+    async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
+        let world = context.world;
+        let held = world.zone_host(&self.zone)?.records().await?;
+        let published = world.published().await?;
+        let want = self.set(self.ttl);
+        let leased = published.ttl_leases.contains_key(&self.host);
+        if !held.contains(&want) || !is_settled(&published, &self.host, self.before.kind, Some(&want)) || leased != self.lease.is_some() {
+            return Ok(Standing::Ready);
+        }
+        if self.wait
+            && let Some(instant) = ttl::effective_at(&published, &self.host, self.before.kind, CACHING)
+            && instant > world.clock.now()
+        {
+            return Ok(Standing::Ready);
+        }
+        Ok(Standing::done(format!("{} has TTL {}", self.host, self.ttl)))
+    }
+
+    async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
+        let world = context.world;
+        self.change_to(context, self.before.ttl, self.ttl).await?;
+        confirm(world, &self.zone, &[(&self.host, self.before.kind)], |published, now| match self.lease {
+            Some(window) => ttl::lower(published, &self.host, self.before.ttl, self.ttl, now, now + window.0),
+            None => drop(ttl::restore(published, &self.host)),
+        })
+        .await
+        .partial()?;
+        if !self.wait {
+            return Ok(());
+        }
+        let published = world.published().await.partial()?;
+        let Some(instant) = ttl::effective_at(&published, &self.host, self.before.kind, CACHING) else {
+            return Ok(());
+        };
+        while let Ok(left) = Duration::try_from(instant.duration_since(world.clock.now())) {
+            if left.is_zero() {
+                break;
+            }
+            context.progress(format!("the old TTL runs out in {}", units::human(left))).await;
+            world.clock.sleep(left.min(Duration::from_secs(1))).await;
+        }
+        Ok(())
+    }
+
+    async fn undo(&self, context: &Context<'_>) -> Result<String, Trouble> {
+        let world = context.world;
+        self.change_to(context, self.ttl, self.before.ttl).await?;
+        confirm(world, &self.zone, &[(&self.host, self.before.kind)], |published, _| {
+            ttl::restore(published, &self.host);
+        })
+        .await
+        .partial()?;
+        Ok(format!("{} has TTL {} again", self.host, self.before.ttl))
+    }
+}

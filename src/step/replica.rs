@@ -1,0 +1,103 @@
+//! Replicas: seeded while the primary is in use, pointed elsewhere, or brought back from an old history.
+
+use async_trait::async_trait;
+
+use super::{Act, Context, Standing};
+use crate::db::{Link, Node, NodeRole, NodeStatus, Reach};
+use crate::error::{Fault, Trouble, TroubleExt};
+use crate::model::id::{DatabaseName, ServerName};
+use crate::plan::action::*;
+use crate::run::event::Output;
+use crate::run::wait;
+use crate::world::World;
+
+/// A node with what is needed to get to it.
+async fn open(world: &World, database: &DatabaseName, server: &ServerName) -> Result<(Node, Reach), Fault> {
+    let node = world.node(database, server).await?;
+    let reach = world.reach(&node.host.site)?;
+    Ok((node, reach))
+}
+
+/// Whether `status` is of a replica that streams from `upstream`, on the upstream's history.
+fn follows(status: &NodeStatus, upstream: &Node, of: &NodeStatus) -> bool {
+    status.role == NodeRole::Replica
+        && status.system == of.system
+        && matches!(&status.link, Some(Link::Up { from }) if from == upstream.host.name.as_str())
+}
+
+async fn standing(context: &Context<'_>, database: &DatabaseName, from: &ServerName, to: &ServerName) -> Result<Standing, Fault> {
+    let world = context.world;
+    let (upstream, up_reach) = open(world, database, from).await?;
+    let (replica, reach) = open(world, database, to).await?;
+    let engine = world.engine(&replica.database)?;
+    if !engine.has_data(&replica, &reach).await? {
+        return Ok(Standing::Ready);
+    }
+    let Ok(status) = engine.status(&replica, &reach).await else { return Ok(Standing::Ready) };
+    let of = engine.status(&upstream, &up_reach).await?;
+    if follows(&status, &upstream, &of) {
+        return Ok(Standing::done(format!("{to} streams from {from}, at {}", status.position)));
+    }
+    Ok(Standing::Ready)
+}
+
+#[async_trait]
+impl Act for SeedReplica {
+    async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
+        if self.always && context.own_outputs().await.is_empty() {
+            return Ok(Standing::Ready);
+        }
+        standing(context, &self.database, &self.from, &self.to).await
+    }
+
+    async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
+        let world = context.world;
+        let (upstream, up_reach) = open(world, &self.database, &self.from).await.nothing_changed()?;
+        let (replica, reach) = open(world, &self.database, &self.to).await.nothing_changed()?;
+        let engine = world.engine(&replica.database).nothing_changed()?;
+        // The upstream's site lets the replica in before the replica asks.
+        engine.admit(&upstream, &up_reach).await?;
+        if !self.always && engine.has_data(&replica, &reach).await.unwrap_or(false) {
+            context.progress(format!("{} has data: pointing it at {}", self.to, self.from)).await;
+            // It may come back by itself: a replica on the same history needs only the right upstream.
+            let pointed = async {
+                let _ = engine.start(&replica, &reach).await;
+                engine.follow(&replica, &upstream, &reach).await?;
+                let what = format!("{} streams from {}", self.to, self.from);
+                let limit = std::time::Duration::from_secs(8);
+                wait::until(world.clock.as_ref(), &what, limit, || async { match self.check(context).await {
+                    Ok(Standing::Done(_)) => Ok(()),
+                    Ok(_) => Err("it does not stream".to_owned()),
+                    Err(fault) => Err(fault.to_string()),
+                } })
+                .await
+                .unknown()
+            };
+            if pointed.await.is_ok() {
+                return Ok(());
+            }
+        }
+        context.progress(format!("copying {} to {}", self.from, self.to)).await;
+        engine.seed(&upstream, &replica, &reach).await?;
+        context.made(Output::Server { name: self.to.to_string(), id: "seeded".to_owned() }).await.partial()
+    }
+}
+
+#[async_trait]
+impl Act for Rejoin {
+    async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
+        standing(context, &self.database, &self.primary, &self.old).await
+    }
+
+    async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
+        let world = context.world;
+        let (primary, up_reach) = open(world, &self.database, &self.primary).await.nothing_changed()?;
+        let (old, reach) = open(world, &self.database, &self.old).await.nothing_changed()?;
+        let engine = world.engine(&old.database).nothing_changed()?;
+        engine.admit(&primary, &up_reach).await?;
+        let how = engine.rejoin(&old, &primary, &reach).await?;
+        let how = format!("{how:?}").to_lowercase();
+        context.progress(format!("{} {how}", self.old)).await;
+        context.made(Output::Server { name: self.old.to_string(), id: how }).await.partial()
+    }
+}

@@ -1,0 +1,75 @@
+//! The stack's documents: who is primary, and their end.
+
+use async_trait::async_trait;
+
+use super::{Act, Context, Standing};
+use crate::error::{Fault, Trouble, TroubleExt};
+use crate::model::roles::Roles;
+use crate::plan::action::*;
+use crate::world::{NAMES, ROLES, writer_key};
+
+#[async_trait]
+impl Act for SetRoles {
+    async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
+        let Some(roles) = context.world.roles().await? else { return Ok(Standing::Ready) };
+        let same = roles.primary == self.primary
+            && roles.standbys == self.standbys
+            && roles.left_behind == self.left_behind
+            && roles.provisional.as_ref().map(|p| &p.from) == self.provisional.as_ref().map(|want| &want.from);
+        if !same {
+            return Ok(Standing::Ready);
+        }
+        let provisional = match &roles.provisional {
+            Some(provisional) => format!(", provisional until {:.0}", provisional.until),
+            None => String::new(),
+        };
+        Ok(Standing::done(format!("{} is primary{provisional}", roles.primary)))
+    }
+
+    async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
+        let world = context.world;
+        let now = world.clock.now();
+        let old = world.roles().await.nothing_changed()?;
+        // A phase that goes on keeps its deadline.
+        let going_on = old.as_ref().and_then(|roles| roles.provisional.clone());
+        let provisional = self.provisional.as_ref().map(|want| match going_on {
+            Some(phase) if phase.from == want.from => phase,
+            _ => want.at(now),
+        });
+        let roles = Roles {
+            serial: old.map_or(0, |roles| roles.serial) + 1,
+            primary: self.primary.clone(),
+            standbys: self.standbys.clone(),
+            left_behind: self.left_behind.clone(),
+            provisional,
+            changed: now,
+            by: context.run.clone(),
+        };
+        world.stores.write_everywhere(ROLES, &roles).await.map(drop).unknown()
+    }
+}
+
+#[async_trait]
+impl Act for ForgetState {
+    async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
+        if context.world.roles().await?.is_some() {
+            return Ok(Standing::Ready);
+        }
+        for database in &self.databases {
+            if context.world.writer(database).await?.is_some() {
+                return Ok(Standing::Ready);
+            }
+        }
+        Ok(Standing::done("only the journals are left"))
+    }
+
+    async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
+        let stores = &context.world.stores;
+        for database in &self.databases {
+            stores.delete_everywhere(&writer_key(database)).await.unknown()?;
+        }
+        stores.delete_everywhere(NAMES).await.unknown()?;
+        stores.delete_everywhere(ROLES).await.unknown()?;
+        Ok(())
+    }
+}

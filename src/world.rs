@@ -1,0 +1,140 @@
+//! World: every port, the clock and the stack, built once per command and passed by reference.
+//!
+//! Steps see it; ports never do. A site that is assumed down has no cloud here: nothing can be asked of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::cloud::{self, Cloud};
+use crate::db::keys::Keys;
+use crate::db::{Engine, Node, Reach};
+use crate::dns::DnsHost;
+use crate::error::Fault;
+use crate::model::id::*;
+use crate::model::roles::{Published, Roles, Writer};
+use crate::model::stack::{Database, Server, Stack};
+use crate::probe::Probe;
+use crate::shell::{Host, Shell};
+use crate::spec::secret::Secret;
+use crate::state::Version;
+use crate::state::stores::Stores;
+
+pub struct World {
+    pub stack: Arc<Stack>,
+    /// Folder of the spec: relative paths of files and code start here.
+    pub base: PathBuf,
+    pub clock: Arc<dyn Clock>,
+    pub stores: Arc<Stores>,
+    pub clouds: BTreeMap<SiteName, Arc<dyn Cloud>>,
+    pub engines: BTreeMap<String, Arc<dyn Engine>>,
+    pub dns: BTreeMap<ZoneName, Arc<dyn DnsHost>>,
+    pub probe: Arc<dyn Probe>,
+    pub keys: Arc<Keys>,
+    pub secrets: Arc<dyn Secrets>,
+    pub assumed_down: BTreeSet<SiteName>,
+    /// The image that each recipe makes now.
+    pub images: BTreeMap<RecipeName, ImageName>,
+}
+
+/// Resolves references to secrets, at the moment they are delivered.
+pub trait Secrets: Send + Sync {
+    fn read(&self, name: &str) -> Result<Secret, Fault>;
+}
+
+pub const ROLES: &str = "roles";
+pub const NAMES: &str = "names";
+
+pub fn writer_key(database: &DatabaseName) -> String {
+    format!("writer/{database}")
+}
+
+impl World {
+    pub fn cloud(&self, site: &SiteName) -> Result<&Arc<dyn Cloud>, Fault> {
+        if self.assumed_down.contains(site) {
+            return Err(Fault::unavailable(format!("`{site}` is assumed to be down: nothing is asked of it")));
+        }
+        self.clouds.get(site).ok_or_else(|| Fault::new(format!("the spec has no site `{site}`")))
+    }
+
+    pub fn shell(&self, site: &SiteName) -> Result<Arc<dyn Shell>, Fault> {
+        Ok(self.cloud(site)?.shell())
+    }
+
+    pub fn zone_host(&self, zone: &ZoneName) -> Result<&Arc<dyn DnsHost>, Fault> {
+        self.dns.get(zone).ok_or_else(|| Fault::new(format!("the spec has no zone `{zone}`")))
+    }
+
+    pub fn server(&self, name: &ServerName) -> Result<&Server, Fault> {
+        self.stack.server(name).ok_or_else(|| Fault::new(format!("the spec has no server `{name}`")))
+    }
+
+    pub fn database(&self, name: &DatabaseName) -> Result<&Database, Fault> {
+        self.stack.database(name).ok_or_else(|| Fault::new(format!("the spec has no database `{name}`")))
+    }
+
+    pub fn engine(&self, database: &Database) -> Result<&Arc<dyn Engine>, Fault> {
+        self.engines
+            .get(&database.engine)
+            .ok_or_else(|| Fault::new(format!("there is no engine `{}`", database.engine)))
+    }
+
+    /// The server as its cloud knows it now.
+    pub async fn find(&self, site: &SiteName, server: &ServerName) -> Result<Option<cloud::Server>, Fault> {
+        let servers = self.cloud(site)?.servers().await?;
+        Ok(servers.into_iter().find(|found| &found.name == server))
+    }
+
+    pub async fn host(&self, server: &ServerName) -> Result<Host, Fault> {
+        let site = self.server(server)?.site.clone();
+        let found = self.find(&site, server).await?;
+        found
+            .and_then(|found| found.host)
+            .ok_or_else(|| Fault::unavailable(format!("`{server}` is not there, or has no address yet")))
+    }
+
+    /// Every server's address, of the sites that may be asked and answer.
+    pub async fn hosts(&self) -> BTreeMap<ServerName, Host> {
+        let open = self.clouds.iter().filter(|(site, _)| !self.assumed_down.contains(*site));
+        let lists = futures_util::future::join_all(open.map(|(_, cloud)| cloud.servers())).await;
+        let servers = lists.into_iter().filter_map(Result::ok).flatten();
+        servers.filter_map(|server| Some((server.name.clone(), server.host?))).collect()
+    }
+
+    /// A node with everybody who may connect to it.
+    pub async fn node(&self, database: &DatabaseName, server: &ServerName) -> Result<Node, Fault> {
+        let hosts = self.hosts().await;
+        self.node_among(&hosts, database, server)
+    }
+
+    pub fn node_among(&self, hosts: &BTreeMap<ServerName, Host>, database: &DatabaseName, server: &ServerName) -> Result<Node, Fault> {
+        let database = self.database(database)?.clone();
+        let host = hosts
+            .get(server)
+            .cloned()
+            .ok_or_else(|| Fault::unavailable(format!("`{server}` is not there, or its cloud does not answer")))?;
+        // Connections within one machine come from 127.0.0.1, whatever loopback address they go to.
+        let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let peers: BTreeSet<IpAddr> = hosts.values().map(|host| host.address).chain([local]).collect();
+        Ok(Node { database, host, peers: peers.into_iter().collect() })
+    }
+
+    /// How to get to a node at `site`.
+    pub fn reach(&self, site: &SiteName) -> Result<Reach, Fault> {
+        Ok(Reach { shell: self.shell(site)?, keys: self.keys.clone() })
+    }
+
+    pub async fn roles(&self) -> Result<Option<Roles>, Fault> {
+        self.stores.newest(ROLES, |roles: &Roles| roles.serial).await
+    }
+
+    pub async fn published(&self) -> Result<Published, Fault> {
+        Ok(self.stores.newest(NAMES, |names: &Published| names.serial).await?.unwrap_or_default())
+    }
+
+    pub async fn writer(&self, database: &DatabaseName) -> Result<Option<(Writer, Version)>, Fault> {
+        self.stores.get(&writer_key(database)).await
+    }
+}
