@@ -198,10 +198,7 @@ fn verdicts_read_as_sentences() {
             }
         }
     });
-    assert_eq!(
-        sentences.join("\n"),
-        SENTENCES.trim()
-    );
+    assert_eq!(sentences.join("\n"), SENTENCES.trim());
 }
 
 const SENTENCES: &str = "
