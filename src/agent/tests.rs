@@ -642,6 +642,8 @@ async fn a_wall_clock_that_stands_still_does_not_prolong_the_lease() {
     bench.world.inside().unreadable = true;
     assert_eq!(bench.tick().await, ["beat 2"]);
     let renewal = bench.agent.renewal.as_mut().expect("it renewed");
-    renewal.since = Instant::now().checked_sub(Duration::from_secs(7)).expect("up for 7 s");
+    renewal.since = Instant::now()
+        .checked_sub(Duration::from_secs(7))
+        .expect("up for 7 s");
     assert_eq!(bench.tick().await, ["stop"]);
 }
