@@ -469,6 +469,7 @@ async fn renews_while_a_long_opening_goes_on_and_ends_it_when_the_epoch_grows() 
     for _ in 0..20 {
         assert_eq!(bench.next().await, ["put: epoch 3, beat -"]);
     }
+    bench.world.inside().hung = true;
     bench.world.inside().name_writer(4, None);
     assert_eq!(bench.next().await, ["stop"], "it may open at any moment");
     assert_eq!(bench.engine(), Power::Stopped);
@@ -633,4 +634,16 @@ fn the_configuration_is_read_back_and_a_hopeless_one_is_refused() {
         Pace::of(&hopeless).expect_err("no pace").to_string(),
         "a write lease of 10s looked at every 0s leaves no time"
     );
+}
+
+#[tokio::test]
+async fn a_wall_clock_that_stands_still_does_not_prolong_the_lease() {
+    let mut bench = Bench::writing(strict()).await;
+    bench.world.inside().unreadable = true;
+    assert_eq!(bench.tick().await, ["beat 2"]);
+    let renewal = bench.agent.renewal.as_mut().expect("it renewed");
+    renewal.since = Instant::now()
+        .checked_sub(Duration::from_secs(7))
+        .expect("up for 7 s");
+    assert_eq!(bench.tick().await, ["stop"]);
 }
