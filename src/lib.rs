@@ -30,5 +30,5 @@ pub mod sim; // the simulated world: every port in memory, with scripted faults
 pub mod ui; // the only place that writes to a terminal
 pub mod cmd; // one file a subcommand
 pub mod cli; // the command line as types, and one match
-#[path = "stubs/demo.rs"]
-pub mod demo; // STUB(lead)
+
+pub mod demo; // the whole story on this machine

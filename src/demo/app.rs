@@ -24,6 +24,7 @@ use tokio_postgres::Client;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::exit;
+use crate::ui::print::{Colour, Ui};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {}
@@ -50,7 +51,7 @@ pub fn run(_: &Args) -> ExitCode {
     match served {
         Ok(()) => ExitCode::from(exit::DONE),
         Err(error) => {
-            crate::ui::print::Ui::plain().say(&format!("the demo's application stopped: {error}"));
+            Ui::new(Colour::Never, false, false, false).say(&format!("the demo's application stopped: {error}"));
             ExitCode::from(exit::ERROR)
         }
     }

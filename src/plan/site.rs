@@ -20,6 +20,7 @@ pub fn up(stack: &Stack, facts: &Facts) -> Plan {
     let site = facts.primary(&stack.primary).clone();
     let mut plan = Plan::new(PlanKind::Converging, Intent::Up { site: site.clone() });
     let healthy = converge(&mut plan, stack, facts, &site, true);
+    tell_agents(&mut plan, stack, facts);
     publish(&mut plan, stack, facts, &site, healthy);
     if facts.roles.is_none() {
         let after = plan.steps.iter().map(|step| step.name.clone()).collect::<Vec<_>>();
