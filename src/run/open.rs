@@ -126,8 +126,9 @@ impl Session {
             accepted: accepted.to_vec(),
             reason: self.reason.clone(),
         };
-        journal.add(Event::Opened(Box::new(opened))).await?;
+        // Marked first: a mark without a journal is no run, but a journal without a mark would be overlooked.
         mark_open(world, Some(run)).await?;
+        journal.add(Event::Opened(Box::new(opened))).await?;
         Ok(journal)
     }
 

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::{Act, Context, Standing};
-use crate::db::{Link, Node, NodeRole, NodeStatus, Reach};
+use crate::db::{Divergence, Link, Node, NodeRole, NodeStatus, Reach};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{DatabaseName, ServerName};
 use crate::plan::action::*;
@@ -41,6 +41,22 @@ async fn standing(context: &Context<'_>, database: &DatabaseName, from: &ServerN
     Ok(Standing::Ready)
 }
 
+impl SeedReplica {
+    /// Whether the replica has what the writer never had: it can never follow again, and waiting for it would only cost time.
+    async fn is_diverged(&self, context: &Context<'_>, replica: &Node, reach: &Reach) -> bool {
+        let compare = async {
+            let world = context.world;
+            let writer = world.writer(&self.database).await?.and_then(|(writer, _)| writer.node);
+            let Some(writer) = writer.filter(|writer| *writer != self.to) else { return Ok(false) };
+            let (primary, _) = open(world, &self.database, &writer).await?;
+            let engine = world.engine(&replica.database)?;
+            let divergence = engine.divergence(replica, &primary, reach).await?;
+            Ok::<bool, Fault>(matches!(divergence, Divergence::Diverged { .. }))
+        };
+        compare.await.unwrap_or(false)
+    }
+}
+
 #[async_trait]
 impl Act for SeedReplica {
     async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
@@ -57,7 +73,10 @@ impl Act for SeedReplica {
         let engine = world.engine(&replica.database).nothing_changed()?;
         // The upstream's site lets the replica in before the replica asks.
         engine.admit(&upstream, &up_reach).await?;
-        if !self.always && engine.has_data(&replica, &reach).await.unwrap_or(false) {
+        let may_follow = !self.always
+            && engine.has_data(&replica, &reach).await.unwrap_or(false)
+            && !self.is_diverged(context, &replica, &reach).await;
+        if may_follow {
             context.progress(format!("{} has data: pointing it at {}", self.to, self.from)).await;
             // It may come back by itself: a replica on the same history needs only the right upstream.
             let pointed = async {
