@@ -172,7 +172,7 @@ fn run(cli: Cli) -> ExitCode {
         Verb::Supervise { folder } => shell::supervisor::run(folder)
             .map(|()| exit::DONE)
             .map_err(Into::into),
-        Verb::Demo(args) => return demo::run(&args),
+        Verb::Demo(args) => return demo::run(&args, json),
         Verb::DemoApp(args) => return demo::app::run(&args),
         verb => in_runtime(&call, verb),
     };

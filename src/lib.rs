@@ -23,12 +23,12 @@ pub mod world; // every port together, built once per command
 pub mod observe; // World -> Facts
 pub mod step; // what each action does: check, act, undo
 pub mod run; // Plan -> Journal, with lease and sessions
-pub mod agent; // the loop on a database server
+pub mod agent; // the loop on a database server: beats, renews, opens and fences
 
 pub mod sim; // the simulated world: every port in memory, with scripted faults
 
 pub mod ui; // the only place that writes to a terminal
 pub mod cmd; // one file a subcommand
 pub mod cli; // the command line as types, and one match
-#[path = "stubs/demo.rs"]
-pub mod demo; // STUB(lead)
+
+pub mod demo; // the whole story on this machine

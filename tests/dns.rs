@@ -186,8 +186,8 @@ async fn answers_as_dig_sees_them() {
     let folder = TempDir::new().unwrap();
     let server = Server::with_zone(folder.path(), &shop()).await;
     let address = server.address;
-    let soa = "shop.test. 60 IN SOA ns1.shop.test. hostmaster.shop.test. 2 3600 600 604800 60";
-    let positive_soa = soa.replace("test. 60 IN", "test. 3600 IN");
+    let soa = "shop.test. 5 IN SOA ns1.shop.test. hostmaster.shop.test. 2 3600 600 604800 5";
+    let positive_soa = soa.replace("test. 5 IN", "test. 3600 IN");
     let edns = "; EDNS: version: 0, flags:; udp: 1232";
     let edge = "edge.shop.test. 60 IN A 127.64.1.1\nedge.shop.test. 60 IN A 127.64.1.2";
     let www = "www.shop.test. 300 IN CNAME edge.shop.test.";

@@ -118,7 +118,7 @@ pub fn judge(seen: &Observation) -> Verdict {
         Document::Unreachable { why, last } => match last {
             Some(last) if last.node.as_ref() != Some(&seen.me) => not_writer(
                 seen,
-                &format!("{} when the arbiter last answered ({why})", not_me(last)),
+                &format!("{}, says what was read last ({why})", not_me(last)),
             ),
             _ => alone(seen, why),
         },

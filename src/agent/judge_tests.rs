@@ -198,8 +198,35 @@ fn verdicts_read_as_sentences() {
             }
         }
     });
-    assert_eq!(
-        sentences.join("\n"),
-        include_str!("sentences.txt").trim_end()
-    );
+    assert_eq!(sentences.join("\n"), SENTENCES.trim());
 }
+
+const SENTENCES: &str = "
+idle: the database of shop-east-db-1 has no writer record yet
+hold: shop-east-db-1 is the writer at epoch 3; lease renewed
+renew: shop-east-db-1 is the writer at epoch 3, without a lease
+opening: shop-east-db-1 is the writer at epoch 3; lease renewed
+open: shop-east-db-1 is the writer at epoch 3, and its engine is not writable
+wait: shop-east-db-1 is the writer at epoch 3, and its engine does not answer; lease renewed
+start: shop-east-db-1 is the writer at epoch 3, and this agent had stopped its engine
+fence: shop-east-db-1 must not write: shop-west-db-1 is the writer at epoch 4
+leave: shop-east-db-1 is not writable: shop-west-db-1 is the writer at epoch 4
+fence: shop-east-db-1 must not write: nobody may write at epoch 4
+leave: shop-east-db-1 is not writable: nobody may write at epoch 4
+fence: shop-east-db-1 must not write: it was opened under epoch 3, and the epoch is 5
+open: shop-east-db-1 is the writer at epoch 5, and its engine is not writable
+wait: shop-east-db-1 is the writer at epoch 5, and its engine does not answer; lease renewed
+start: shop-east-db-1 is the writer at epoch 5, and this agent had stopped its engine
+continue: shop-east-db-1 stays writable without the arbiter: its write lease is still good (no answer within 1s)
+ask: shop-east-db-1 has no write lease, and the arbiter does not answer (no answer within 1s)
+continue: shop-east-db-1 stays writable without the arbiter: there is no other node (no answer within 1s)
+continue: shop-east-db-1 stays writable without the arbiter: shop-west-db-1 answers and no other node is writable (no answer within 1s)
+fence: shop-east-db-1 must not write: its write lease is over, and shop-west-db-1 is writable (no answer within 1s)
+fence: shop-east-db-1 must not write: its write lease is over, and neither the arbiter nor another site answers (no answer within 1s)
+leave: shop-east-db-1 is not writable: nothing is opened without a renewal (no answer within 1s)
+fence: shop-east-db-1 must not write: its write lease is over, and `self_fence` is `strict` (no answer within 1s)
+fence: shop-east-db-1 must not write: shop-west-db-1 is the writer at epoch 4, says what was read last (no answer within 1s)
+leave: shop-east-db-1 is not writable: shop-west-db-1 is the writer at epoch 4, says what was read last (no answer within 1s)
+fence: shop-east-db-1 must not write: nobody may write at epoch 4, says what was read last (no answer within 1s)
+leave: shop-east-db-1 is not writable: nobody may write at epoch 4, says what was read last (no answer within 1s)
+";

@@ -208,17 +208,24 @@ impl Agent {
         }
         let record = found.ok().flatten();
         let mut acted = self.act(&verdict, record, seen.lease).await;
-        if let (Err(why), Verdict::Renew { .. } | Verdict::Opening { .. }, SelfFence::Strict) =
-            (&acted, &verdict, self.self_fence)
+        if let (Err(why), Verdict::Renew { .. } | Verdict::Opening { .. }) = (&acted, &verdict)
             && !self.lease_holds()
         {
             // An arbiter that can be read and not written.
-            let because = format!("its write lease is over, and `self_fence` is `strict` ({why})");
-            verdict = Verdict::Fence {
-                me: self.me.clone(),
-                because,
-            };
-            acted = self.act(&verdict, None, false).await;
+            match self.self_fence {
+                SelfFence::Strict => {
+                    let because =
+                        format!("its write lease is over, and `self_fence` is `strict` ({why})");
+                    verdict = Verdict::Fence {
+                        me: self.me.clone(),
+                        because,
+                    };
+                    acted = self.act(&verdict, None, false).await;
+                }
+                // It was just read that this node is the writer: the replicas go on measuring their lag.
+                SelfFence::Isolated if seen.engine == Seen::Writable => drop(self.beat(None).await),
+                SelfFence::Isolated => {}
+            }
         }
         let (round, trouble) = match acted {
             Ok(round) => (round, None),
@@ -427,5 +434,7 @@ fn silent(store: &dyn StateStore, limit: Duration) -> String {
     )
 }
 
+#[cfg(test)]
+mod fake;
 #[cfg(test)]
 mod tests;

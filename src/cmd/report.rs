@@ -248,7 +248,7 @@ impl Report {
         }
         if let Some(stopped) = self.writes_stopped_seconds {
             let stopped = human(Duration::from_secs_f64(stopped));
-            text.push_str(&format!("writes: stopped for {stopped}\n"));
+            text.push_str(&format!("writes: {stopped} from the fence to the opening\n"));
         }
         if let Some(at) = self.effective_at {
             text.push_str(&format!(
@@ -421,13 +421,13 @@ mod tests {
          4 set-record shop.test  so it is                                                    1.0s
 
         loss: main: unknown (shop-west-db-1 has no heartbeat)
-        writes: stopped for 8.0s
+        writes: 8.0s from the fence to the opening
         effective: at 1970-01-01T00:01:11Z the last honest cache has moved
         ");
         assert_snapshot!(report.summary(), @r"
         failover done: 2 steps, 1 already true, 1 skipped in 1m10s, run r
         loss: main: unknown (shop-west-db-1 has no heartbeat)
-        writes: stopped for 8.0s
+        writes: 8.0s from the fence to the opening
         effective: at 1970-01-01T00:01:11Z the last honest cache has moved
         ");
     }

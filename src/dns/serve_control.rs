@@ -17,7 +17,8 @@ use super::RecordChange;
 pub const PURPOSE: &str = "dns";
 
 /// How long a cache may keep "no such name" from this server: the SOA's minimum (RFC 2308 section 5).
-pub const NEGATIVE_TTL: Ttl = Ttl(60);
+/// Short, because a name that a failover publishes for the first time must be seen soon.
+pub const NEGATIVE_TTL: Ttl = Ttl(5);
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -358,6 +358,20 @@ pub fn prune(history: &mut Published, now: Timestamp, caching: Caching) {
     }
 }
 
+/// The instant after which no honest cache holds a copy of this set that was given out with a TTL above `ttl`.
+///
+/// That is what lowering a TTL waits for. [`effective_at`] does not tell it: a copy with the old TTL leads nowhere
+/// else than the new one, until the records move.
+pub fn slower_gone_at(history: &Published, host: &HostName, kind: RecordType, ttl: Ttl) -> Option<Timestamp> {
+    history
+        .versions
+        .iter()
+        .filter(|version| &version.set.host == host && version.set.kind == kind && version.set.ttl > ttl)
+        .filter(|version| !version.set.values.is_empty())
+        .map(|version| version.to.map_or(Timestamp::MAX, |to| later(to, version.set.ttl.duration())))
+        .max()
+}
+
 /// Notes that the TTL of `host` was lowered and is to be restored. A lease that is there keeps what it restores and
 /// since when, and is only prolonged.
 pub fn lower(

@@ -35,7 +35,25 @@ pub(super) fn images(
         let sealed = if facts.has_image(site, &image) { None } else { Some(one(plan, stack, site, recipe, &image)) };
         made.insert(recipe.clone(), (image, sealed));
     }
+    leftovers(plan, stack, facts, site);
     made
+}
+
+fn builder_name(stack: &Stack, site: &SiteName, recipe: &str) -> String {
+    format!("{}-{site}-build-{recipe}", stack.name)
+}
+
+/// A run that was cut between sealing an image and removing its builder left the builder behind.
+fn leftovers(plan: &mut Plan, stack: &Stack, facts: &Facts, site: &SiteName) {
+    let Some(seen) = facts.sites.get(site) else { return };
+    let prefix = builder_name(stack, site, "");
+    for server in seen.servers.keys().filter(|server| server.as_str().starts_with(&prefix)) {
+        let name = StepName::new(format!("delete-builder {server}"));
+        if plan.step(&name).is_none() {
+            let about = format!("remove the temporary server {server}, which an earlier run left behind");
+            plan.push(step(name.as_str(), about, DeleteServer { site: site.clone(), server: server.clone() }.into()));
+        }
+    }
 }
 
 /// The tag that says for which image a server was made: a builder that is left over from another recipe is not used.
@@ -47,7 +65,7 @@ pub(super) fn tags(stack: &Stack, site: &SiteName) -> BTreeMap<String, String> {
 }
 
 fn one(plan: &mut Plan, stack: &Stack, site: &SiteName, recipe: &RecipeName, image: &ImageName) -> StepName {
-    let builder = ServerName::new(format!("{}-{site}-build-{recipe}", stack.name));
+    let builder = ServerName::new(builder_name(stack, site, recipe.as_str()));
     let mut builder_tags = tags(stack, site);
     builder_tags.insert(MADE_FOR.to_owned(), image.to_string());
     let want = ServerWant {

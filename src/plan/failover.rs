@@ -310,14 +310,20 @@ fn review(plan: &mut Plan, stack: &Stack, facts: &Facts, from: &SiteName, to: &S
         review_primary(plan, stack, facts, m, from, options);
     }
     let door = facts.doors.get(to);
-    if !door.and_then(|door| door.known()).is_some_and(|status| *status == 200) && door.is_some() {
-        let why = match door.and_then(|door| door.why_unknown()) {
+    if let Some(door) = door.filter(|door| door.known() != Some(&200)) {
+        let why = match door.why_unknown() {
             Some(why) => format!("{to} does not answer its health check: {why}"),
             None => format!("{to} does not pass its health check"),
         };
         plan.refusals.push(refusal("standby-not-ready", why, format!("hafog clone {to}")));
     }
-    plan.forecast.effective_after = stack.names.iter().filter_map(|name| held(facts, name)).map(|set| Span(set.ttl.duration())).max();
+    plan.forecast.effective_after = stack
+        .names
+        .iter()
+        .filter_map(|name| Some((name, held(facts, name)?)))
+        .map(|(name, set)| if options.planned { set.ttl.min(name.failover_ttl) } else { set.ttl })
+        .map(|ttl| Span(ttl.duration()))
+        .max();
 }
 
 fn review_standby(plan: &mut Plan, facts: &Facts, m: &Move, to: &SiteName, options: &Options) {

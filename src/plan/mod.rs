@@ -18,7 +18,6 @@ pub mod ttl;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -55,7 +54,7 @@ pub enum Intent {
     Clone { site: SiteName },
     Deploy { sites: Vec<SiteName> },
     Replicate { site: SiteName },
-    LowerTtl { until: Timestamp },
+    LowerTtl { window: Span },
     RestoreTtl,
     Failover { from: SiteName, to: SiteName, planned: bool },
     Commit,
@@ -136,9 +135,10 @@ impl Plan {
         Plan { kind, intent, steps: Vec::new(), refusals: Vec::new(), forecast: Forecast::default() }
     }
 
-    /// Over intent, steps and refusals; never over measurements.
+    /// Over intent, steps and the names of the refusals; never over measurements.
     pub fn digest(&self) -> String {
-        let named = (&self.kind, &self.intent, &self.steps, &self.refusals);
+        let refusals: Vec<&str> = self.refusals.iter().map(|refusal| refusal.name.as_str()).collect();
+        let named = (&self.kind, &self.intent, &self.steps, refusals);
         let bytes = serde_json::to_vec(&named).expect("a plan serialises");
         hex(&Sha256::digest(bytes))[..16].to_owned()
     }

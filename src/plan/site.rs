@@ -7,7 +7,7 @@ use super::action::*;
 use super::build;
 use super::facts::Facts;
 use super::safety::refusal;
-use super::{Intent, Plan, PlanKind, step};
+use super::{Action, Intent, Plan, PlanKind, step};
 use crate::cloud::{ServerState, ServerWant};
 use crate::db::{Link, NodeRole};
 use crate::model::id::*;
@@ -20,6 +20,7 @@ pub fn up(stack: &Stack, facts: &Facts) -> Plan {
     let site = facts.primary(&stack.primary).clone();
     let mut plan = Plan::new(PlanKind::Converging, Intent::Up { site: site.clone() });
     let healthy = converge(&mut plan, stack, facts, &site, true);
+    tell_agents(&mut plan, stack, facts);
     publish(&mut plan, stack, facts, &site, healthy);
     if facts.roles.is_none() {
         let after = plan.steps.iter().map(|step| step.name.clone()).collect::<Vec<_>>();
@@ -42,6 +43,7 @@ pub fn clone(stack: &Stack, facts: &Facts, site: &SiteName) -> Plan {
     } else {
         converge(&mut plan, stack, facts, site, false);
     }
+    tell_agents(&mut plan, stack, facts);
     if !roles.standbys.contains(site) {
         let after = plan.steps.iter().map(|step| step.name.clone()).collect::<Vec<_>>();
         let mut standbys = roles.standbys.clone();
@@ -207,6 +209,25 @@ fn primary_database(
         done.extend(one_replica(plan, facts, database, &primary, replica, there, &opened, false));
     }
     done
+}
+
+/// Agents must know every other node: who does not answer is asked for before a node fences itself. New nodes make
+/// every agent's configuration old.
+fn tell_agents(plan: &mut Plan, stack: &Stack, facts: &Facts) {
+    let new_nodes: Vec<StepName> =
+        plan.steps.iter().filter(|step| matches!(step.action, Action::SeedReplica(_))).map(|step| step.name.clone()).collect();
+    for database in &stack.databases {
+        for site in &stack.sites {
+            for node in stack.nodes_at(&site.name, database) {
+                let told = plan.steps.iter().any(|step| matches!(&step.action, Action::StartAgent(agent) if agent.node == node.name));
+                let current = facts.configured.contains(&node.name) && new_nodes.is_empty();
+                if told || current || facts.status(&node.name).is_none() {
+                    continue;
+                }
+                plan.push(start_agent(database, node).after(new_nodes.clone()));
+            }
+        }
+    }
 }
 
 pub(super) fn start_agent(database: &Database, node: &Server) -> super::Step {

@@ -9,7 +9,7 @@ use crate::model::units::Span;
 
 /// Lowers every target to its `failover_ttl`, for at most `window`.
 pub fn lower(stack: &Stack, facts: &Facts, window: Span, wait: bool) -> Plan {
-    let mut plan = Plan::new(PlanKind::Converging, Intent::LowerTtl { until: facts.at + window.0 });
+    let mut plan = Plan::new(PlanKind::Converging, Intent::LowerTtl { window });
     for name in &stack.names {
         let Some(held) = facts.published.current(&name.target, RecordType::A) else { continue };
         if held.ttl <= name.failover_ttl {

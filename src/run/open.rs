@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -220,7 +221,9 @@ async fn mark_open(world: &World, run: Option<&RunId>) -> Result<(), Fault> {
     world.stores.write_everywhere(OPEN_RUN, &OpenRun { serial, run: run.cloned() }).await.map(drop)
 }
 
-/// Sorts by time; the lease's epoch makes it unique.
+/// Sorts by time. The lease's epoch makes it unique among processes, and a count among the runs of one.
 fn run_id(now: Timestamp, epoch: u64) -> RunId {
-    RunId::new(format!("{}-{epoch}", now.strftime("%Y%m%dT%H%M%S")))
+    static RUNS: AtomicU32 = AtomicU32::new(1);
+    let nth = RUNS.fetch_add(1, Ordering::Relaxed);
+    RunId::new(format!("{}-{epoch}-{nth}", now.strftime("%Y%m%dT%H%M%S")))
 }

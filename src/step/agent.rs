@@ -9,11 +9,14 @@ use super::configure::program;
 use super::{Act, Context, Standing};
 use crate::agent::{AgentConfig, Peer};
 use crate::error::{Fault, Trouble, TroubleExt};
+use crate::model::id::{DatabaseName, ServerName};
 use crate::model::units::Span;
 use crate::plan::action::*;
 use crate::shell::{File, Host, Service, ServiceChange, StopSignal};
+use crate::world::World;
 
 pub const SERVICE: &str = "hafog-agent";
+const CONFIG: &str = "agent.json";
 const BEAT_EVERY: Span = Span::secs(1);
 
 fn folder(host: &Host) -> String {
@@ -24,7 +27,7 @@ fn service(host: &Host) -> Result<Service, Fault> {
     Ok(Service {
         name: SERVICE.to_owned(),
         before: Vec::new(),
-        argv: vec![program()?, "agent".to_owned(), "--config".to_owned(), format!("{}/agent.json", folder(host))],
+        argv: vec![program()?, "agent".to_owned(), "--config".to_owned(), format!("{}/{CONFIG}", folder(host))],
         env: BTreeMap::new(),
         env_file: None,
         as_service_user: false,
@@ -35,9 +38,20 @@ fn service(host: &Host) -> Result<Service, Fault> {
     })
 }
 
+/// Whether the agent of a node has the configuration that it should have: it must know every other node.
+pub(super) async fn is_current(world: &World, database: &DatabaseName, node: &ServerName) -> Result<bool, Fault> {
+    let agent = StartAgent { database: database.clone(), node: node.clone() };
+    let (host, config) = agent.config(world).await?;
+    let path = format!("{}/{CONFIG}", folder(&host));
+    Ok(world.shell(&host.site)?.get(&host, &path).await?.as_deref() == Some(&json(&config)))
+}
+
+fn json(config: &AgentConfig) -> Vec<u8> {
+    serde_json::to_vec_pretty(config).expect("a configuration serialises")
+}
+
 impl StartAgent {
-    async fn config(&self, context: &Context<'_>) -> Result<(Host, AgentConfig), Fault> {
-        let world = context.world;
+    async fn config(&self, world: &World) -> Result<(Host, AgentConfig), Fault> {
         let node = world.node(&self.database, &self.node).await?;
         let engine = world.engine(&node.database)?;
         let hosts = world.hosts().await;
@@ -72,7 +86,6 @@ impl StartAgent {
         let keys = &context.world.keys;
         let pair = keys.client(crate::db::AGENT_ROLE)?;
         let folder = folder(host);
-        let json = serde_json::to_vec_pretty(config).expect("a configuration serialises");
         let file = |name: &str, bytes: Vec<u8>, mode: u32| File {
             path: format!("{folder}/{name}"),
             bytes,
@@ -83,7 +96,7 @@ impl StartAgent {
             file("ca.crt", keys.ca_pem().as_bytes().to_vec(), 0o644),
             file("agent.crt", pair.cert_pem.into_bytes(), 0o644),
             file("agent.key", pair.key_pem.into_bytes(), 0o600),
-            file("agent.json", json, 0o644),
+            file(CONFIG, json(config), 0o644),
         ])
     }
 }
@@ -91,7 +104,7 @@ impl StartAgent {
 #[async_trait]
 impl Act for StartAgent {
     async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
-        let (host, config) = self.config(context).await?;
+        let (host, config) = self.config(context.world).await?;
         let shell = context.world.shell(&host.site)?;
         for file in self.files(context, &host, &config)? {
             if shell.get(&host, &file.path).await?.as_deref() != Some(&file.bytes) {
@@ -106,7 +119,7 @@ impl Act for StartAgent {
     }
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
-        let (host, config) = self.config(context).await.nothing_changed()?;
+        let (host, config) = self.config(context.world).await.nothing_changed()?;
         let shell = context.world.shell(&host.site).nothing_changed()?;
         for file in self.files(context, &host, &config).nothing_changed()? {
             shell.put(&host, &file).await?;

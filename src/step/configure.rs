@@ -49,6 +49,9 @@ impl Configuration {
 
 /// Whether the server's configuration is as it should be; unknown counts as not.
 pub async fn is_configured(world: &World, server: &Server, tags: &Tags) -> bool {
+    if let Job::Database(database) = &server.job {
+        return super::agent::is_current(world, database, &server.name).await.unwrap_or(false);
+    }
     let Ok(host) = world.host(&server.name).await else { return false };
     match configuration(world, server, &host, false).await {
         Ok(wanted) => tags.get(TAG) == Some(&wanted.digest()),

@@ -252,7 +252,7 @@ impl Act for SetTtl {
             return Ok(Standing::Ready);
         }
         if self.wait
-            && let Some(instant) = ttl::effective_at(&published, &self.host, self.before.kind, CACHING)
+            && let Some(instant) = ttl::slower_gone_at(&published, &self.host, self.before.kind, self.ttl)
             && instant > world.clock.now()
         {
             return Ok(Standing::Ready);
@@ -273,7 +273,7 @@ impl Act for SetTtl {
             return Ok(());
         }
         let published = world.published().await.partial()?;
-        let Some(instant) = ttl::effective_at(&published, &self.host, self.before.kind, CACHING) else {
+        let Some(instant) = ttl::slower_gone_at(&published, &self.host, self.before.kind, self.ttl) else {
             return Ok(());
         };
         while let Ok(left) = Duration::try_from(instant.duration_since(world.clock.now())) {

@@ -1,0 +1,157 @@
+//! A stack of its own for each test, removed when the test ends, also when it fails.
+
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::harness::{Home, Ran};
+
+/// The demo's spec: what the tests try is what a new user sees.
+pub const SPEC: &str = include_str!("../../templates/demo/hafog.yaml");
+const PASSWORD: (&str, &str) = ("DATABASE_PASSWORD", "a-password-of-the-tests");
+/// For things that take milliseconds; a limit, not an expectation.
+const LIMIT: Duration = Duration::from_secs(60);
+
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Waits for the test's turn. `None`, with the reason printed, when a program is missing.
+pub fn turn(test: &str) -> Option<MutexGuard<'static, ()>> {
+    let missing = [("haproxy", "/usr/sbin/haproxy"), ("PostgreSQL", "/usr/lib/postgresql")];
+    for (name, path) in missing {
+        if !Path::new(path).exists() {
+            skipped(test, &format!("{name} is not installed"));
+            return None;
+        }
+    }
+    Some(TURN.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Names a test that did not run; `make test` prints these last.
+fn skipped(test: &str, reason: &str) {
+    use std::io::Write;
+    let line = format!("skipped: {test}: {reason}\n");
+    if let Some(file) = std::env::var_os("HAFOG_SKIPPED")
+        && let Ok(mut file) = std::fs::OpenOptions::new().append(true).create(true).open(file)
+    {
+        let _ = file.write_all(line.as_bytes());
+    }
+    let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
+pub struct Lab {
+    pub home: Home,
+}
+
+impl Lab {
+    pub fn new() -> Lab {
+        Lab { home: Home::with(SPEC) }
+    }
+
+    pub fn run(&self, words: &str) -> Ran {
+        let words: Vec<&str> = words.split(' ').collect();
+        self.home.run_with(&words, &[PASSWORD])
+    }
+
+    /// Runs a command that must succeed.
+    pub fn must(&self, words: &str) -> Ran {
+        let ran = self.run(words);
+        assert_eq!(ran.code, 0, "`hafog {words}`\n{}", ran.all());
+        ran
+    }
+
+    pub fn json(&self, words: &str) -> Value {
+        let ran = self.run(&format!("{words} --json"));
+        serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("`hafog {words}`: {error}\n{}", ran.all()))
+    }
+
+    /// Starts a command and kills it with -9 when its journal has `lines` lines. Returns whether it was still running.
+    pub fn kill_at(&self, words: &str, lines: usize) -> bool {
+        let known = self.journals();
+        let mut child = self.start(words);
+        let give_up = Instant::now() + LIMIT;
+        loop {
+            if child.try_wait().expect("the child is ours").is_some() {
+                return false;
+            }
+            let new = self.journals().into_iter().find(|name| !known.contains(name));
+            let written = new.map_or(0, |name| {
+                let bytes = std::fs::read(self.home.path().join(".hafog/journal").join(name)).unwrap_or_default();
+                bytes.iter().filter(|byte| **byte == b'\n').count()
+            });
+            if written >= lines {
+                break;
+            }
+            assert!(Instant::now() < give_up, "`hafog {words}` never wrote line {lines}");
+            std::thread::yield_now();
+        }
+        child.kill().expect("the child is ours");
+        child.wait().expect("the child is ours");
+        true
+    }
+
+    pub fn start(&self, words: &str) -> Child {
+        let words: Vec<&str> = words.split(' ').collect();
+        let mut command = self.home.command(&words);
+        command.env(PASSWORD.0, PASSWORD.1).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().expect("the binary starts")
+    }
+
+    fn journals(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.home.path().join(".hafog/journal"));
+        entries.map_or_else(|_| Vec::new(), |entries| {
+            entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+        })
+    }
+
+    pub fn facts(&self) -> Value {
+        self.json("show facts")
+    }
+
+    /// Nodes that accept writes, in every site.
+    pub fn writable(&self) -> Vec<String> {
+        let facts = self.facts();
+        let nodes = facts["nodes"].as_object().expect("facts have nodes").clone();
+        let is_open = |node: &Value| node["status"]["known"]["writable"] == Value::Bool(true);
+        nodes.iter().filter(|(_, node)| is_open(node)).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Polls until the condition holds.
+    pub fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        let give_up = Instant::now() + LIMIT;
+        while !holds() {
+            assert!(Instant::now() < give_up, "{what}: not within {} s", LIMIT.as_secs());
+        }
+    }
+
+    /// Processes whose working folder is below one of the stack's.
+    pub fn processes(&self) -> usize {
+        let home = self.home.path().to_string_lossy().into_owned();
+        let facts = self.facts();
+        let mut folders = vec![home];
+        for site in facts["sites"].as_object().expect("facts have sites").values() {
+            for server in site["servers"].as_object().expect("a site has servers").values() {
+                if let Some(data) = server["host"]["dirs"]["data"].as_str() {
+                    folders.push(data.trim_end_matches("/data").to_owned());
+                }
+            }
+        }
+        let entries = std::fs::read_dir("/proc").expect("this is Linux").flatten();
+        let cwds = entries.filter_map(|entry| std::fs::read_link(entry.path().join("cwd")).ok());
+        cwds.filter(|cwd| folders.iter().any(|folder| cwd.starts_with(folder))).count()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        // An unfinished run would stand in the way; what it did goes with the rest.
+        let _ = self.run("abort --yes");
+        let _ = self.run("resume --yes");
+        let ran = self.run("destroy --yes");
+        if ran.code != 0 && !std::thread::panicking() {
+            panic!("the stack could not be removed\n{}", ran.all());
+        }
+    }
+}

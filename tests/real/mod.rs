@@ -1,0 +1,7 @@
+//! The real binary on the local cloud: real PostgreSQL, real HAProxy, real DNS. What is judged is the world.
+//!
+//! These start dozens of processes each, so they take turns.
+
+mod killed;
+mod lab;
+mod story;
