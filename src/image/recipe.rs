@@ -59,7 +59,7 @@ pub fn contents(recipe: &Recipe, base: &Path) -> Result<Contents, Fault> {
         digest.update(format!("\0{}\0{}\0{}\0", file.to, file.executable, file.bytes.len()));
         digest.update(&file.bytes);
     }
-    let hex = crate::plan::hex(&digest.finalize());
+    let hex: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(Contents { image: ImageName::new(format!("{}-{}", recipe.name, &hex[..12])), files })
 }
 
