@@ -69,7 +69,10 @@ fn leave(home: &Path, kind: PlanKind) {
         .unwrap();
     let open = br#"{"serial":1,"run":"20261121T091403-7c1e"}"#;
     runtime.block_on(async {
-        DirStore::new(home.join(".hafog")).put("open-run", open, None).await.unwrap();
+        DirStore::new(home.join(".hafog"))
+            .put("open-run", open, None)
+            .await
+            .unwrap();
         for event in events {
             journal.add(event).await.unwrap();
         }
