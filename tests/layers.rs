@@ -276,7 +276,7 @@ fn whereabouts(file: &Path) -> (String, usize) {
         .iter()
         .map(|part| part.to_string_lossy().into_owned())
         .collect();
-    parts.retain(|part| part != "mod" && part != "stubs");
+    parts.retain(|part| part != "mod");
     (parts[0].clone(), parts.len())
 }
 
