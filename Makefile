@@ -13,7 +13,7 @@ help: ## say what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
 
 setup: ## install what the demo and the tests need and this machine lacks (apt-get)
-	@scripts/setup
+	@.ci/setup
 
 build: ## build for work on hafog: target/debug/hafog
 	$(CARGO) build --no-default-features --locked
@@ -29,7 +29,7 @@ test: setup ## format, lints and every test; ends with the list of what was skip
 	$(CARGO) clippy --all-targets --no-default-features --locked -- -D warnings
 	@mkdir -p $(dir $(TEST_LOG))
 	$(CARGO) test --no-default-features --locked -- --show-output 2>&1 | tee $(TEST_LOG)
-	@scripts/skipped $(TEST_LOG)
+	@.ci/skipped $(TEST_LOG)
 
 bench: ## measure (benches/run)
 	@if [ -x benches/run ]; then benches/run; else echo 'there are no benchmarks: benches/run is missing'; exit 1; fi

@@ -91,7 +91,9 @@ impl Facts {
     }
 
     pub fn has_image(&self, site: &SiteName, image: &ImageName) -> bool {
-        self.sites.get(site).is_some_and(|site| site.images.contains(image))
+        self.sites
+            .get(site)
+            .is_some_and(|site| site.images.contains(image))
     }
 
     /// The site that is primary now, or would be.
