@@ -30,7 +30,7 @@ test: setup ## format, lints and every test; ends with the list of what was skip
 	$(CARGO) clippy --all-targets --no-default-features --locked -- -D warnings
 	@mkdir -p target && rm -f $(SKIPPED)
 	HAFOG_SKIPPED=$(SKIPPED) $(CARGO) test --no-default-features --locked -- --show-output 2>&1 | tee $(TEST_LOG)
-	@scripts/skipped $(TEST_LOG) $(SKIPPED)
+	@.ci/skipped $(TEST_LOG) $(SKIPPED)
 
 bench: ## measure (benches/run)
 	@if [ -x benches/run ]; then benches/run; else echo 'there are no benchmarks: benches/run is missing'; exit 1; fi
