@@ -7,6 +7,7 @@ SHELL := /bin/bash
 
 CARGO ?= cargo
 TEST_LOG := target/test.log
+SKIPPED := $(CURDIR)/target/skipped
 
 help: ## say what there is
 	@echo 'make TARGET'
@@ -27,9 +28,9 @@ demo: setup release ## play the whole story on this machine: lose a site, move, 
 test: setup ## format, lints and every test; ends with the list of what was skipped
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --no-default-features --locked -- -D warnings
-	@mkdir -p $(dir $(TEST_LOG))
-	$(CARGO) test --no-default-features --locked -- --show-output 2>&1 | tee $(TEST_LOG)
-	@.ci/skipped $(TEST_LOG)
+	@mkdir -p target && rm -f $(SKIPPED)
+	HAFOG_SKIPPED=$(SKIPPED) $(CARGO) test --no-default-features --locked -- --show-output 2>&1 | tee $(TEST_LOG)
+	@.ci/skipped $(TEST_LOG) $(SKIPPED)
 
 bench: ## measure (benches/run)
 	@if [ -x benches/run ]; then benches/run; else echo 'there are no benchmarks: benches/run is missing'; exit 1; fi
