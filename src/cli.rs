@@ -167,6 +167,10 @@ fn run(cli: Cli) -> ExitCode {
         file,
         ui: Ui::new(color, json, events, quiet),
     };
+    // What outlives the command must not hold open what the command was given: a lock file, a pipe of a script.
+    if matches!(cli.verb, Verb::Supervise { .. }) || std::env::var_os("HAFOG_DETACH").is_some() {
+        shell::supervisor::close_inherited();
+    }
     // These choose their own runtime: the supervisor forks before it has threads.
     let ended = match cli.verb {
         Verb::Supervise { folder } => shell::supervisor::run(folder)

@@ -146,6 +146,21 @@ const VERBS: &[Verb] = &[
         plan: |s, f| plan::rejoin::rejoin(s, f, &east()),
     },
     Verb {
+        name: "deploy",
+        before: &["up", "clone", "(a new release)"],
+        plan: plan::deploy::deploy,
+    },
+    Verb {
+        name: "dns lower",
+        before: &["up"],
+        plan: |s, f| plan::ttl::lower(s, f, s.commit_window, true),
+    },
+    Verb {
+        name: "dns restore",
+        before: &["up", "dns lower"],
+        plan: plan::ttl::restore,
+    },
+    Verb {
         name: "destroy",
         before: &["up", "clone"],
         plan: |s, f| plan::destroy::destroy(s, f, &[east(), west()]),
@@ -216,6 +231,8 @@ async fn command(sim: &SimWorld, stack: &Arc<Stack>, keys: &Arc<Keys>, verb: &Ve
 
 async fn happen(sim: &SimWorld, stack: &Arc<Stack>, keys: &Arc<Keys>, what: &str) {
     match what {
+        // It is in the stack that the last command is given.
+        NEW_RELEASE => {}
         "(east dies)" => {
             sim.advance(Duration::from_secs(5));
             let cloud = sim.cloud(&east());
@@ -243,6 +260,16 @@ async fn happen(sim: &SimWorld, stack: &Arc<Stack>, keys: &Arc<Keys>, what: &str
     }
 }
 
+const NEW_RELEASE: &str = "(a new release)";
+
+/// The same stack with another recipe for its application.
+fn released(stack: &Stack) -> Stack {
+    let mut stack = stack.clone();
+    let web = stack.recipes.get_mut(&"web".into()).expect("a recipe");
+    web.run.push("true".to_owned());
+    stack
+}
+
 async fn starting_world(stack: &Arc<Stack>, keys: &Arc<Keys>, verb: &Verb) -> SimWorld {
     let sim = SimWorld::new("2026-11-21T03:00:00Z".parse().expect("a time"), stack);
     sim.set_beats_alone(true);
@@ -258,11 +285,15 @@ async fn cut_everywhere(name: &str) {
     let folder = tempfile::tempdir().expect("a folder");
     let keys = Arc::new(Keys::open(folder.path()).expect("keys"));
     let verb = verb(name);
+    let target = match verb.before.last() {
+        Some(&NEW_RELEASE) => Arc::new(released(&stack)),
+        _ => stack.clone(),
+    };
 
     let uncut = starting_world(&stack, &keys, verb).await;
     let start = uncut.snapshot();
     let begun = uncut.changes();
-    match command(&uncut, &stack, &keys, verb).await {
+    match command(&uncut, &target, &keys, verb).await {
         Ended::Done => {}
         Ended::Not(why) => panic!("{name}, uncut: {why}"),
     }
@@ -281,7 +312,7 @@ async fn cut_everywhere(name: &str) {
             sim.script(Script::on_change(sim.changes() + n, *mishap));
             let mut story = Vec::new();
             for _ in 0..4 {
-                match sim.until_death(command(&sim, &stack, &keys, verb)).await {
+                match sim.until_death(command(&sim, &target, &keys, verb)).await {
                     None => {
                         story.push("died".to_owned());
                         sim = sim.restart();
@@ -341,5 +372,8 @@ cut! {
     rollback_cut_anywhere_is_completed: "rollback",
     failover_cut_anywhere_is_completed: "failover",
     rejoin_cut_anywhere_is_completed: "rejoin",
+    deploy_cut_anywhere_is_completed: "deploy",
+    lowering_cut_anywhere_is_completed: "dns lower",
+    restoring_cut_anywhere_is_completed: "dns restore",
     destroy_cut_anywhere_is_completed: "destroy",
 }

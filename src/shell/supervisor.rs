@@ -93,6 +93,22 @@ pub fn search(folder: &Path) -> Search {
     }
 }
 
+/// Closes every descriptor that the starting command inherited from somebody. First thing in a process: nothing of its
+/// own is open yet.
+pub fn close_inherited() {
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else {
+        return;
+    };
+    let names = entries.flatten().map(|entry| entry.file_name());
+    let open: Vec<i32> = names
+        .filter_map(|name| name.to_str()?.parse().ok())
+        .collect();
+    for descriptor in open.into_iter().filter(|descriptor| *descriptor > 2) {
+        // The descriptor of the listing itself is among them and closed by now.
+        let _ = nix::unistd::close(descriptor);
+    }
+}
+
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
 /// Says which program has the hidden command `supervise`, where that is not this one (in tests). First call counts.

@@ -81,3 +81,38 @@ fn two_commands_at_once_take_turns() {
     assert!(waited.stdout.contains("nothing to do"), "{}", waited.all());
     assert!(first.wait().expect("the child is ours").success());
 }
+
+#[test]
+fn a_deploy_moves_both_sites_and_what_does_not_start_goes_back() {
+    let Some(_turn) = turn("a_deploy_moves_both_sites_and_what_does_not_start_goes_back") else {
+        return;
+    };
+    let lab = Lab::new();
+    lab.must("up --yes");
+    lab.must("clone west --yes");
+    let image =
+        |server: &str, site: &str| lab.facts()["sites"][site]["servers"][server]["image"].clone();
+    let old = image("shop-east-web-1", "east");
+    let deploy = |run: &str| {
+        lab.home.write(
+            "hafog.yaml",
+            &super::lab::SPEC.replace("$HAFOG_EXE demo-app", run),
+        );
+        lab.run("deploy --yes")
+    };
+    let done = deploy("env RELEASE=2 $HAFOG_EXE demo-app");
+    assert_eq!(done.code, 0, "{}", done.all());
+    let new = image("shop-east-web-1", "east");
+    assert_ne!(new, old);
+    assert_eq!(image("shop-west-web-2", "west"), new);
+    let broken = deploy("false");
+    assert_eq!(broken.code, 4, "{}", broken.all());
+    // The standby goes first, so that what does not start never reaches the users.
+    assert_eq!(image("shop-west-web-1", "west"), new);
+    assert_eq!(image("shop-east-web-1", "east"), new);
+    lab.home.write(
+        "hafog.yaml",
+        &super::lab::SPEC.replace("$HAFOG_EXE demo-app", "env RELEASE=2 $HAFOG_EXE demo-app"),
+    );
+    lab.until("both sites are well", || lab.run("preflight").code == 0);
+}
