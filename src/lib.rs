@@ -1,34 +1,34 @@
 //! hafog: multi-cloud standby stacks. The modules in reading order.
 
+pub mod clock;
 pub mod error; // Fault and Trouble: what went wrong, and what that means for the world
-pub mod exit; // documented exit codes
-pub mod clock; // time as a port
+pub mod exit; // documented exit codes // time as a port
 
 pub mod durable; // files that survive a crash and a second writer
 pub mod model; // nouns without I/O: Stack, Roles, RecordSet, names, units
 pub mod spec; // hafog.yaml -> Spec -> Stack, every mistake with its place
 
-pub mod shell; // a server seen through a shell: commands, files, services
-pub mod state; // state stores: journals and small documents
-pub mod probe; // eyes: http, tcp and dns from outside
 pub mod cloud; // clouds: servers and images
 pub mod db; // database engines
-pub mod dns; // DNS hosts, and the TTL clock
+pub mod dns;
+pub mod probe; // eyes: http, tcp and dns from outside
+pub mod shell; // a server seen through a shell: commands, files, services
+pub mod state; // state stores: journals and small documents // DNS hosts, and the TTL clock
 
 pub mod image; // recipes and templates
 pub mod serve; // the authoritative DNS server
 
-pub mod plan; // Stack + Facts -> Plan, pure
-pub mod world; // every port together, built once per command
+pub mod agent;
 pub mod observe; // World -> Facts
-pub mod step; // what each action does: check, act, undo
+pub mod plan; // Stack + Facts -> Plan, pure
 pub mod run; // Plan -> Journal, with lease and sessions
-pub mod agent; // the loop on a database server: beats, renews, opens and fences
+pub mod step; // what each action does: check, act, undo
+pub mod world; // every port together, built once per command // the loop on a database server: beats, renews, opens and fences
 
 pub mod sim; // the simulated world: every port in memory, with scripted faults
 
-pub mod ui; // the only place that writes to a terminal
+pub mod cli;
 pub mod cmd; // one file a subcommand
-pub mod cli; // the command line as types, and one match
+pub mod ui; // the only place that writes to a terminal // the command line as types, and one match
 
 pub mod demo; // the whole story on this machine

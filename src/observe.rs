@@ -35,8 +35,20 @@ pub async fn facts(world: &World) -> Result<Facts, Fault> {
             writers.insert(database.name.clone(), writer);
         }
     }
-    let sites = join_all(world.stack.sites.iter().map(|site| async { (site.name.clone(), site_facts(world, &site.name).await) }));
-    let zones = join_all(world.stack.zones.iter().map(|zone| async { (zone.name.clone(), zone_facts(world, &zone.name).await) }));
+    let sites = join_all(
+        world
+            .stack
+            .sites
+            .iter()
+            .map(|site| async { (site.name.clone(), site_facts(world, &site.name).await) }),
+    );
+    let zones = join_all(
+        world
+            .stack
+            .zones
+            .iter()
+            .map(|zone| async { (zone.name.clone(), zone_facts(world, &zone.name).await) }),
+    );
     let (sites, zones) = futures_util::future::join(sites, zones).await;
     let sites: BTreeMap<SiteName, SiteFacts> = sites.into_iter().collect();
     let hosts: BTreeMap<ServerName, Host> = sites
@@ -48,7 +60,12 @@ pub async fn facts(world: &World) -> Result<Facts, Fault> {
     let configured = configured(world, &sites);
     let up = |site: &SiteName| sites.get(site).is_some_and(|seen| !seen.servers.is_empty());
     let doors = join_all(
-        world.stack.sites.iter().filter(|site| up(&site.name)).map(|site| async { (site.name.clone(), door(world, &site.name).await) }),
+        world
+            .stack
+            .sites
+            .iter()
+            .filter(|site| up(&site.name))
+            .map(|site| async { (site.name.clone(), door(world, &site.name).await) }),
     );
     let (nodes, configured, doors) = futures_util::future::join3(nodes, configured, doors).await;
     Ok(Facts {
@@ -61,7 +78,10 @@ pub async fn facts(world: &World) -> Result<Facts, Fault> {
         zones: zones.into_iter().collect(),
         images: world.images.clone(),
         configured,
-        doors: doors.into_iter().filter_map(|(site, door)| Some((site, door?))).collect(),
+        doors: doors
+            .into_iter()
+            .filter_map(|(site, door)| Some((site, door?)))
+            .collect(),
     })
 }
 
@@ -76,39 +96,65 @@ async fn site_facts(world: &World, site: &SiteName) -> SiteFacts {
     match asked {
         Seen::Known((servers, images)) => SiteFacts {
             answers: Seen::Known(()),
-            servers: servers.into_iter().map(|server| (server.name.clone(), server)).collect(),
+            servers: servers
+                .into_iter()
+                .map(|server| (server.name.clone(), server))
+                .collect(),
             images: images.into_iter().map(|image| image.name).collect(),
         },
-        Seen::Unknown(why) => {
-            SiteFacts { answers: Seen::Unknown(why), servers: BTreeMap::new(), images: BTreeSet::new() }
-        }
+        Seen::Unknown(why) => SiteFacts {
+            answers: Seen::Unknown(why),
+            servers: BTreeMap::new(),
+            images: BTreeSet::new(),
+        },
     }
 }
 
 async fn zone_facts(world: &World, zone: &ZoneName) -> ZoneFacts {
     let open = within(async { world.zone_host(zone)?.is_open().await }).await;
     let records = within(async { world.zone_host(zone)?.records().await }).await;
-    ZoneFacts { open, records: records.known().cloned().unwrap_or_default() }
+    ZoneFacts {
+        open,
+        records: records.known().cloned().unwrap_or_default(),
+    }
 }
 
-async fn nodes(world: &World, hosts: &BTreeMap<ServerName, Host>) -> BTreeMap<ServerName, NodeFact> {
+async fn nodes(
+    world: &World,
+    hosts: &BTreeMap<ServerName, Host>,
+) -> BTreeMap<ServerName, NodeFact> {
     let mut wanted = Vec::new();
     for database in &world.stack.databases {
         for site in &world.stack.sites {
-            wanted.extend(world.stack.nodes_at(&site.name, database).map(|server| (&database.name, server)));
+            wanted.extend(
+                world
+                    .stack
+                    .nodes_at(&site.name, database)
+                    .map(|server| (&database.name, server)),
+            );
         }
     }
     // A server that does not exist is no node yet; one that exists and does not answer is unknown.
     let there = wanted.into_iter().filter(|(_, server)| {
         hosts.contains_key(&server.name) || world.assumed_down.contains(&server.site)
     });
-    join_all(there.map(|(database, server)| async { (server.name.clone(), node(world, hosts, database, server).await) }))
-        .await
-        .into_iter()
-        .collect()
+    join_all(there.map(|(database, server)| async {
+        (
+            server.name.clone(),
+            node(world, hosts, database, server).await,
+        )
+    }))
+    .await
+    .into_iter()
+    .collect()
 }
 
-async fn node(world: &World, hosts: &BTreeMap<ServerName, Host>, database: &DatabaseName, server: &Server) -> NodeFact {
+async fn node(
+    world: &World,
+    hosts: &BTreeMap<ServerName, Host>,
+    database: &DatabaseName,
+    server: &Server,
+) -> NodeFact {
     let open = || {
         let node = world.node_among(hosts, database, &server.name)?;
         let reach = world.reach(&server.site)?;
@@ -124,7 +170,12 @@ async fn node(world: &World, hosts: &BTreeMap<ServerName, Host>, database: &Data
         engine.status(&node, &reach).await
     });
     let (has_data, status) = futures_util::future::join(has_data, status).await;
-    NodeFact { database: database.clone(), site: server.site.clone(), has_data, status }
+    NodeFact {
+        database: database.clone(),
+        site: server.site.clone(),
+        has_data,
+        status,
+    }
 }
 
 async fn configured(world: &World, sites: &BTreeMap<SiteName, SiteFacts>) -> BTreeSet<ServerName> {
@@ -133,7 +184,9 @@ async fn configured(world: &World, sites: &BTreeMap<SiteName, SiteFacts>) -> BTr
         Some((server, seen.tags.clone()))
     });
     let checks = there.map(|(server, tags)| async move {
-        step::is_configured(world, server, &tags).await.then(|| server.name.clone())
+        step::is_configured(world, server, &tags)
+            .await
+            .then(|| server.name.clone())
     });
     join_all(checks).await.into_iter().flatten().collect()
 }

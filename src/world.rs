@@ -54,9 +54,13 @@ pub fn writer_key(database: &DatabaseName) -> String {
 impl World {
     pub fn cloud(&self, site: &SiteName) -> Result<&Arc<dyn Cloud>, Fault> {
         if self.assumed_down.contains(site) {
-            return Err(Fault::unavailable(format!("`{site}` is assumed to be down: nothing is asked of it")));
+            return Err(Fault::unavailable(format!(
+                "`{site}` is assumed to be down: nothing is asked of it"
+            )));
         }
-        self.clouds.get(site).ok_or_else(|| Fault::new(format!("the spec has no site `{site}`")))
+        self.clouds
+            .get(site)
+            .ok_or_else(|| Fault::new(format!("the spec has no site `{site}`")))
     }
 
     pub fn shell(&self, site: &SiteName) -> Result<Arc<dyn Shell>, Fault> {
@@ -64,15 +68,21 @@ impl World {
     }
 
     pub fn zone_host(&self, zone: &ZoneName) -> Result<&Arc<dyn DnsHost>, Fault> {
-        self.dns.get(zone).ok_or_else(|| Fault::new(format!("the spec has no zone `{zone}`")))
+        self.dns
+            .get(zone)
+            .ok_or_else(|| Fault::new(format!("the spec has no zone `{zone}`")))
     }
 
     pub fn server(&self, name: &ServerName) -> Result<&Server, Fault> {
-        self.stack.server(name).ok_or_else(|| Fault::new(format!("the spec has no server `{name}`")))
+        self.stack
+            .server(name)
+            .ok_or_else(|| Fault::new(format!("the spec has no server `{name}`")))
     }
 
     pub fn database(&self, name: &DatabaseName) -> Result<&Database, Fault> {
-        self.stack.database(name).ok_or_else(|| Fault::new(format!("the spec has no database `{name}`")))
+        self.stack
+            .database(name)
+            .ok_or_else(|| Fault::new(format!("the spec has no database `{name}`")))
     }
 
     pub fn engine(&self, database: &Database) -> Result<&Arc<dyn Engine>, Fault> {
@@ -82,7 +92,11 @@ impl World {
     }
 
     /// The server as its cloud knows it now.
-    pub async fn find(&self, site: &SiteName, server: &ServerName) -> Result<Option<cloud::Server>, Fault> {
+    pub async fn find(
+        &self,
+        site: &SiteName,
+        server: &ServerName,
+    ) -> Result<Option<cloud::Server>, Fault> {
         let servers = self.cloud(site)?.servers().await?;
         Ok(servers.into_iter().find(|found| &found.name == server))
     }
@@ -90,17 +104,22 @@ impl World {
     pub async fn host(&self, server: &ServerName) -> Result<Host, Fault> {
         let site = self.server(server)?.site.clone();
         let found = self.find(&site, server).await?;
-        found
-            .and_then(|found| found.host)
-            .ok_or_else(|| Fault::unavailable(format!("`{server}` is not there, or has no address yet")))
+        found.and_then(|found| found.host).ok_or_else(|| {
+            Fault::unavailable(format!("`{server}` is not there, or has no address yet"))
+        })
     }
 
     /// Every server's address, of the sites that may be asked and answer.
     pub async fn hosts(&self) -> BTreeMap<ServerName, Host> {
-        let open = self.clouds.iter().filter(|(site, _)| !self.assumed_down.contains(*site));
+        let open = self
+            .clouds
+            .iter()
+            .filter(|(site, _)| !self.assumed_down.contains(*site));
         let lists = futures_util::future::join_all(open.map(|(_, cloud)| cloud.servers())).await;
         let servers = lists.into_iter().filter_map(Result::ok).flatten();
-        servers.filter_map(|server| Some((server.name.clone(), server.host?))).collect()
+        servers
+            .filter_map(|server| Some((server.name.clone(), server.host?)))
+            .collect()
     }
 
     /// A node with everybody who may connect to it.
@@ -109,32 +128,58 @@ impl World {
         self.node_among(&hosts, database, server)
     }
 
-    pub fn node_among(&self, hosts: &BTreeMap<ServerName, Host>, database: &DatabaseName, server: &ServerName) -> Result<Node, Fault> {
+    pub fn node_among(
+        &self,
+        hosts: &BTreeMap<ServerName, Host>,
+        database: &DatabaseName,
+        server: &ServerName,
+    ) -> Result<Node, Fault> {
         let database = self.database(database)?.clone();
-        let host = hosts
-            .get(server)
-            .cloned()
-            .ok_or_else(|| Fault::unavailable(format!("`{server}` is not there, or its cloud does not answer")))?;
+        let host = hosts.get(server).cloned().ok_or_else(|| {
+            Fault::unavailable(format!(
+                "`{server}` is not there, or its cloud does not answer"
+            ))
+        })?;
         // Connections within one machine come from 127.0.0.1, whatever loopback address they go to.
         let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let peers: BTreeSet<IpAddr> = hosts.values().map(|host| host.address).chain([local]).collect();
-        Ok(Node { database, host, peers: peers.into_iter().collect() })
+        let peers: BTreeSet<IpAddr> = hosts
+            .values()
+            .map(|host| host.address)
+            .chain([local])
+            .collect();
+        Ok(Node {
+            database,
+            host,
+            peers: peers.into_iter().collect(),
+        })
     }
 
     /// How to get to a node at `site`.
     pub fn reach(&self, site: &SiteName) -> Result<Reach, Fault> {
-        Ok(Reach { shell: self.shell(site)?, keys: self.keys.clone() })
+        Ok(Reach {
+            shell: self.shell(site)?,
+            keys: self.keys.clone(),
+        })
     }
 
     pub async fn roles(&self) -> Result<Option<Roles>, Fault> {
-        self.stores.newest(ROLES, |roles: &Roles| roles.serial).await
+        self.stores
+            .newest(ROLES, |roles: &Roles| roles.serial)
+            .await
     }
 
     pub async fn published(&self) -> Result<Published, Fault> {
-        Ok(self.stores.newest(NAMES, |names: &Published| names.serial).await?.unwrap_or_default())
+        Ok(self
+            .stores
+            .newest(NAMES, |names: &Published| names.serial)
+            .await?
+            .unwrap_or_default())
     }
 
-    pub async fn writer(&self, database: &DatabaseName) -> Result<Option<(Writer, Version)>, Fault> {
+    pub async fn writer(
+        &self,
+        database: &DatabaseName,
+    ) -> Result<Option<(Writer, Version)>, Fault> {
         self.stores.get(&writer_key(database)).await
     }
 }

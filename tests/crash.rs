@@ -34,21 +34,39 @@ impl Secrets for AnySecret {
 
 /// The world as one process sees it.
 fn open_world(sim: &SimWorld, stack: &Arc<Stack>, keys: &Arc<Keys>) -> World {
-    let stores: Vec<Arc<dyn StateStore>> = (0..stack.stores.len()).map(|i| sim.store(i) as Arc<dyn StateStore>).collect();
-    let arbiter = stack.stores.iter().position(|store| store.arbiter).expect("one store is the arbiter");
+    let stores: Vec<Arc<dyn StateStore>> = (0..stack.stores.len())
+        .map(|i| sim.store(i) as Arc<dyn StateStore>)
+        .collect();
+    let arbiter = stack
+        .stores
+        .iter()
+        .position(|store| store.arbiter)
+        .expect("one store is the arbiter");
     World {
         stack: stack.clone(),
         base: "/nowhere".into(),
         clock: sim.clock(),
         stores: Arc::new(Stores::new(stores, arbiter)),
-        clouds: stack.sites.iter().map(|site| (site.name.clone(), sim.cloud(&site.name) as Arc<dyn Cloud>)).collect(),
-        engines: BTreeMap::from([("postgres".to_owned(), sim.engine("postgres") as Arc<dyn Engine>)]),
-        dns: stack.zones.iter().map(|zone| (zone.name.clone(), sim.dns(&zone.name) as Arc<dyn DnsHost>)).collect(),
+        clouds: stack
+            .sites
+            .iter()
+            .map(|site| (site.name.clone(), sim.cloud(&site.name) as Arc<dyn Cloud>))
+            .collect(),
+        engines: BTreeMap::from([(
+            "postgres".to_owned(),
+            sim.engine("postgres") as Arc<dyn Engine>,
+        )]),
+        dns: stack
+            .zones
+            .iter()
+            .map(|zone| (zone.name.clone(), sim.dns(&zone.name) as Arc<dyn DnsHost>))
+            .collect(),
         probe: sim.probe(),
         keys: keys.clone(),
         secrets: Arc::new(AnySecret),
         assumed_down: Default::default(),
-        images: hafog::image::recipe::names(stack, std::path::Path::new("/nowhere")).expect("recipes without files"),
+        images: hafog::image::recipe::names(stack, std::path::Path::new("/nowhere"))
+            .expect("recipes without files"),
     }
 }
 
@@ -70,19 +88,52 @@ fn west() -> SiteName {
 }
 
 fn planned() -> failover::Options {
-    failover::Options { planned: true, ..Default::default() }
+    failover::Options {
+        planned: true,
+        ..Default::default()
+    }
 }
 
 const VERBS: &[Verb] = &[
-    Verb { name: "build", before: &[], plan: |s, f| plan::build::build(s, f, &[east(), west()]) },
-    Verb { name: "up", before: &[], plan: plan::site::up },
-    Verb { name: "clone", before: &["up"], plan: |s, f| plan::site::clone(s, f, &west()) },
-    Verb { name: "switchover", before: &["up", "clone"], plan: |s, f| failover::failover(s, f, &west(), &planned()) },
-    Verb { name: "commit", before: &["up", "clone", "switchover"], plan: plan::commit::commit },
+    Verb {
+        name: "build",
+        before: &[],
+        plan: |s, f| plan::build::build(s, f, &[east(), west()]),
+    },
+    Verb {
+        name: "up",
+        before: &[],
+        plan: plan::site::up,
+    },
+    Verb {
+        name: "clone",
+        before: &["up"],
+        plan: |s, f| plan::site::clone(s, f, &west()),
+    },
+    Verb {
+        name: "switchover",
+        before: &["up", "clone"],
+        plan: |s, f| failover::failover(s, f, &west(), &planned()),
+    },
+    Verb {
+        name: "commit",
+        before: &["up", "clone", "switchover"],
+        plan: plan::commit::commit,
+    },
     Verb {
         name: "rollback",
         before: &["up", "clone", "switchover"],
-        plan: |s, f| failover::failover(s, f, &east(), &failover::Options { rollback: true, ..planned() }),
+        plan: |s, f| {
+            failover::failover(
+                s,
+                f,
+                &east(),
+                &failover::Options {
+                    rollback: true,
+                    ..planned()
+                },
+            )
+        },
     },
     Verb {
         name: "failover",
@@ -102,7 +153,10 @@ const VERBS: &[Verb] = &[
 ];
 
 fn verb(name: &str) -> &'static Verb {
-    VERBS.iter().find(|verb| verb.name == name).expect("a verb of the table")
+    VERBS
+        .iter()
+        .find(|verb| verb.name == name)
+        .expect("a verb of the table")
 }
 
 /// How one command ended.
@@ -134,11 +188,16 @@ async fn command(sim: &SimWorld, stack: &Arc<Stack>, keys: &Arc<Keys>, verb: &Ve
     };
     let plan = (verb.plan)(stack, &session.facts);
     let end = match unfinished {
-        Some(run) if plan.kind == plan::PlanKind::Directional => {
-            session.resume(&run, listener, &stop, 4).await.map(|(_, end)| end)
-        }
+        Some(run) if plan.kind == plan::PlanKind::Directional => session
+            .resume(&run, listener, &stop, 4)
+            .await
+            .map(|(_, end)| end),
         _ => {
-            let refusals: Vec<&str> = plan.refusals.iter().map(|refusal| refusal.name.as_str()).collect();
+            let refusals: Vec<&str> = plan
+                .refusals
+                .iter()
+                .map(|refusal| refusal.name.as_str())
+                .collect();
             if !refusals.is_empty() {
                 let _ = session.close().await;
                 return Ended::Not(format!("refused: {refusals:?}"));
@@ -161,13 +220,19 @@ async fn happen(sim: &SimWorld, stack: &Arc<Stack>, keys: &Arc<Keys>, what: &str
             sim.advance(Duration::from_secs(5));
             let cloud = sim.cloud(&east());
             for server in stack.servers_at(&east()) {
-                cloud.power(&server.name, hafog::cloud::Power::Off).await.expect("the power goes off");
+                cloud
+                    .power(&server.name, hafog::cloud::Power::Off)
+                    .await
+                    .expect("the power goes off");
             }
         }
         "(east returns)" => {
             let cloud = sim.cloud(&east());
             for server in stack.servers_at(&east()) {
-                cloud.power(&server.name, hafog::cloud::Power::On).await.expect("the power comes back");
+                cloud
+                    .power(&server.name, hafog::cloud::Power::On)
+                    .await
+                    .expect("the power comes back");
             }
             sim.advance(Duration::from_secs(5));
         }
@@ -207,7 +272,10 @@ async fn cut_everywhere(name: &str) {
     assert_eq!(uncut.violations(), Vec::<String>::new(), "{name}, uncut");
 
     for n in 1..=changes {
-        for mishap in Mishap::ALL.iter().filter(|mishap| !matches!(mishap, Mishap::Hang)) {
+        for mishap in Mishap::ALL
+            .iter()
+            .filter(|mishap| !matches!(mishap, Mishap::Hang))
+        {
             let case = format!("{name}, change {n} of {changes}, {mishap:?}");
             let mut sim = starting_world(&stack, &keys, verb).await;
             sim.script(Script::on_change(sim.changes() + n, *mishap));
@@ -226,8 +294,15 @@ async fn cut_everywhere(name: &str) {
             }
             let seen = sim.snapshot();
             assert_eq!(sim.violations(), Vec::<String>::new(), "{case}: {story:?}");
-            assert!(seen == end || seen == start, "{case}: the world ends as neither.\nstory: {story:#?}\n{}", difference(&end, &seen));
-            assert!(seen == end, "{case}: it never got to its end.\nstory: {story:#?}");
+            assert!(
+                seen == end || seen == start,
+                "{case}: the world ends as neither.\nstory: {story:#?}\n{}",
+                difference(&end, &seen)
+            );
+            assert!(
+                seen == end,
+                "{case}: it never got to its end.\nstory: {story:#?}"
+            );
         }
     }
 }

@@ -435,6 +435,7 @@ fn silent(store: &dyn StateStore, limit: Duration) -> String {
 }
 
 #[cfg(test)]
+#[path = "fake_tests.rs"]
 mod fake;
 #[cfg(test)]
 mod tests;

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::interrupt::Interrupts;
-use crate::agent::{self, AgentConfig, AgentPorts};
 use super::{Call, Ended};
+use crate::agent::{self, AgentConfig, AgentPorts};
 use crate::clock::RealClock;
 use crate::db::keys::{Keys, Pair};
 use crate::db::{AGENT_ROLE, Reach, registry};
@@ -26,17 +26,28 @@ pub async fn run(call: &Call, path: &Path) -> Ended {
 type Log = Box<dyn Fn(&str) + Send + Sync>;
 
 fn open(path: &Path, log: Log) -> Result<(AgentConfig, AgentPorts), Fault> {
-    let config: AgentConfig = serde_json::from_slice(&read(path)?)
-        .map_err(|error| Fault::new(format!("`{}` is no configuration of an agent", path.display())).because(error))?;
+    let config: AgentConfig = serde_json::from_slice(&read(path)?).map_err(|error| {
+        Fault::new(format!(
+            "`{}` is no configuration of an agent",
+            path.display()
+        ))
+        .because(error)
+    })?;
     let folder = path.parent().map(Path::to_owned).unwrap_or_default();
-    let pair = Pair { cert_pem: text(folder.join("agent.crt"))?, key_pem: text(folder.join("agent.key"))? };
+    let pair = Pair {
+        cert_pem: text(folder.join("agent.crt"))?,
+        key_pem: text(folder.join("agent.key"))?,
+    };
     let keys = Keys::of_role(AGENT_ROLE, text(folder.join("ca.crt"))?, pair);
     let engine = registry::find(&config.database.engine)
         .ok_or_else(|| Fault::new(format!("there is no engine `{}`", config.database.engine)))?;
     let ports = AgentPorts {
         store: Arc::new(DirStore::new(PathBuf::from(&config.arbiter))),
         engine: (engine.open)(),
-        reach: Reach { shell: Arc::new(LocalShell::here(&config.host)), keys: Arc::new(keys) },
+        reach: Reach {
+            shell: Arc::new(LocalShell::here(&config.host)),
+            keys: Arc::new(keys),
+        },
         clock: Arc::new(RealClock),
         log,
     };
@@ -44,7 +55,8 @@ fn open(path: &Path, log: Log) -> Result<(AgentConfig, AgentPorts), Fault> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Fault> {
-    std::fs::read(path).map_err(|error| Fault::new(format!("cannot read `{}`", path.display())).because(error))
+    std::fs::read(path)
+        .map_err(|error| Fault::new(format!("cannot read `{}`", path.display())).because(error))
 }
 
 fn text(path: PathBuf) -> Result<String, Fault> {

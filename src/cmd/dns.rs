@@ -23,7 +23,6 @@ use crate::plan::facts::{Facts, Seen};
 use crate::serve::{self, ServeOptions};
 use crate::ui::table::Table;
 
-
 #[derive(clap::Subcommand, Debug)]
 pub enum Verb {
     /// Show what is published, and what the DNS hosts serve
@@ -199,7 +198,12 @@ async fn clock(call: &Call) -> Ended {
     let facts = &session.facts;
     let tick = |name: &crate::model::stack::Name| {
         // The whole chain: the CNAME that people ask for, and the addresses that it leads to.
-        let at = effective_at(&facts.published, &name.host, RecordType::A, crate::dns::CACHING);
+        let at = effective_at(
+            &facts.published,
+            &name.host,
+            RecordType::A,
+            crate::dns::CACHING,
+        );
         Tick {
             host: name.host.clone(),
             target: name.target.clone(),

@@ -248,7 +248,9 @@ impl Report {
         }
         if let Some(stopped) = self.writes_stopped_seconds {
             let stopped = human(Duration::from_secs_f64(stopped));
-            text.push_str(&format!("writes: {stopped} from the fence to the opening\n"));
+            text.push_str(&format!(
+                "writes: {stopped} from the fence to the opening\n"
+            ));
         }
         if let Some(at) = self.effective_at {
             text.push_str(&format!(

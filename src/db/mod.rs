@@ -130,8 +130,13 @@ pub enum Rejoined {
 pub enum Divergence {
     None,
     /// `extra` bytes of log exist only on the old node, after `fork`.
-    Diverged { fork: Position, extra: u64 },
-    Unknown { why: String },
+    Diverged {
+        fork: Position,
+        extra: u64,
+    },
+    Unknown {
+        why: String,
+    },
 }
 
 #[async_trait]
@@ -140,7 +145,12 @@ pub trait Engine: Send + Sync {
     fn service(&self, database: &DatabaseName) -> String;
     /// Makes an empty database that boots non-writable: files, services (engine and agent's needs), roles, heartbeat table.
     /// Returns with the node up and writable once, so that the roles could be made. Running it again completes it.
-    async fn create(&self, node: &Node, password: Option<&str>, reach: &Reach) -> Result<(), Trouble>;
+    async fn create(
+        &self,
+        node: &Node,
+        password: Option<&str>,
+        reach: &Reach,
+    ) -> Result<(), Trouble>;
     /// Whether there are data files on the node at all (of any age), and whether they are complete.
     async fn has_data(&self, node: &Node, reach: &Reach) -> Result<bool, Fault>;
     async fn status(&self, node: &Node, reach: &Reach) -> Result<NodeStatus, Fault>;
@@ -161,19 +171,40 @@ pub trait Engine: Send + Sync {
     /// Opens a node for writes. Idempotent. Returns the timeline.
     async fn promote(&self, node: &Node, reach: &Reach) -> Result<u32, Trouble>;
     /// Compares the stopped or non-writable `old` with the current primary.
-    async fn divergence(&self, old: &Node, primary: &Node, reach: &Reach) -> Result<Divergence, Fault>;
+    async fn divergence(
+        &self,
+        old: &Node,
+        primary: &Node,
+        reach: &Reach,
+    ) -> Result<Divergence, Fault>;
     /// Makes `old` a replica of `primary`, by the gentlest way that is safe.
     async fn rejoin(&self, old: &Node, primary: &Node, reach: &Reach) -> Result<Rejoined, Trouble>;
     /// Compares the contents of a replica with its primary at one common position, under load.
-    async fn verify(&self, primary: &Node, replica: &Node, reach: &Reach) -> Result<Verified, Fault>;
+    async fn verify(
+        &self,
+        primary: &Node,
+        replica: &Node,
+        reach: &Reach,
+    ) -> Result<Verified, Fault>;
     /// Forgets everything that `primary` keeps for a replica that is gone (slots).
-    async fn forget(&self, primary: &Node, replica: &ServerName, reach: &Reach) -> Result<(), Trouble>;
+    async fn forget(
+        &self,
+        primary: &Node,
+        replica: &ServerName,
+        reach: &Reach,
+    ) -> Result<(), Trouble>;
     /// Lets in exactly `node.peers` from now on. Nothing happens when they are let in already.
     async fn admit(&self, node: &Node, reach: &Reach) -> Result<(), Trouble>;
     /// `ahead - behind` in bytes of log; negative when `behind` is further. `None` when the two cannot be compared.
     fn bytes_between(&self, ahead: &Position, behind: &Position) -> Option<i64>;
     /// Used by the agent on the node itself: writes heartbeat `seq` and returns position and transaction count.
-    async fn beat(&self, node: &Node, seq: u64, at: Timestamp, reach: &Reach) -> Result<(Position, Option<u64>), Fault>;
+    async fn beat(
+        &self,
+        node: &Node,
+        seq: u64,
+        at: Timestamp,
+        reach: &Reach,
+    ) -> Result<(Position, Option<u64>), Fault>;
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -46,22 +46,31 @@ struct App {
 
 /// Serves until SIGTERM.
 pub fn run(_: &Args) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let served = runtime.map_err(Error::from).and_then(|runtime| runtime.block_on(serve()));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    let served = runtime
+        .map_err(Error::from)
+        .and_then(|runtime| runtime.block_on(serve()));
     match served {
         Ok(()) => ExitCode::from(exit::DONE),
         Err(error) => {
-            Ui::new(Colour::Never, false, false, false).say(&format!("the demo's application stopped: {error}"));
+            Ui::new(Colour::Never, false, false, false)
+                .say(&format!("the demo's application stopped: {error}"));
             ExitCode::from(exit::ERROR)
         }
     }
 }
 
 async fn serve() -> Result<(), Error> {
-    let address: SocketAddr = format!("{}:{}", variable("HAFOG_ADDRESS")?, variable("PORT")?).parse()?;
+    let address: SocketAddr =
+        format!("{}:{}", variable("HAFOG_ADDRESS")?, variable("PORT")?).parse()?;
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(variable("PGSSLROOTCERT")?)?)?;
-    let tls = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let tls = rustls::ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
     let mut config = tokio_postgres::Config::from_str(&variable("DATABASE_URL")?)?;
     config.ssl_mode(tokio_postgres::config::SslMode::Require);
     config.connect_timeout(CONNECT_LIMIT);
@@ -92,14 +101,24 @@ fn variable(name: &str) -> Result<String, Error> {
     std::env::var(name).map_err(|error| format!("{name}: {error}").into())
 }
 
-async fn answer(app: Arc<App>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(
+    app: Arc<App>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     let done = match (request.method(), request.uri().path()) {
-        (&Method::GET, "/healthz") => app.health().await.map(|()| (StatusCode::OK, "ok\n".to_owned())),
-        (&Method::POST, "/orders") => app.order(request.into_body()).await.map(|text| (StatusCode::CREATED, text)),
+        (&Method::GET, "/healthz") => app
+            .health()
+            .await
+            .map(|()| (StatusCode::OK, "ok\n".to_owned())),
+        (&Method::POST, "/orders") => app
+            .order(request.into_body())
+            .await
+            .map(|text| (StatusCode::CREATED, text)),
         (&Method::GET, "/orders") => app.orders().await.map(|text| (StatusCode::OK, text)),
         _ => Ok((StatusCode::NOT_FOUND, "no such page\n".to_owned())),
     };
-    let (status, text) = done.unwrap_or_else(|error| (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")));
+    let (status, text) =
+        done.unwrap_or_else(|error| (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")));
     let mut response = Response::new(Full::new(Bytes::from(text)));
     *response.status_mut() = status;
     Ok(response)
@@ -139,8 +158,11 @@ impl App {
         let client = self.connection().await?;
         let insert = "INSERT INTO orders (id, at) VALUES ($1, now()) ON CONFLICT DO NOTHING";
         let mut done = tokio::time::timeout(QUERY_LIMIT, client.execute(insert, &[&id])).await?;
-        if done.as_ref().is_err_and(|error| error.code() == Some(&tokio_postgres::error::SqlState::UNDEFINED_TABLE)) {
-            let table = "CREATE TABLE IF NOT EXISTS orders (id text PRIMARY KEY, at timestamptz NOT NULL)";
+        if done.as_ref().is_err_and(|error| {
+            error.code() == Some(&tokio_postgres::error::SqlState::UNDEFINED_TABLE)
+        }) {
+            let table =
+                "CREATE TABLE IF NOT EXISTS orders (id text PRIMARY KEY, at timestamptz NOT NULL)";
             // Two servers may make it at the same moment; the loser's next order finds it.
             tokio::time::timeout(QUERY_LIMIT, client.batch_execute(table)).await??;
             done = tokio::time::timeout(QUERY_LIMIT, client.execute(insert, &[&id])).await?;
@@ -152,8 +174,12 @@ impl App {
 
     async fn orders(&self) -> Result<String, Error> {
         let client = self.connection().await?;
-        let rows = tokio::time::timeout(QUERY_LIMIT, client.query("SELECT id FROM orders", &[])).await??;
+        let rows =
+            tokio::time::timeout(QUERY_LIMIT, client.query("SELECT id FROM orders", &[])).await??;
         self.put_back(client).await;
-        Ok(rows.iter().map(|row| format!("{}\n", row.get::<_, String>(0))).collect())
+        Ok(rows
+            .iter()
+            .map(|row| format!("{}\n", row.get::<_, String>(0)))
+            .collect())
     }
 }

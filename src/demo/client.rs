@@ -47,16 +47,26 @@ impl Books {
     }
 
     pub fn first_by(&self, address: IpAddr, after: Instant) -> Option<Instant> {
-        self.acknowledged.iter().find(|a| a.at >= after && a.by == address).map(|a| a.at)
+        self.acknowledged
+            .iter()
+            .find(|a| a.at >= after && a.by == address)
+            .map(|a| a.at)
     }
 
     pub fn acknowledged_between(&self, from: Instant, to: Instant) -> Vec<&Acknowledged> {
-        self.acknowledged.iter().filter(|a| a.at >= from && a.at < to).collect()
+        self.acknowledged
+            .iter()
+            .filter(|a| a.at >= from && a.at < to)
+            .collect()
     }
 
     /// When a client last sent something to an address other than `to`, after `after`.
     pub fn last_elsewhere(&self, to: IpAddr, after: Instant) -> Option<Instant> {
-        self.sent.iter().rev().find(|(at, by)| *at >= after && *by != to).map(|(at, _)| *at)
+        self.sent
+            .iter()
+            .rev()
+            .find(|(at, by)| *at >= after && *by != to)
+            .map(|(at, _)| *at)
     }
 }
 
@@ -78,7 +88,12 @@ struct Writer {
 }
 
 impl Clients {
-    pub fn start(count: usize, authorities: &[SocketAddr], host: &HostName, port: u16) -> Result<Clients, Fault> {
+    pub fn start(
+        count: usize,
+        authorities: &[SocketAddr],
+        host: &HostName,
+        port: u16,
+    ) -> Result<Clients, Fault> {
         let books = Arc::new(Mutex::new(Books::default()));
         let stop = Arc::new(AtomicBool::new(false));
         let mut tasks = Vec::new();
@@ -112,7 +127,11 @@ impl Clients {
     }
 
     pub fn count(&self) -> usize {
-        self.books.lock().expect("no writer panics").acknowledged.len()
+        self.books
+            .lock()
+            .expect("no writer panics")
+            .acknowledged
+            .len()
     }
 }
 
@@ -131,7 +150,11 @@ impl Writer {
             let id = format!("{}-{number}", self.name);
             if let Some(by) = self.send(&id).await {
                 let mut books = self.books.lock().expect("no writer panics");
-                books.acknowledged.push(Acknowledged { id, at: Instant::now(), by });
+                books.acknowledged.push(Acknowledged {
+                    id,
+                    at: Instant::now(),
+                    by,
+                });
                 number += 1;
             }
             tokio::time::sleep(PAUSE).await;
@@ -142,9 +165,17 @@ impl Writer {
     async fn send(&self, id: &str) -> Option<IpAddr> {
         let addresses: BTreeSet<IpAddr> = self.resolver.resolve(&self.host).await.ok()?.addresses;
         let address = *addresses.first()?;
-        self.books.lock().expect("no writer panics").sent.push((Instant::now(), address));
+        self.books
+            .lock()
+            .expect("no writer panics")
+            .sent
+            .push((Instant::now(), address));
         let url = format!("http://{}/orders", SocketAddr::new(address, self.port));
-        let request = self.http.post(url).header("host", self.host.as_str()).body(id.to_owned());
+        let request = self
+            .http
+            .post(url)
+            .header("host", self.host.as_str())
+            .body(id.to_owned());
         let response = request.send().await.ok()?;
         (response.status() == reqwest::StatusCode::CREATED).then_some(address)
     }
@@ -152,10 +183,25 @@ impl Writer {
 
 /// The ids of every order that the database has, read through one address.
 pub async fn orders_at(address: SocketAddr) -> Result<BTreeSet<String>, Fault> {
-    let fault = |error: reqwest::Error| Fault::unavailable(format!("cannot read the orders from {address}")).because(error);
-    let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).no_proxy().build().map_err(fault)?;
-    let text = http.get(format!("http://{address}/orders")).send().await.map_err(fault)?;
-    let text = text.error_for_status().map_err(fault)?.text().await.map_err(fault)?;
+    let fault = |error: reqwest::Error| {
+        Fault::unavailable(format!("cannot read the orders from {address}")).because(error)
+    };
+    let http = reqwest::Client::builder()
+        .timeout(Duration::from_secs(10))
+        .no_proxy()
+        .build()
+        .map_err(fault)?;
+    let text = http
+        .get(format!("http://{address}/orders"))
+        .send()
+        .await
+        .map_err(fault)?;
+    let text = text
+        .error_for_status()
+        .map_err(fault)?
+        .text()
+        .await
+        .map_err(fault)?;
     Ok(text.lines().map(str::to_owned).collect())
 }
 
@@ -168,13 +214,30 @@ mod tests {
         let start = Instant::now();
         let at = |millis: u64| start + Duration::from_millis(millis);
         let by: IpAddr = [127, 0, 0, 1].into();
-        let acknowledged =
-            [0, 10, 20, 520, 530].map(|millis| Acknowledged { id: millis.to_string(), at: at(millis), by }).to_vec();
-        let books = Books { acknowledged, sent: vec![(at(5), by), (at(600), [127, 0, 0, 2].into())] };
-        assert_eq!(books.longest_gap(at(0), at(530)), Duration::from_millis(500));
-        assert_eq!(books.longest_gap(at(525), at(530)), Duration::from_millis(5));
+        let acknowledged = [0, 10, 20, 520, 530]
+            .map(|millis| Acknowledged {
+                id: millis.to_string(),
+                at: at(millis),
+                by,
+            })
+            .to_vec();
+        let books = Books {
+            acknowledged,
+            sent: vec![(at(5), by), (at(600), [127, 0, 0, 2].into())],
+        };
+        assert_eq!(
+            books.longest_gap(at(0), at(530)),
+            Duration::from_millis(500)
+        );
+        assert_eq!(
+            books.longest_gap(at(525), at(530)),
+            Duration::from_millis(5)
+        );
         assert_eq!(books.first_by(by, at(15)), Some(at(20)));
-        assert_eq!(books.last_elsewhere([127, 0, 0, 2].into(), at(0)), Some(at(5)));
+        assert_eq!(
+            books.last_elsewhere([127, 0, 0, 2].into(), at(0)),
+            Some(at(5))
+        );
         assert_eq!(books.last_elsewhere(by, at(700)), None);
     }
 }

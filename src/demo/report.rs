@@ -46,7 +46,8 @@ pub struct Move {
 impl Move {
     /// No honest cache may be later than the clock; one second is its rounding.
     pub fn clock_held(&self) -> bool {
-        self.last_client_seconds.is_none_or(|last| last <= self.clock_seconds + 1.0)
+        self.last_client_seconds
+            .is_none_or(|last| last <= self.clock_seconds + 1.0)
     }
 }
 
@@ -63,7 +64,9 @@ pub fn median(values: &[f64]) -> Option<f64> {
 
 impl Report {
     pub fn ok(&self) -> bool {
-        self.lost_in_switchovers == 0 && self.left_processes == 0 && self.moves.iter().all(Move::clock_held)
+        self.lost_in_switchovers == 0
+            && self.left_processes == 0
+            && self.moves.iter().all(Move::clock_held)
     }
 
     pub fn text(&self) -> String {
@@ -73,21 +76,42 @@ impl Report {
         }
         for moved in &self.moves {
             text.push_str(&format!("\n{} to {}\n", moved.verb, moved.to));
-            let mut line = |name: &str, value: String| text.push_str(&format!("  {name:<44} {value}\n"));
+            let mut line =
+                |name: &str, value: String| text.push_str(&format!("  {name:<44} {value}\n"));
             line("the command took", format!("{:.2}s", moved.command_seconds));
-            line("downtime seen by the writing clients", format!("{:.2}s", moved.downtime_seconds));
-            line("start of the command to the first write there", format!("{:.2}s", moved.first_write_seconds));
-            line("acknowledged writes before it", moved.acknowledged_before.to_string());
+            line(
+                "downtime seen by the writing clients",
+                format!("{:.2}s", moved.downtime_seconds),
+            );
+            line(
+                "start of the command to the first write there",
+                format!("{:.2}s", moved.first_write_seconds),
+            );
+            line(
+                "acknowledged writes before it",
+                moved.acknowledged_before.to_string(),
+            );
             line("acknowledged writes lost", moved.lost.to_string());
             line("what it had said", moved.said.clone());
-            line("TTL clock: every cache has moved after", format!("{:.2}s", moved.clock_seconds));
-            let last = moved.last_client_seconds.map_or("never".to_owned(), |last| format!("{last:.2}s"));
+            line(
+                "TTL clock: every cache has moved after",
+                format!("{:.2}s", moved.clock_seconds),
+            );
+            let last = moved
+                .last_client_seconds
+                .map_or("never".to_owned(), |last| format!("{last:.2}s"));
             line("last client at the old address", last);
         }
-        if let (Some(command), Some(first), true) =
-            (self.failover_command_seconds, self.failover_to_first_write_seconds, self.moves.len() > 2)
-        {
-            let failovers = self.moves.iter().filter(|moved| moved.verb == "failover").count();
+        if let (Some(command), Some(first), true) = (
+            self.failover_command_seconds,
+            self.failover_to_first_write_seconds,
+            self.moves.len() > 2,
+        ) {
+            let failovers = self
+                .moves
+                .iter()
+                .filter(|moved| moved.verb == "failover")
+                .count();
             text.push_str(&format!("\nmedian of {failovers} failovers: command {command:.2}s, first write {first:.2}s\n"));
         }
         text.push_str(&format!(

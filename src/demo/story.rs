@@ -51,7 +51,10 @@ pub struct Args {
 /// Tells the story; 0 only if nothing was lost that must not be, no cache was late, and nothing is left behind.
 pub fn run(args: &Args, json: bool) -> ExitCode {
     let ui = Ui::new(Colour::Auto, json, false, false);
-    let told = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let told = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime.block_on(tell(args, &ui)),
         Err(error) => Err(Fault::new("cannot start").because(error)),
     };
@@ -76,7 +79,10 @@ async fn tell(args: &Args, ui: &Ui) -> Result<Report, Fault> {
     if args.keep {
         told?;
         ui.say(&format!("kept: cd {}", story.folder.display()));
-        ui.say(&format!("kept: export DATABASE_PASSWORD={}", story.password));
+        ui.say(&format!(
+            "kept: export DATABASE_PASSWORD={}",
+            story.password
+        ));
         return Ok(story.finish());
     }
     let removed = story.remove().await;
@@ -102,7 +108,10 @@ struct Moment {
 
 impl Moment {
     fn now() -> Moment {
-        Moment { instant: Instant::now(), time: Timestamp::now() }
+        Moment {
+            instant: Instant::now(),
+            time: Timestamp::now(),
+        }
     }
 
     fn until(self, later: Instant) -> f64 {
@@ -112,12 +121,18 @@ impl Moment {
 
 impl Story {
     fn new(args: &Args, ui: Ui) -> Result<Story, Fault> {
-        let fault = |error: std::io::Error| Fault::new(format!("cannot use `{}`", args.folder.display())).because(error);
+        let fault = |error: std::io::Error| {
+            Fault::new(format!("cannot use `{}`", args.folder.display())).because(error)
+        };
         let spec = args.folder.join("hafog.yaml");
-        let is_new = std::fs::read_dir(&args.folder).map_or(true, |mut entries| entries.next().is_none());
+        let is_new =
+            std::fs::read_dir(&args.folder).map_or(true, |mut entries| entries.next().is_none());
         if !is_new && std::fs::read_to_string(&spec).ok().as_deref() != Some(SPEC) {
-            return Err(Fault::new(format!("`{}` is not empty and no demo's", args.folder.display()))
-                .hint("hafog demo --folder ANOTHER"));
+            return Err(Fault::new(format!(
+                "`{}` is not empty and no demo's",
+                args.folder.display()
+            ))
+            .hint("hafog demo --folder ANOTHER"));
         }
         std::fs::create_dir_all(&args.folder).map_err(fault)?;
         std::fs::write(&spec, SPEC).map_err(fault)?;
@@ -129,7 +144,13 @@ impl Story {
         };
         read(&mut random).map_err(fault)?;
         let password = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Story { ui, folder, password, report: Report::default(), began: Instant::now() })
+        Ok(Story {
+            ui,
+            folder,
+            password,
+            report: Report::default(),
+            began: Instant::now(),
+        })
     }
 
     fn finish(mut self) -> Report {
@@ -139,7 +160,8 @@ impl Story {
 
     async fn acts(&mut self, args: &Args) -> Result<(), Fault> {
         if self.folder.join(".hafog").exists() {
-            self.ui.say("an earlier demo was left here; it is removed first");
+            self.ui
+                .say("an earlier demo was left here; it is removed first");
             self.remove().await?;
             *self = Story::new(args, self.ui)?;
         }
@@ -151,7 +173,9 @@ impl Story {
         let west = self.door("west").await?;
         let host = HostName::new(NAME);
         let mut clients = Clients::start(CLIENTS, &self.authorities().await?, &host, PORT)?;
-        self.ui.say(&format!("{CLIENTS} clients write orders through {NAME} from now on, all the time"));
+        self.ui.say(&format!(
+            "{CLIENTS} clients write orders through {NAME} from now on, all the time"
+        ));
         self.orders(&clients, ORDERS).await?;
         self.switchover(&clients, ("west", west)).await?;
         self.type_in("commit --yes").await?;
@@ -167,10 +191,17 @@ impl Story {
         clients.finish().await;
         self.report.acknowledged = clients.count();
         let seconds = |pick: fn(&Move) -> f64| {
-            let failovers = self.report.moves.iter().filter(|moved| moved.verb == "failover");
+            let failovers = self
+                .report
+                .moves
+                .iter()
+                .filter(|moved| moved.verb == "failover");
             median(&failovers.map(pick).collect::<Vec<_>>())
         };
-        let (command, first) = (seconds(|moved| moved.command_seconds), seconds(|moved| moved.first_write_seconds));
+        let (command, first) = (
+            seconds(|moved| moved.command_seconds),
+            seconds(|moved| moved.first_write_seconds),
+        );
         self.report.failover_command_seconds = command;
         self.report.failover_to_first_write_seconds = first;
         Ok(())
@@ -179,19 +210,28 @@ impl Story {
     async fn switchover(&mut self, clients: &Clients, to: (&str, IpAddr)) -> Result<(), Fault> {
         let start = Moment::now();
         let said = self.type_in(&format!("switchover {} --yes", to.0)).await?;
-        let lost = self.measure(clients, "switchover", to, start, start.instant, &said).await?;
+        let lost = self
+            .measure(clients, "switchover", to, start, start.instant, &said)
+            .await?;
         self.report.lost_in_switchovers += lost;
         Ok(())
     }
 
     /// Pulls the plug of the primary's site (every process of it is killed with -9, at once) and types the command.
-    async fn failover(&mut self, clients: &Clients, from: &str, to: (&str, IpAddr)) -> Result<(), Fault> {
+    async fn failover(
+        &mut self,
+        clients: &Clients,
+        from: &str,
+        to: (&str, IpAddr),
+    ) -> Result<(), Fault> {
         self.orders(clients, ORDERS).await?;
         self.type_in(&format!("local power {from} off")).await?;
         let killed = Instant::now();
         let start = Moment::now();
         let said = self.type_in("failover --yes").await?;
-        let lost = self.measure(clients, "failover", to, start, killed, &said).await?;
+        let lost = self
+            .measure(clients, "failover", to, start, killed, &said)
+            .await?;
         self.report.lost_in_failovers += lost;
         Ok(())
     }
@@ -208,7 +248,11 @@ impl Story {
         let command_seconds = start.instant.elapsed().as_secs_f64();
         let clock = self.clock().await?;
         let first = self.wait("a write at the new site", || {
-            clients.books.lock().expect("no writer panics").first_by(to.1, start.instant)
+            clients
+                .books
+                .lock()
+                .expect("no writer panics")
+                .first_by(to.1, start.instant)
         });
         let first = first.await?;
         // Until the clock says that every cache has moved, and some orders more.
@@ -220,20 +264,30 @@ impl Story {
         let (moved, lost) = {
             let books = clients.books.lock().expect("no writer panics");
             let acknowledged = books.acknowledged_between(self.began, before.max(start.instant));
-            let lost: BTreeSet<&str> =
-                acknowledged.iter().map(|a| a.id.as_str()).filter(|id| !held.contains(*id)).collect();
-            let line = said.lines().find_map(|line| line.strip_prefix("loss: ")).unwrap_or("nothing");
+            let lost: BTreeSet<&str> = acknowledged
+                .iter()
+                .map(|a| a.id.as_str())
+                .filter(|id| !held.contains(*id))
+                .collect();
+            let line = said
+                .lines()
+                .find_map(|line| line.strip_prefix("loss: "))
+                .unwrap_or("nothing");
             let moved = Move {
                 verb: verb.to_owned(),
                 to: to.0.to_owned(),
                 command_seconds,
-                downtime_seconds: books.longest_gap(before - Duration::from_millis(500), first).as_secs_f64(),
+                downtime_seconds: books
+                    .longest_gap(before - Duration::from_millis(500), first)
+                    .as_secs_f64(),
                 first_write_seconds: start.until(first),
                 acknowledged_before: acknowledged.len(),
                 lost: lost.len(),
                 said: line.split(" (").next().unwrap_or(line).to_owned(),
                 clock_seconds: clock.duration_since(start.time).as_secs_f64().max(0.0),
-                last_client_seconds: books.last_elsewhere(to.1, start.instant).map(|last| start.until(last)),
+                last_client_seconds: books
+                    .last_elsewhere(to.1, start.instant)
+                    .map(|last| start.until(last)),
             };
             let lost = lost.len();
             (moved, lost)
@@ -245,7 +299,8 @@ impl Story {
     /// Waits for so many more acknowledged orders.
     async fn orders(&self, clients: &Clients, more: usize) -> Result<(), Fault> {
         let wanted = clients.count() + more;
-        self.wait("orders", || (clients.count() >= wanted).then_some(())).await
+        self.wait("orders", || (clients.count() >= wanted).then_some(()))
+            .await
     }
 
     async fn wait<T>(&self, what: &str, mut ask: impl FnMut() -> Option<T>) -> Result<T, Fault> {
@@ -255,7 +310,10 @@ impl Story {
                 return Ok(seen);
             }
             if Instant::now() >= give_up {
-                return Err(Fault::unavailable(format!("no {what} within {} s", WAIT.as_secs())));
+                return Err(Fault::unavailable(format!(
+                    "no {what} within {} s",
+                    WAIT.as_secs()
+                )));
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -266,7 +324,10 @@ impl Story {
         let start = Instant::now();
         let said = self.show(words).await?;
         let command = format!("hafog {words}");
-        self.report.commands.push(Timed { command, seconds: start.elapsed().as_secs_f64() });
+        self.report.commands.push(Timed {
+            command,
+            seconds: start.elapsed().as_secs_f64(),
+        });
         Ok(said)
     }
 
@@ -274,13 +335,16 @@ impl Story {
         self.ui.say(&format!("\n$ hafog {words}"));
         let said = self.command(words).await?;
         // The plan was shown by `--dry-run` to whoever wants it; here what was done is enough.
-        let done = said.find("\nrun ").map_or(said.as_str(), |at| &said[at + 1..]);
+        let done = said
+            .find("\nrun ")
+            .map_or(said.as_str(), |at| &said[at + 1..]);
         self.ui.say(done.trim_end());
         Ok(said)
     }
 
     async fn command(&self, words: &str) -> Result<String, Fault> {
-        let program = std::env::current_exe().map_err(|error| Fault::new("cannot find this program").because(error))?;
+        let program = std::env::current_exe()
+            .map_err(|error| Fault::new("cannot find this program").because(error))?;
         let ran = tokio::process::Command::new(&program)
             .args(words.split(' '))
             .current_dir(&self.folder)
@@ -290,22 +354,35 @@ impl Story {
             .output()
             .await
             .map_err(|error| Fault::new(format!("cannot run `hafog {words}`")).because(error))?;
-        let said = format!("{}{}", String::from_utf8_lossy(&ran.stderr), String::from_utf8_lossy(&ran.stdout));
+        let said = format!(
+            "{}{}",
+            String::from_utf8_lossy(&ran.stderr),
+            String::from_utf8_lossy(&ran.stdout)
+        );
         if ran.status.success() {
             return Ok(said);
         }
         self.ui.say(said.trim_end());
-        let code = ran.status.code().map_or("a signal".to_owned(), |code| format!("code {code}"));
+        let code = ran
+            .status
+            .code()
+            .map_or("a signal".to_owned(), |code| format!("code {code}"));
         Err(Fault::new(format!("`hafog {words}` ended with {code}")))
     }
 
     /// The address of a site's balancer.
     async fn door(&self, site: &str) -> Result<IpAddr, Fault> {
         let facts = self.command("show facts --json").await?;
-        let facts: Value = serde_json::from_str(&facts).map_err(|error| Fault::new("cannot read the facts").because(error))?;
+        let facts: Value = serde_json::from_str(&facts)
+            .map_err(|error| Fault::new("cannot read the facts").because(error))?;
         let server = format!("{STACK}-{site}-balancer-1");
-        let address = find(&facts, &["sites", site, "servers", &server, "host", "address"]);
-        let address = address.and_then(Value::as_str).and_then(|text| text.parse().ok());
+        let address = find(
+            &facts,
+            &["sites", site, "servers", &server, "host", "address"],
+        );
+        let address = address
+            .and_then(Value::as_str)
+            .and_then(|text| text.parse().ok());
         address.ok_or_else(|| Fault::new(format!("`{server}` has no address")))
     }
 
@@ -315,7 +392,11 @@ impl Story {
 
     async fn authorities(&self) -> Result<Vec<SocketAddr>, Fault> {
         let about = dns_host("serve").expect("hafog's own name server is built in");
-        let settings = ZoneSettings { zone: ZONE.into(), settings: Default::default(), home: self.home() };
+        let settings = ZoneSettings {
+            zone: ZONE.into(),
+            settings: Default::default(),
+            home: self.home(),
+        };
         (about.open)(&settings)?.authorities().await
     }
 
@@ -323,8 +404,8 @@ impl Story {
     async fn clock(&self) -> Result<Timestamp, Fault> {
         let names = DirStore::new(self.home()).get(crate::world::NAMES).await?;
         let (bytes, _) = names.ok_or_else(|| Fault::new("nothing was ever published"))?;
-        let published: Published =
-            serde_json::from_slice(&bytes).map_err(|error| Fault::new("cannot read what was published").because(error))?;
+        let published: Published = serde_json::from_slice(&bytes)
+            .map_err(|error| Fault::new("cannot read what was published").because(error))?;
         let clock = ttl::effective_at(&published, &HostName::new(NAME), RecordType::A, CACHING);
         Ok(clock.unwrap_or_else(Timestamp::now))
     }
@@ -332,21 +413,32 @@ impl Story {
     async fn remove(&mut self) -> Result<(), Fault> {
         self.type_in("destroy --yes").await?;
         self.report.left_processes = self.processes_left()?;
-        std::fs::remove_dir_all(&self.folder)
-            .map_err(|error| Fault::new(format!("cannot remove `{}`", self.folder.display())).because(error))
+        std::fs::remove_dir_all(&self.folder).map_err(|error| {
+            Fault::new(format!("cannot remove `{}`", self.folder.display())).because(error)
+        })
     }
 
     /// Processes that still live in a folder of the demo's.
     fn processes_left(&self) -> Result<usize, Fault> {
         let mut folders = vec![self.folder.clone()];
         for site in ["east", "west"] {
-            let settings = SiteSettings { stack: STACK.into(), site: site.into(), region: None, home: self.home() };
+            let settings = SiteSettings {
+                stack: STACK.into(),
+                site: site.into(),
+                region: None,
+                home: self.home(),
+            };
             folders.push(base_folder(&settings)?);
         }
-        let processes = std::fs::read_dir("/proc").map_err(|error| Fault::new("cannot read `/proc`").because(error))?;
-        let cwds = processes.flatten().filter_map(|entry| std::fs::read_link(entry.path().join("cwd")).ok());
+        let processes = std::fs::read_dir("/proc")
+            .map_err(|error| Fault::new("cannot read `/proc`").because(error))?;
+        let cwds = processes
+            .flatten()
+            .filter_map(|entry| std::fs::read_link(entry.path().join("cwd")).ok());
         let me: &Path = &std::env::current_dir().unwrap_or_default();
-        Ok(cwds.filter(|cwd| cwd != me && folders.iter().any(|folder| cwd.starts_with(folder))).count())
+        Ok(cwds
+            .filter(|cwd| cwd != me && folders.iter().any(|folder| cwd.starts_with(folder)))
+            .count())
     }
 }
 

@@ -21,8 +21,10 @@ use crate::model::record::{RecordSet, RecordType};
 use crate::model::units::Ttl;
 
 /// How answers are cached: hosts keep to the negative TTL that `serve` has, and swap versions at once.
-pub const CACHING: ttl::Caching =
-    ttl::Caching { negative: Some(serve_control::NEGATIVE_TTL), spread: std::time::Duration::ZERO };
+pub const CACHING: ttl::Caching = ttl::Caching {
+    negative: Some(serve_control::NEGATIVE_TTL),
+    spread: std::time::Duration::ZERO,
+};
 
 #[derive(Clone, Debug)]
 pub struct ZoneSettings {

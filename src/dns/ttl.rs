@@ -362,13 +362,24 @@ pub fn prune(history: &mut Published, now: Timestamp, caching: Caching) {
 ///
 /// That is what lowering a TTL waits for. [`effective_at`] does not tell it: a copy with the old TTL leads nowhere
 /// else than the new one, until the records move.
-pub fn slower_gone_at(history: &Published, host: &HostName, kind: RecordType, ttl: Ttl) -> Option<Timestamp> {
+pub fn slower_gone_at(
+    history: &Published,
+    host: &HostName,
+    kind: RecordType,
+    ttl: Ttl,
+) -> Option<Timestamp> {
     history
         .versions
         .iter()
-        .filter(|version| &version.set.host == host && version.set.kind == kind && version.set.ttl > ttl)
+        .filter(|version| {
+            &version.set.host == host && version.set.kind == kind && version.set.ttl > ttl
+        })
         .filter(|version| !version.set.values.is_empty())
-        .map(|version| version.to.map_or(Timestamp::MAX, |to| later(to, version.set.ttl.duration())))
+        .map(|version| {
+            version
+                .to
+                .map_or(Timestamp::MAX, |to| later(to, version.set.ttl.duration()))
+        })
         .max()
 }
 

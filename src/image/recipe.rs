@@ -33,7 +33,11 @@ pub struct Program {
 
 /// The image that each recipe of the stack makes now.
 pub fn names(stack: &Stack, base: &Path) -> Result<BTreeMap<RecipeName, ImageName>, Fault> {
-    stack.recipes.iter().map(|(name, recipe)| Ok((name.clone(), contents(recipe, base)?.image))).collect()
+    stack
+        .recipes
+        .iter()
+        .map(|(name, recipe)| Ok((name.clone(), contents(recipe, base)?.image)))
+        .collect()
 }
 
 /// Reads the recipe's files and code, and names the image.
@@ -42,9 +46,18 @@ pub fn contents(recipe: &Recipe, base: &Path) -> Result<Contents, Fault> {
     for file in &recipe.files {
         let path = base.join(&file.template);
         let bytes = std::fs::read(&path).map_err(|error| {
-            Fault::new(format!("cannot read `{}` of image `{}`", path.display(), recipe.name)).because(error)
+            Fault::new(format!(
+                "cannot read `{}` of image `{}`",
+                path.display(),
+                recipe.name
+            ))
+            .because(error)
         })?;
-        files.push(Content { to: file.to.clone(), bytes, executable: is_executable(&path) });
+        files.push(Content {
+            to: file.to.clone(),
+            bytes,
+            executable: is_executable(&path),
+        });
     }
     if let Some(code) = &recipe.code {
         match &code.from {
@@ -56,21 +69,37 @@ pub fn contents(recipe: &Recipe, base: &Path) -> Result<Contents, Fault> {
     let mut digest = Sha256::new();
     digest.update(serde_json::to_vec(recipe).expect("a recipe serialises"));
     for file in &files {
-        digest.update(format!("\0{}\0{}\0{}\0", file.to, file.executable, file.bytes.len()));
+        digest.update(format!(
+            "\0{}\0{}\0{}\0",
+            file.to,
+            file.executable,
+            file.bytes.len()
+        ));
         digest.update(&file.bytes);
     }
-    let hex = crate::plan::hex(&digest.finalize());
-    Ok(Contents { image: ImageName::new(format!("{}-{}", recipe.name, &hex[..12])), files })
+    let hex: String = digest
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    Ok(Contents {
+        image: ImageName::new(format!("{}-{}", recipe.name, &hex[..12])),
+        files,
+    })
 }
 
 fn is_executable(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
-    path.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o111 != 0)
+    path.metadata()
+        .is_ok_and(|meta| meta.permissions().mode() & 0o111 != 0)
 }
 
 fn folder_files(from: &Path, to: &str, files: &mut Vec<Content>) -> Result<(), Fault> {
-    let fault = |path: &Path, error: std::io::Error| Fault::new(format!("cannot read `{}`", path.display())).because(error);
-    let mut folders: Vec<(PathBuf, String)> = vec![(from.to_owned(), to.trim_end_matches('/').to_owned())];
+    let fault = |path: &Path, error: std::io::Error| {
+        Fault::new(format!("cannot read `{}`", path.display())).because(error)
+    };
+    let mut folders: Vec<(PathBuf, String)> =
+        vec![(from.to_owned(), to.trim_end_matches('/').to_owned())];
     while let Some((folder, to)) = folders.pop() {
         for entry in std::fs::read_dir(&folder).map_err(|error| fault(&folder, error))? {
             let entry = entry.map_err(|error| fault(&folder, error))?;
@@ -85,7 +114,11 @@ fn folder_files(from: &Path, to: &str, files: &mut Vec<Content>) -> Result<(), F
                 folders.push((path, to));
             } else if kind.is_file() {
                 let bytes = std::fs::read(&path).map_err(|error| fault(&path, error))?;
-                files.push(Content { to, bytes, executable: is_executable(&path) });
+                files.push(Content {
+                    to,
+                    bytes,
+                    executable: is_executable(&path),
+                });
             }
         }
     }
@@ -93,23 +126,39 @@ fn folder_files(from: &Path, to: &str, files: &mut Vec<Content>) -> Result<(), F
 }
 
 /// The tree of one commit, by the `git` program, without a work tree of ours.
-fn git_files(url: &str, r#ref: &str, to: &str, base: &Path, files: &mut Vec<Content>) -> Result<(), Fault> {
-    let scratch = tempfile::tempdir().map_err(|error| Fault::new("cannot make a temporary folder").because(error))?;
+fn git_files(
+    url: &str,
+    r#ref: &str,
+    to: &str,
+    base: &Path,
+    files: &mut Vec<Content>,
+) -> Result<(), Fault> {
+    let scratch = tempfile::tempdir()
+        .map_err(|error| Fault::new("cannot make a temporary folder").because(error))?;
     let git = |arguments: &[&str]| {
         let ran = std::process::Command::new("git")
             .args(arguments)
             .current_dir(base)
             .env("GIT_TERMINAL_PROMPT", "0")
             .output()
-            .map_err(|error| Fault::new("cannot run `git`").because(error).hint("apt-get install git"))?;
+            .map_err(|error| {
+                Fault::new("cannot run `git`")
+                    .because(error)
+                    .hint("apt-get install git")
+            })?;
         if ran.status.success() {
             return Ok(());
         }
-        Err(Fault::unavailable(format!("cannot get `{}` of {url}", r#ref)).because(String::from_utf8_lossy(&ran.stderr).trim()))
+        Err(
+            Fault::unavailable(format!("cannot get `{}` of {url}", r#ref))
+                .because(String::from_utf8_lossy(&ran.stderr).trim()),
+        )
     };
     let folder = scratch.path().join("code");
     let target = folder.to_string_lossy().into_owned();
-    git(&["clone", "--quiet", "--depth", "1", "--branch", r#ref, "--", url, &target])?;
+    git(&[
+        "clone", "--quiet", "--depth", "1", "--branch", r#ref, "--", url, &target,
+    ])?;
     folder_files(&folder, to, files)
 }
 
@@ -125,7 +174,11 @@ pub fn programs(recipe: &Recipe) -> Vec<Program> {
             let version = major.map_or_else(|| "*".to_owned(), |major| major.to_string());
             let package = "postgresql";
             let look = format!("ls /usr/lib/postgresql/{version}/bin/initdb || command -v initdb");
-            vec![Program { name: "postgresql", package, look }]
+            vec![Program {
+                name: "postgresql",
+                package,
+                look,
+            }]
         }
         None => Vec::new(),
     }

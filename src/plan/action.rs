@@ -211,7 +211,12 @@ pub enum WantedRecord {
     /// Exactly this; compared before it is written.
     Exactly(RecordChange),
     /// The addresses of a group of servers.
-    AddressesOf { host: HostName, ttl: Ttl, site: SiteName, group: GroupName },
+    AddressesOf {
+        host: HostName,
+        ttl: Ttl,
+        site: SiteName,
+        group: GroupName,
+    },
 }
 
 /// Asks every authority until all of them answer with the published sets of the zone.
@@ -338,7 +343,12 @@ pub struct ProvisionalWant {
 
 impl ProvisionalWant {
     pub fn at(&self, now: Timestamp) -> Provisional {
-        Provisional { since: now, until: now + self.window.0, from: self.from.clone(), planned: self.planned }
+        Provisional {
+            since: now,
+            until: now + self.window.0,
+            from: self.from.clone(),
+            planned: self.planned,
+        }
     }
 }
 

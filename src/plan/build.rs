@@ -13,7 +13,12 @@ use crate::model::units::Bytes;
 
 /// Images of every recipe that the sites' servers use.
 pub fn build(stack: &Stack, facts: &Facts, sites: &[SiteName]) -> Plan {
-    let mut plan = Plan::new(PlanKind::Converging, Intent::Build { sites: sites.to_vec() });
+    let mut plan = Plan::new(
+        PlanKind::Converging,
+        Intent::Build {
+            sites: sites.to_vec(),
+        },
+    );
     for site in sites {
         images(&mut plan, stack, facts, site);
     }
@@ -28,11 +33,18 @@ pub(super) fn images(
     facts: &Facts,
     site: &SiteName,
 ) -> BTreeMap<RecipeName, (ImageName, Option<StepName>)> {
-    let recipes: BTreeSet<&RecipeName> = stack.servers_at(site).map(|server| &server.recipe).collect();
+    let recipes: BTreeSet<&RecipeName> = stack
+        .servers_at(site)
+        .map(|server| &server.recipe)
+        .collect();
     let mut made = BTreeMap::new();
     for recipe in recipes {
         let image = facts.images[recipe].clone();
-        let sealed = if facts.has_image(site, &image) { None } else { Some(one(plan, stack, site, recipe, &image)) };
+        let sealed = if facts.has_image(site, &image) {
+            None
+        } else {
+            Some(one(plan, stack, site, recipe, &image))
+        };
         made.insert(recipe.clone(), (image, sealed));
     }
     leftovers(plan, stack, facts, site);
@@ -45,13 +57,28 @@ fn builder_name(stack: &Stack, site: &SiteName, recipe: &str) -> String {
 
 /// A run that was cut between sealing an image and removing its builder left the builder behind.
 fn leftovers(plan: &mut Plan, stack: &Stack, facts: &Facts, site: &SiteName) {
-    let Some(seen) = facts.sites.get(site) else { return };
+    let Some(seen) = facts.sites.get(site) else {
+        return;
+    };
     let prefix = builder_name(stack, site, "");
-    for server in seen.servers.keys().filter(|server| server.as_str().starts_with(&prefix)) {
+    for server in seen
+        .servers
+        .keys()
+        .filter(|server| server.as_str().starts_with(&prefix))
+    {
         let name = StepName::new(format!("delete-builder {server}"));
         if plan.step(&name).is_none() {
-            let about = format!("remove the temporary server {server}, which an earlier run left behind");
-            plan.push(step(name.as_str(), about, DeleteServer { site: site.clone(), server: server.clone() }.into()));
+            let about =
+                format!("remove the temporary server {server}, which an earlier run left behind");
+            plan.push(step(
+                name.as_str(),
+                about,
+                DeleteServer {
+                    site: site.clone(),
+                    server: server.clone(),
+                }
+                .into(),
+            ));
         }
     }
 }
@@ -61,17 +88,29 @@ pub const MADE_FOR: &str = "made-for";
 
 /// Tags that every server and image of a stack carries: what hafog owns is known by them.
 pub(super) fn tags(stack: &Stack, site: &SiteName) -> BTreeMap<String, String> {
-    BTreeMap::from([("stack".to_owned(), stack.name.to_string()), ("site".to_owned(), site.to_string())])
+    BTreeMap::from([
+        ("stack".to_owned(), stack.name.to_string()),
+        ("site".to_owned(), site.to_string()),
+    ])
 }
 
-fn one(plan: &mut Plan, stack: &Stack, site: &SiteName, recipe: &RecipeName, image: &ImageName) -> StepName {
+fn one(
+    plan: &mut Plan,
+    stack: &Stack,
+    site: &SiteName,
+    recipe: &RecipeName,
+    image: &ImageName,
+) -> StepName {
     let builder = ServerName::new(builder_name(stack, site, recipe.as_str()));
     let mut builder_tags = tags(stack, site);
     builder_tags.insert(MADE_FOR.to_owned(), image.to_string());
     let want = ServerWant {
         name: builder.clone(),
         image: None,
-        size: Size { cpu: 1, memory: Bytes(1 << 30) },
+        size: Size {
+            cpu: 1,
+            memory: Bytes(1 << 30),
+        },
         open: Vec::new(),
         tags: builder_tags,
     };
@@ -79,7 +118,11 @@ fn one(plan: &mut Plan, stack: &Stack, site: &SiteName, recipe: &RecipeName, ima
         step(
             format!("create-builder {builder}"),
             format!("start a temporary server for image {image} in {site}"),
-            CreateServer { site: site.clone(), want }.into(),
+            CreateServer {
+                site: site.clone(),
+                want,
+            }
+            .into(),
         )
         .reversible(),
     );
@@ -87,7 +130,13 @@ fn one(plan: &mut Plan, stack: &Stack, site: &SiteName, recipe: &RecipeName, ima
         step(
             format!("apply-recipe {builder}"),
             format!("put recipe `{recipe}` into {builder}"),
-            ApplyRecipe { site: site.clone(), builder: builder.clone(), recipe: recipe.clone(), image: image.clone() }.into(),
+            ApplyRecipe {
+                site: site.clone(),
+                builder: builder.clone(),
+                recipe: recipe.clone(),
+                image: image.clone(),
+            }
+            .into(),
         )
         .after([created])
         .limit(1800),
@@ -98,7 +147,13 @@ fn one(plan: &mut Plan, stack: &Stack, site: &SiteName, recipe: &RecipeName, ima
         step(
             format!("seal-image {image} {site}"),
             format!("make image {image} in {site}"),
-            SealImage { site: site.clone(), builder: builder.clone(), image: image.clone(), tags: image_tags }.into(),
+            SealImage {
+                site: site.clone(),
+                builder: builder.clone(),
+                image: image.clone(),
+                tags: image_tags,
+            }
+            .into(),
         )
         .after([applied])
         .limit(1800),
@@ -107,7 +162,11 @@ fn one(plan: &mut Plan, stack: &Stack, site: &SiteName, recipe: &RecipeName, ima
         step(
             format!("delete-builder {builder}"),
             format!("remove the temporary server {builder}"),
-            DeleteServer { site: site.clone(), server: builder }.into(),
+            DeleteServer {
+                site: site.clone(),
+                server: builder,
+            }
+            .into(),
         )
         .after([sealed.clone()]),
     );

@@ -10,18 +10,37 @@ use crate::model::stack::Stack;
 
 pub fn commit(stack: &Stack, facts: &Facts) -> Plan {
     let mut plan = Plan::new(PlanKind::Converging, Intent::Commit);
-    let Some(roles) = facts.roles.as_ref().filter(|roles| roles.provisional.is_some()) else {
-        plan.refusals.push(refusal("nothing-provisional", "no flip is provisional", "hafog status"));
+    let Some(roles) = facts
+        .roles
+        .as_ref()
+        .filter(|roles| roles.provisional.is_some())
+    else {
+        plan.refusals.push(refusal(
+            "nothing-provisional",
+            "no flip is provisional",
+            "hafog status",
+        ));
         return plan;
     };
     restore_steps(&mut plan, stack, facts);
-    let after = plan.steps.iter().map(|step| step.name.clone()).collect::<Vec<_>>();
+    let after = plan
+        .steps
+        .iter()
+        .map(|step| step.name.clone())
+        .collect::<Vec<_>>();
     let seal = SetRoles {
         primary: roles.primary.clone(),
         standbys: roles.standbys.clone(),
         left_behind: roles.left_behind.clone(),
         provisional: None,
     };
-    plan.push(step("seal-roles", format!("{} is primary for good", roles.primary), seal.into()).after(after));
+    plan.push(
+        step(
+            "seal-roles",
+            format!("{} is primary for good", roles.primary),
+            seal.into(),
+        )
+        .after(after),
+    );
     plan
 }

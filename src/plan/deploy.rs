@@ -12,17 +12,39 @@ use crate::model::stack::{Job, Stack};
 pub fn deploy(stack: &Stack, facts: &Facts) -> Plan {
     let Some(roles) = &facts.roles else {
         let mut plan = Plan::new(PlanKind::Converging, Intent::Deploy { sites: Vec::new() });
-        plan.refusals.push(refusal("not-up", "the stack is not up anywhere", "hafog up"));
+        plan.refusals.push(refusal(
+            "not-up",
+            "the stack is not up anywhere",
+            "hafog up",
+        ));
         return plan;
     };
-    let sites: Vec<SiteName> = roles.standbys.iter().chain([&roles.primary]).cloned().collect();
-    let mut plan = Plan::new(PlanKind::Converging, Intent::Deploy { sites: sites.clone() });
+    let sites: Vec<SiteName> = roles
+        .standbys
+        .iter()
+        .chain([&roles.primary])
+        .cloned()
+        .collect();
+    let mut plan = Plan::new(
+        PlanKind::Converging,
+        Intent::Deploy {
+            sites: sites.clone(),
+        },
+    );
     let mut last: Option<StepName> = None;
     for site in &sites {
         let images = build::images(&mut plan, stack, facts, site);
-        for server in stack.servers_at(site).filter(|server| matches!(server.job, Job::App)) {
+        for server in stack
+            .servers_at(site)
+            .filter(|server| matches!(server.job, Job::App))
+        {
             let (image, sealed) = &images[&server.recipe];
-            let Some(current) = facts.server(site, &server.name).and_then(|seen| seen.image.clone()) else { continue };
+            let Some(current) = facts
+                .server(site, &server.name)
+                .and_then(|seen| seen.image.clone())
+            else {
+                continue;
+            };
             if current == *image {
                 continue;
             }

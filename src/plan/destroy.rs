@@ -10,13 +10,19 @@ use crate::model::stack::Stack;
 
 /// Removes `sites`. With the last site go the records, the zones that hafog serves, and the stack's documents.
 pub fn destroy(stack: &Stack, facts: &Facts, sites: &[SiteName]) -> Plan {
-    let mut plan = Plan::new(PlanKind::Converging, Intent::Destroy { sites: sites.to_vec() });
+    let mut plan = Plan::new(
+        PlanKind::Converging,
+        Intent::Destroy {
+            sites: sites.to_vec(),
+        },
+    );
     let everything = stack.sites.iter().all(|site| sites.contains(&site.name));
     let primary = facts.roles.as_ref().map(|roles| &roles.primary);
     if !everything && primary.is_some_and(|primary| sites.contains(primary)) {
         let primary = primary.expect("just seen");
         let why = format!("{primary} is primary: its users would be cut off and its data lost");
-        plan.refusals.push(refusal("site-is-primary", why, "hafog switchover"));
+        plan.refusals
+            .push(refusal("site-is-primary", why, "hafog switchover"));
     }
     if everything {
         remove_names(&mut plan, stack, facts);
@@ -28,21 +34,49 @@ pub fn destroy(stack: &Stack, facts: &Facts, sites: &[SiteName]) -> Plan {
         last.push(remove_site(&mut plan, facts, site));
     }
     if everything {
-        let databases = stack.databases.iter().map(|database| database.name.clone()).collect();
+        let databases = stack
+            .databases
+            .iter()
+            .map(|database| database.name.clone())
+            .collect();
         let anything = facts.roles.is_some() || !plan.steps.is_empty();
         if anything {
             let last = last.into_iter().flatten();
-            plan.push(step("forget-state", "remove the stack's documents; journals stay", ForgetState { databases }.into()).after(last));
+            plan.push(
+                step(
+                    "forget-state",
+                    "remove the stack's documents; journals stay",
+                    ForgetState { databases }.into(),
+                )
+                .after(last),
+            );
         }
         return plan;
     }
     if let Some(roles) = &facts.roles {
-        let keep = |list: &[SiteName]| list.iter().filter(|site| !sites.contains(site)).cloned().collect::<Vec<_>>();
+        let keep = |list: &[SiteName]| {
+            list.iter()
+                .filter(|site| !sites.contains(site))
+                .cloned()
+                .collect::<Vec<_>>()
+        };
         let (standbys, left_behind) = (keep(&roles.standbys), keep(&roles.left_behind));
         if standbys != roles.standbys || left_behind != roles.left_behind {
-            let set = SetRoles { primary: roles.primary.clone(), standbys, left_behind, provisional: None };
+            let set = SetRoles {
+                primary: roles.primary.clone(),
+                standbys,
+                left_behind,
+                provisional: None,
+            };
             let last = last.into_iter().flatten();
-            plan.push(step("set-roles", "the removed sites are standbys no longer", set.into()).after(last));
+            plan.push(
+                step(
+                    "set-roles",
+                    "the removed sites are standbys no longer",
+                    set.into(),
+                )
+                .after(last),
+            );
         }
     }
     plan
@@ -50,8 +84,15 @@ pub fn destroy(stack: &Stack, facts: &Facts, sites: &[SiteName]) -> Plan {
 
 fn remove_names(plan: &mut Plan, stack: &Stack, facts: &Facts) {
     for zone in &stack.zones {
-        let Some(seen) = facts.zones.get(&zone.name) else { continue };
-        let owned = |host: &HostName| stack.names.iter().any(|name| &name.host == host || &name.target == host);
+        let Some(seen) = facts.zones.get(&zone.name) else {
+            continue;
+        };
+        let owned = |host: &HostName| {
+            stack
+                .names
+                .iter()
+                .any(|name| &name.host == host || &name.target == host)
+        };
         let records: Vec<WantedRecord> = seen
             .records
             .iter()
@@ -67,7 +108,11 @@ fn remove_names(plan: &mut Plan, stack: &Stack, facts: &Facts) {
             .collect();
         let mut after = Vec::new();
         if !records.is_empty() {
-            let action = SetRecord { zone: zone.name.clone(), records, leases: Vec::new() };
+            let action = SetRecord {
+                zone: zone.name.clone(),
+                records,
+                leases: Vec::new(),
+            };
             after.push(plan.push(step(
                 format!("remove-record {}", zone.name),
                 format!("remove the names of the stack from {}", zone.name),
@@ -79,7 +124,10 @@ fn remove_names(plan: &mut Plan, stack: &Stack, facts: &Facts) {
                 step(
                     format!("close-zone {}", zone.name),
                     format!("stop serving {}", zone.name),
-                    CloseZone { zone: zone.name.clone() }.into(),
+                    CloseZone {
+                        zone: zone.name.clone(),
+                    }
+                    .into(),
                 )
                 .after(after),
             );
@@ -90,16 +138,25 @@ fn remove_names(plan: &mut Plan, stack: &Stack, facts: &Facts) {
 /// A primary that stays must not keep log for replicas that go.
 fn forget_replicas(plan: &mut Plan, stack: &Stack, facts: &Facts, sites: &[SiteName]) {
     for database in &stack.databases {
-        let Some(writer) = facts.writer_node(&database.name).cloned() else { continue };
-        let leaving = stack.server(&writer).is_some_and(|server| sites.contains(&server.site));
+        let Some(writer) = facts.writer_node(&database.name).cloned() else {
+            continue;
+        };
+        let leaving = stack
+            .server(&writer)
+            .is_some_and(|server| sites.contains(&server.site));
         if leaving {
             continue;
         }
         for site in sites {
             for node in stack.nodes_at(site, database).take(1) {
-                let action =
-                    ForgetReplica { database: database.name.clone(), primary: writer.clone(), replica: node.name.clone() };
-                let known = facts.status(&writer).is_some_and(|status| status.followers.iter().any(|f| f.node == node.name));
+                let action = ForgetReplica {
+                    database: database.name.clone(),
+                    primary: writer.clone(),
+                    replica: node.name.clone(),
+                };
+                let known = facts
+                    .status(&writer)
+                    .is_some_and(|status| status.followers.iter().any(|f| f.node == node.name));
                 if known {
                     plan.push(step(
                         format!("forget-replica {}", node.name),
@@ -121,7 +178,11 @@ fn remove_site(plan: &mut Plan, facts: &Facts, site: &SiteName) -> Option<StepNa
                 step(
                     format!("delete-server {server}"),
                     format!("remove {server} and its data"),
-                    DeleteServer { site: site.clone(), server: server.clone() }.into(),
+                    DeleteServer {
+                        site: site.clone(),
+                        server: server.clone(),
+                    }
+                    .into(),
                 )
                 .limit(120),
             ),
@@ -134,7 +195,11 @@ fn remove_site(plan: &mut Plan, facts: &Facts, site: &SiteName) -> Option<StepNa
                 step(
                     format!("delete-image {image} {site}"),
                     format!("remove image {image} from {site}"),
-                    DeleteImage { site: site.clone(), image: image.clone() }.into(),
+                    DeleteImage {
+                        site: site.clone(),
+                        image: image.clone(),
+                    }
+                    .into(),
                 )
                 .after(after.clone()),
             ),

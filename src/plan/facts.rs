@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::cloud;
+use crate::cloud::Server as CloudServer;
 use crate::db::NodeStatus;
 use crate::model::id::*;
 use crate::model::record::RecordSet;
@@ -58,7 +58,7 @@ pub struct Facts {
 pub struct SiteFacts {
     /// Whether its cloud answers; unknown when nobody asked (`--assume-down`) or nobody answered.
     pub answers: Seen<()>,
-    pub servers: BTreeMap<ServerName, cloud::Server>,
+    pub servers: BTreeMap<ServerName, CloudServer>,
     pub images: BTreeSet<ImageName>,
 }
 
@@ -78,7 +78,7 @@ pub struct ZoneFacts {
 }
 
 impl Facts {
-    pub fn server(&self, site: &SiteName, name: &ServerName) -> Option<&cloud::Server> {
+    pub fn server(&self, site: &SiteName, name: &ServerName) -> Option<&CloudServer> {
         self.sites.get(site)?.servers.get(name)
     }
 
@@ -91,7 +91,9 @@ impl Facts {
     }
 
     pub fn has_image(&self, site: &SiteName, image: &ImageName) -> bool {
-        self.sites.get(site).is_some_and(|site| site.images.contains(image))
+        self.sites
+            .get(site)
+            .is_some_and(|site| site.images.contains(image))
     }
 
     /// The site that is primary now, or would be.

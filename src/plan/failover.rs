@@ -35,12 +35,23 @@ impl Options {
 pub fn failover(stack: &Stack, facts: &Facts, to: &SiteName, options: &Options) -> Plan {
     let from = facts.primary(&stack.primary).clone();
     let intent = if options.rollback {
-        Intent::Rollback { from: from.clone(), to: to.clone() }
+        Intent::Rollback {
+            from: from.clone(),
+            to: to.clone(),
+        }
     } else {
-        Intent::Failover { from: from.clone(), to: to.clone(), planned: options.planned }
+        Intent::Failover {
+            from: from.clone(),
+            to: to.clone(),
+            planned: options.planned,
+        }
     };
     let mut plan = Plan::new(PlanKind::Directional, intent);
-    let moves: Vec<Move> = stack.databases.iter().filter_map(|database| Move::of(stack, facts, database, &from, to)).collect();
+    let moves: Vec<Move> = stack
+        .databases
+        .iter()
+        .filter_map(|database| Move::of(stack, facts, database, &from, to))
+        .collect();
     before(&mut plan, stack, facts, &from, to, &moves, options);
     point_of_no_return(&mut plan, &from, &moves, options);
     traffic(&mut plan, stack, facts, to, options.planned);
@@ -58,40 +69,88 @@ struct Move<'a> {
 }
 
 impl<'a> Move<'a> {
-    fn of(stack: &'a Stack, facts: &Facts, database: &'a Database, from: &SiteName, to: &'a SiteName) -> Option<Move<'a>> {
+    fn of(
+        stack: &'a Stack,
+        facts: &Facts,
+        database: &'a Database,
+        from: &SiteName,
+        to: &'a SiteName,
+    ) -> Option<Move<'a>> {
         let new = stack.nodes_at(to, database).next()?;
-        let born = stack.nodes_at(from, database).next().map(|server| server.name.clone());
+        let born = stack
+            .nodes_at(from, database)
+            .next()
+            .map(|server| server.name.clone());
         let old = facts.writer_node(&database.name).cloned().or(born)?;
-        Some(Move { database, old, new, epoch: facts.epoch(&database.name) + 1 })
+        Some(Move {
+            database,
+            old,
+            new,
+            epoch: facts.epoch(&database.name) + 1,
+        })
     }
 }
 
-fn before(plan: &mut Plan, stack: &Stack, facts: &Facts, from: &SiteName, to: &SiteName, moves: &[Move], options: &Options) {
-    let planned = options.planned.then(|| "planned: nobody says that it is down".to_owned());
+fn before(
+    plan: &mut Plan,
+    stack: &Stack,
+    facts: &Facts,
+    from: &SiteName,
+    to: &SiteName,
+    moves: &[Move],
+    options: &Options,
+) {
+    let planned = options
+        .planned
+        .then(|| "planned: nobody says that it is down".to_owned());
     plan.push(
         step(
             "confirm-outage",
             format!("look at {from} from here"),
-            ConfirmOutage { site: from.clone(), assumed: options.assume_down }.into(),
+            ConfirmOutage {
+                site: from.clone(),
+                assumed: options.assume_down,
+            }
+            .into(),
         )
         .skip_if(planned)
         .limit(30),
     );
     for Move { database, new, .. } in moves {
-        let vet = VetStandby { database: database.name.clone(), node: new.name.clone(), accepted: options.accept.clone() };
+        let vet = VetStandby {
+            database: database.name.clone(),
+            node: new.name.clone(),
+            accepted: options.accept.clone(),
+        };
         plan.push(
-            step(format!("vet-standby {}", database.name), format!("{} can take over", new.name), vet.into()).limit(30),
+            step(
+                format!("vet-standby {}", database.name),
+                format!("{} can take over", new.name),
+                vet.into(),
+            )
+            .limit(30),
         );
     }
-    let ready = facts.doors.get(to).and_then(|door| door.known()).is_some_and(|status| *status == 200);
-    let reason = (ready && !options.planned).then(|| format!("{to} answers its health checks already"));
+    let ready = facts
+        .doors
+        .get(to)
+        .and_then(|door| door.known())
+        .is_some_and(|status| *status == 200);
+    let reason =
+        (ready && !options.planned).then(|| format!("{to} answers its health checks already"));
     plan.push(
-        step("start-servers", format!("{to} answers its health checks"), AwaitHealthy { site: to.clone() }.into())
-            .skip_if(reason)
-            .limit(60),
+        step(
+            "start-servers",
+            format!("{to} answers its health checks"),
+            AwaitHealthy { site: to.clone() }.into(),
+        )
+        .skip_if(reason)
+        .limit(60),
     );
     for name in &stack.names {
-        let Some(held) = held(facts, name) else { continue };
+        let Some(held) = held(facts, name) else {
+            continue;
+        };
         let reason = if options.planned {
             (held.ttl <= name.failover_ttl).then(|| format!("it is {} already", held.ttl))
         } else {
@@ -105,7 +164,10 @@ fn before(plan: &mut Plan, stack: &Stack, facts: &Facts, from: &SiteName, to: &S
             lease: Some(stack.commit_window),
             wait: true,
         };
-        let about = format!("TTL of {} from {} to {}, and wait until the old one has run out", name.target, held.ttl, name.failover_ttl);
+        let about = format!(
+            "TTL of {} from {} to {}, and wait until the old one has run out",
+            name.target, held.ttl, name.failover_ttl
+        );
         let limit = held.ttl.0 + 60;
         plan.push(
             step(format!("lower-ttl {}", name.host), about, lower.into())
@@ -126,7 +188,13 @@ fn point_of_no_return(plan: &mut Plan, from: &SiteName, moves: &[Move], options:
     } else {
         Fencing::Ladder
     };
-    for Move { database, old, new, epoch } in moves {
+    for Move {
+        database,
+        old,
+        new,
+        epoch,
+    } in moves
+    {
         let about = match how {
             Fencing::Clean => format!("{old} stops cleanly, with everything sent to {}", new.name),
             Fencing::Ladder => format!("fence {old}, with proof"),
@@ -140,32 +208,85 @@ fn point_of_no_return(plan: &mut Plan, from: &SiteName, moves: &[Move], options:
             epoch: *epoch,
             how,
         };
-        let stopped = plan.push(step(format!("stop-writes {}", database.name), about, stop.into()).reversible().limit(120));
+        let stopped = plan.push(
+            step(format!("stop-writes {}", database.name), about, stop.into())
+                .reversible()
+                .limit(120),
+        );
         let reason = (!options.planned).then(|| "forced: what had not arrived is lost".to_owned());
-        let replay = AwaitReplay { database: database.name.clone(), node: new.name.clone(), of: stopped };
+        let replay = AwaitReplay {
+            database: database.name.clone(),
+            node: new.name.clone(),
+            of: stopped,
+        };
         plan.push(
-            step(format!("await-replay {}", database.name), format!("{} has everything that {old} had", new.name), replay.into())
-                .skip_if(reason)
-                .limit(60),
+            step(
+                format!("await-replay {}", database.name),
+                format!("{} has everything that {old} had", new.name),
+                replay.into(),
+            )
+            .skip_if(reason)
+            .limit(60),
         );
     }
-    for Move { database, new, epoch, .. } in moves {
-        let promote = PromoteStandby { database: database.name.clone(), node: new.name.clone(), epoch: *epoch };
+    for Move {
+        database,
+        new,
+        epoch,
+        ..
+    } in moves
+    {
+        let promote = PromoteStandby {
+            database: database.name.clone(),
+            node: new.name.clone(),
+            epoch: *epoch,
+        };
         plan.push(
-            step(format!("promote-standby {}", database.name), format!("open {} for writes", new.name), promote.into())
-                .no_return()
-                .limit(120),
+            step(
+                format!("promote-standby {}", database.name),
+                format!("open {} for writes", new.name),
+                promote.into(),
+            )
+            .no_return()
+            .limit(120),
         );
     }
 }
 
 fn traffic(plan: &mut Plan, stack: &Stack, facts: &Facts, to: &SiteName, planned: bool) {
-    let epoch = stack.databases.iter().map(|database| facts.epoch(&database.name) + 1).max().unwrap_or(1);
-    let token = SetRoleToken { site: to.clone(), role: SiteRole::Primary, epoch };
-    plan.push(step("open-app", format!("servers of {to} know that they are primary"), token.into()).limit(60));
-    plan.push(step("smoke-test", format!("{to} passes its health checks"), SmokeTest { site: to.clone() }.into()).limit(60));
+    let epoch = stack
+        .databases
+        .iter()
+        .map(|database| facts.epoch(&database.name) + 1)
+        .max()
+        .unwrap_or(1);
+    let token = SetRoleToken {
+        site: to.clone(),
+        role: SiteRole::Primary,
+        epoch,
+    };
+    plan.push(
+        step(
+            "open-app",
+            format!("servers of {to} know that they are primary"),
+            token.into(),
+        )
+        .limit(60),
+    );
+    plan.push(
+        step(
+            "smoke-test",
+            format!("{to} passes its health checks"),
+            SmokeTest { site: to.clone() }.into(),
+        )
+        .limit(60),
+    );
     for zone in &stack.zones {
-        let names: Vec<&Name> = stack.names.iter().filter(|name| name.zone == zone.name).collect();
+        let names: Vec<&Name> = stack
+            .names
+            .iter()
+            .filter(|name| name.zone == zone.name)
+            .collect();
         if names.is_empty() {
             continue;
         }
@@ -173,7 +294,11 @@ fn traffic(plan: &mut Plan, stack: &Stack, facts: &Facts, to: &SiteName, planned
         let mut leases = Vec::new();
         for name in &names {
             records.push(flip(stack, facts, to, name, planned));
-            let normal = facts.published.ttl_leases.get(&name.target).map_or(name.ttl, |lease| lease.normal);
+            let normal = facts
+                .published
+                .ttl_leases
+                .get(&name.target)
+                .map_or(name.ttl, |lease| lease.normal);
             leases.push(LeasedTtl {
                 host: name.target.clone(),
                 normal,
@@ -185,7 +310,12 @@ fn traffic(plan: &mut Plan, stack: &Stack, facts: &Facts, to: &SiteName, planned
             step(
                 format!("set-record {}", zone.name),
                 format!("{} lead to {to}", hosts(&names)),
-                SetRecord { zone: zone.name.clone(), records, leases }.into(),
+                SetRecord {
+                    zone: zone.name.clone(),
+                    records,
+                    leases,
+                }
+                .into(),
             )
             .limit(60),
         );
@@ -198,7 +328,11 @@ fn flip(stack: &Stack, facts: &Facts, to: &SiteName, name: &Name, planned: bool)
     let held = held(facts, name);
     let addresses: Option<std::collections::BTreeSet<String>> = stack
         .group_at(to, &name.to)
-        .map(|server| facts.address(to, &server.name).map(|address| address.to_string()))
+        .map(|server| {
+            facts
+                .address(to, &server.name)
+                .map(|address| address.to_string())
+        })
         .collect();
     match addresses.filter(|addresses| !addresses.is_empty()) {
         Some(values) => WantedRecord::Exactly(RecordChange {
@@ -206,10 +340,19 @@ fn flip(stack: &Stack, facts: &Facts, to: &SiteName, name: &Name, planned: bool)
             kind: RecordType::A,
             // A switchover lowers the TTL in an earlier step of the same plan.
             before: held.map(|set| RecordSet {
-                ttl: if planned { set.ttl.min(name.failover_ttl) } else { set.ttl },
+                ttl: if planned {
+                    set.ttl.min(name.failover_ttl)
+                } else {
+                    set.ttl
+                },
                 ..set.clone()
             }),
-            after: Some(RecordSet { host: name.target.clone(), kind: RecordType::A, ttl: name.failover_ttl, values }),
+            after: Some(RecordSet {
+                host: name.target.clone(),
+                kind: RecordType::A,
+                ttl: name.failover_ttl,
+                values,
+            }),
         }),
         None => WantedRecord::AddressesOf {
             host: name.target.clone(),
@@ -228,7 +371,15 @@ fn held<'a>(facts: &'a Facts, name: &Name) -> Option<&'a RecordSet> {
         .or_else(|| facts.published.current(&name.target, RecordType::A))
 }
 
-fn after(plan: &mut Plan, stack: &Stack, facts: &Facts, from: &SiteName, to: &SiteName, moves: &[Move], options: &Options) {
+fn after(
+    plan: &mut Plan,
+    stack: &Stack,
+    facts: &Facts,
+    from: &SiteName,
+    to: &SiteName,
+    moves: &[Move],
+    options: &Options,
+) {
     for Move { database, new, .. } in moves {
         for replica in stack.nodes_at(to, database).skip(1) {
             let mut again: Step = seed_replica(database, &new.name, &replica.name, false);
@@ -237,8 +388,12 @@ fn after(plan: &mut Plan, stack: &Stack, facts: &Facts, from: &SiteName, to: &Si
             plan.push(again);
         }
     }
-    let forced = (!options.planned).then(|| format!("{from} is left behind; `hafog failback` rejoins it"));
-    for Move { database, old, new, .. } in moves {
+    let forced =
+        (!options.planned).then(|| format!("{from} is left behind; `hafog failback` rejoins it"));
+    for Move {
+        database, old, new, ..
+    } in moves
+    {
         let rejoin = Rejoin {
             database: database.name.clone(),
             old: old.clone(),
@@ -246,45 +401,97 @@ fn after(plan: &mut Plan, stack: &Stack, facts: &Facts, from: &SiteName, to: &Si
             primary: new.name.clone(),
         };
         plan.push(
-            step(format!("reverse-replication {}", database.name), format!("{old} follows {}", new.name), rejoin.into())
-                .skip_if(forced.clone())
-                .limit(600),
+            step(
+                format!("reverse-replication {}", database.name),
+                format!("{old} follows {}", new.name),
+                rejoin.into(),
+            )
+            .skip_if(forced.clone())
+            .limit(600),
         );
-        for replica in stack.nodes_at(from, database).filter(|server| server.name != *old) {
+        for replica in stack
+            .nodes_at(from, database)
+            .filter(|server| server.name != *old)
+        {
             let mut again = seed_replica(database, old, &replica.name, false);
             again.name = StepName::new(format!("recreate-replica {}", replica.name));
             again.about = format!("{} follows {old} again", replica.name);
             plan.push(again.skip_if(forced.clone()));
         }
     }
-    let token = SetRoleToken { site: from.clone(), role: SiteRole::Standby, epoch: moves.iter().map(|m| m.epoch).max().unwrap_or(1) };
+    let token = SetRoleToken {
+        site: from.clone(),
+        role: SiteRole::Standby,
+        epoch: moves.iter().map(|m| m.epoch).max().unwrap_or(1),
+    };
     plan.push(
-        step("close-app", format!("servers of {from} know that they are standby"), token.into())
-            .skip_if(forced.clone())
-            .limit(60),
+        step(
+            "close-app",
+            format!("servers of {from} know that they are standby"),
+            token.into(),
+        )
+        .skip_if(forced.clone())
+        .limit(60),
     );
     let roles = facts.roles.as_ref();
-    let mut standbys: Vec<SiteName> =
-        roles.map(|roles| roles.standbys.clone()).unwrap_or_default().into_iter().filter(|site| site != to).collect();
-    let mut left_behind: Vec<SiteName> =
-        roles.map(|roles| roles.left_behind.clone()).unwrap_or_default().into_iter().filter(|site| site != to).collect();
-    if options.planned { standbys.push(from.clone()) } else { left_behind.push(from.clone()) }
+    let mut standbys: Vec<SiteName> = roles
+        .map(|roles| roles.standbys.clone())
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|site| site != to)
+        .collect();
+    let mut left_behind: Vec<SiteName> = roles
+        .map(|roles| roles.left_behind.clone())
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|site| site != to)
+        .collect();
+    if options.planned {
+        standbys.push(from.clone())
+    } else {
+        left_behind.push(from.clone())
+    }
     let provisional = (!options.rollback).then(|| ProvisionalWant {
         from: from.clone(),
         planned: options.planned,
         window: stack.commit_window,
     });
     let about = match &provisional {
-        Some(want) => format!("{to} is primary, provisionally: commit or roll back within {}", want.window),
+        Some(want) => format!(
+            "{to} is primary, provisionally: commit or roll back within {}",
+            want.window
+        ),
         None => format!("{to} is primary again, provisional no longer"),
     };
-    plan.push(step("provisional", about, SetRoles { primary: to.clone(), standbys, left_behind, provisional }.into()));
+    plan.push(step(
+        "provisional",
+        about,
+        SetRoles {
+            primary: to.clone(),
+            standbys,
+            left_behind,
+            provisional,
+        }
+        .into(),
+    ));
 }
 
 /// Refusals and the forecast.
-fn review(plan: &mut Plan, stack: &Stack, facts: &Facts, from: &SiteName, to: &SiteName, moves: &[Move], options: &Options) {
+fn review(
+    plan: &mut Plan,
+    stack: &Stack,
+    facts: &Facts,
+    from: &SiteName,
+    to: &SiteName,
+    moves: &[Move],
+    options: &Options,
+) {
     let Some(roles) = &facts.roles else {
-        plan.refusals.push(refusal("not-up", "the stack is not up anywhere", "hafog up"));
+        plan.refusals.push(refusal(
+            "not-up",
+            "the stack is not up anywhere",
+            "hafog up",
+        ));
         return;
     };
     if !roles.standbys.contains(to) {
@@ -293,16 +500,25 @@ fn review(plan: &mut Plan, stack: &Stack, facts: &Facts, from: &SiteName, to: &S
         } else {
             format!("{to} is no standby of this stack")
         };
-        let hint = if roles.left_behind.contains(to) { "hafog failback".to_owned() } else { format!("hafog clone {to}") };
+        let hint = if roles.left_behind.contains(to) {
+            "hafog failback".to_owned()
+        } else {
+            format!("hafog clone {to}")
+        };
         plan.refusals.push(refusal("no-standby", why, hint));
     }
     if options.rollback {
         if roles.provisional.is_none() {
-            plan.refusals.push(refusal("nothing-provisional", "no flip is provisional", "hafog status"));
+            plan.refusals.push(refusal(
+                "nothing-provisional",
+                "no flip is provisional",
+                "hafog status",
+            ));
         }
     } else if roles.provisional.is_some() {
         let why = format!("the flip to {} has not been committed", roles.primary);
-        plan.refusals.push(refusal("provisional", why, "hafog commit"));
+        plan.refusals
+            .push(refusal("provisional", why, "hafog commit"));
     }
     for m in moves {
         plan.forecast.loss.push(loss(facts, m, options));
@@ -315,13 +531,23 @@ fn review(plan: &mut Plan, stack: &Stack, facts: &Facts, from: &SiteName, to: &S
             Some(why) => format!("{to} does not answer its health check: {why}"),
             None => format!("{to} does not pass its health check"),
         };
-        plan.refusals.push(refusal("standby-not-ready", why, format!("hafog clone {to}")));
+        plan.refusals.push(refusal(
+            "standby-not-ready",
+            why,
+            format!("hafog clone {to}"),
+        ));
     }
     plan.forecast.effective_after = stack
         .names
         .iter()
         .filter_map(|name| Some((name, held(facts, name)?)))
-        .map(|(name, set)| if options.planned { set.ttl.min(name.failover_ttl) } else { set.ttl })
+        .map(|(name, set)| {
+            if options.planned {
+                set.ttl.min(name.failover_ttl)
+            } else {
+                set.ttl
+            }
+        })
         .map(|ttl| Span(ttl.duration()))
         .max();
 }
@@ -329,38 +555,67 @@ fn review(plan: &mut Plan, stack: &Stack, facts: &Facts, from: &SiteName, to: &S
 fn review_standby(plan: &mut Plan, facts: &Facts, m: &Move, to: &SiteName, options: &Options) {
     let name = &m.new.name;
     let Some(status) = facts.status(name) else {
-        let why = facts.nodes.get(name).and_then(|node| node.status.why_unknown()).unwrap_or("it is not there");
+        let why = facts
+            .nodes
+            .get(name)
+            .and_then(|node| node.status.why_unknown())
+            .unwrap_or("it is not there");
         let why = format!("{name} does not answer: {why}");
-        plan.refusals.push(refusal("standby-unreachable", why, format!("hafog replicate status {to}")));
+        plan.refusals.push(refusal(
+            "standby-unreachable",
+            why,
+            format!("hafog replicate status {to}"),
+        ));
         return;
     };
     if status.role != NodeRole::Replica {
         // A run that was interrupted after its promotion is resumed, not planned again.
         let why = format!("{name} is a primary of its own");
-        plan.refusals.push(refusal("standby-unreachable", why, "hafog status"));
+        plan.refusals
+            .push(refusal("standby-unreachable", why, "hafog status"));
         return;
     }
     if options.rollback && !follows(facts, name) {
         let why = format!("{name} does not follow {}", m.old);
-        plan.refusals.push(refusal("old-primary-not-following", why, "hafog failback"));
+        plan.refusals
+            .push(refusal("old-primary-not-following", why, "hafog failback"));
     }
     if options.planned {
         if !follows(facts, name) {
             let why = format!("the stream to {name} is not up, so how far it is behind is unknown");
-            plan.refusals.push(refusal("standby-unknown", why, format!("hafog replicate setup {to}")));
+            plan.refusals.push(refusal(
+                "standby-unknown",
+                why,
+                format!("hafog replicate setup {to}"),
+            ));
         } else if let Some(lag) = lag(facts, name).filter(|lag| *lag > m.database.lag_critical.0) {
-            let why = format!("{name} is {:.1} s behind, over the critical {}", lag.as_secs_f64(), m.database.lag_critical);
-            plan.refusals.push(refusal("standby-behind", why, format!("hafog replicate status {to}")));
+            let why = format!(
+                "{name} is {:.1} s behind, over the critical {}",
+                lag.as_secs_f64(),
+                m.database.lag_critical
+            );
+            plan.refusals.push(refusal(
+                "standby-behind",
+                why,
+                format!("hafog replicate status {to}"),
+            ));
         }
         return;
     }
     // Forced: what was not replicated before the outage is lost. It is behind if it was behind when the primary
     // was last heard of, not because the primary is silent now.
-    let last_beat = facts.writers.get(&m.database.name).and_then(|writer| writer.beat.as_ref());
+    let last_beat = facts
+        .writers
+        .get(&m.database.name)
+        .and_then(|writer| writer.beat.as_ref());
     match (&status.heartbeat, last_beat) {
         (None, _) => {
             let why = format!("{name} has no heartbeat, so how far it was behind is unknown");
-            plan.refusals.push(refusal("standby-unknown", why, "hafog failover --accept standby-unknown"));
+            plan.refusals.push(refusal(
+                "standby-unknown",
+                why,
+                "hafog failover --accept standby-unknown",
+            ));
         }
         (Some(beat), Some(last)) => {
             let behind = last.at.duration_since(beat.at).unsigned_abs();
@@ -370,33 +625,66 @@ fn review_standby(plan: &mut Plan, facts: &Facts, m: &Move, to: &SiteName, optio
                     behind.as_secs_f64(),
                     m.database.lag_critical
                 );
-                plan.refusals.push(refusal("standby-behind", why, "hafog failover --accept standby-behind"));
+                plan.refusals.push(refusal(
+                    "standby-behind",
+                    why,
+                    "hafog failover --accept standby-behind",
+                ));
             }
         }
         (Some(_), None) => {}
     }
 }
 
-fn review_primary(plan: &mut Plan, stack: &Stack, facts: &Facts, m: &Move, from: &SiteName, options: &Options) {
+fn review_primary(
+    plan: &mut Plan,
+    stack: &Stack,
+    facts: &Facts,
+    m: &Move,
+    from: &SiteName,
+    options: &Options,
+) {
     let old = &m.old;
     let status = facts.status(old);
     if options.planned {
         if !status.is_some_and(|status| status.writable) {
-            let why = facts.nodes.get(old).and_then(|node| node.status.why_unknown()).unwrap_or("it is not writable");
-            plan.refusals.push(refusal("primary-unreachable", format!("{old}: {why}"), "hafog failover"));
+            let why = facts
+                .nodes
+                .get(old)
+                .and_then(|node| node.status.why_unknown())
+                .unwrap_or("it is not writable");
+            plan.refusals.push(refusal(
+                "primary-unreachable",
+                format!("{old}: {why}"),
+                "hafog failover",
+            ));
         }
         return;
     }
-    let door = facts.doors.get(from).and_then(|door| door.known()).is_some_and(|status| *status == 200);
+    let door = facts
+        .doors
+        .get(from)
+        .and_then(|door| door.known())
+        .is_some_and(|status| *status == 200);
     if !options.assume_down && status.is_some_and(|status| status.writable) && door {
         let why = format!("{old} answers and is writable, and {from} passes its health check");
-        plan.refusals.push(refusal("primary-healthy", why, "hafog switchover"));
+        plan.refusals
+            .push(refusal("primary-healthy", why, "hafog switchover"));
     }
-    let cloud_answers = facts.sites.get(from).is_some_and(|site| site.answers.known().is_some());
+    let cloud_answers = facts
+        .sites
+        .get(from)
+        .is_some_and(|site| site.answers.known().is_some());
     let node_answers = status.is_some();
     if !cloud_answers && !node_answers && stack.self_fence != SelfFence::Strict {
-        let why = format!("neither the cloud of {from} nor {old} answers, and `self_fence` is not `strict`: nothing can prove that it does not write");
-        plan.refusals.push(refusal("unfenced-primary", why, "hafog failover --accept unfenced-primary"));
+        let why = format!(
+            "neither the cloud of {from} nor {old} answers, and `self_fence` is not `strict`: nothing can prove that it does not write"
+        );
+        plan.refusals.push(refusal(
+            "unfenced-primary",
+            why,
+            "hafog failover --accept unfenced-primary",
+        ));
     }
 }
 
@@ -411,15 +699,33 @@ pub fn lag(facts: &Facts, node: &ServerName) -> Option<Duration> {
 fn loss(facts: &Facts, m: &Move, options: &Options) -> Loss {
     let database = m.database.name.to_string();
     if options.planned {
-        return Loss { database, seconds: Some(0.0), bytes: Some(0), because: "planned: proved by position before promotion".to_owned() };
+        return Loss {
+            database,
+            seconds: Some(0.0),
+            bytes: Some(0),
+            because: "planned: proved by position before promotion".to_owned(),
+        };
     }
     let Some(status) = facts.status(&m.new.name) else {
-        return Loss { database, seconds: None, bytes: None, because: format!("{} does not answer", m.new.name) };
+        return Loss {
+            database,
+            seconds: None,
+            bytes: None,
+            because: format!("{} does not answer", m.new.name),
+        };
     };
     let Some(lag) = lag(facts, &m.new.name) else {
-        return Loss { database, seconds: None, bytes: None, because: format!("{} has no heartbeat", m.new.name) };
+        return Loss {
+            database,
+            seconds: None,
+            bytes: None,
+            because: format!("{} has no heartbeat", m.new.name),
+        };
     };
-    let beat = facts.writers.get(&m.database.name).and_then(|writer| writer.beat.as_ref());
+    let beat = facts
+        .writers
+        .get(&m.database.name)
+        .and_then(|writer| writer.beat.as_ref());
     // The primary's agent was last heard of then; a dead machine acknowledged nothing later than one beat after.
     let because = match beat {
         Some(beat) => format!(
@@ -428,10 +734,19 @@ fn loss(facts: &Facts, m: &Move, options: &Options) -> Loss {
             lag.as_secs_f64(),
             facts.at.duration_since(beat.at).as_secs_f64().max(0.0)
         ),
-        None => format!("the newest heartbeat on {} is {:.1} s old", m.new.name, lag.as_secs_f64()),
+        None => format!(
+            "the newest heartbeat on {} is {:.1} s old",
+            m.new.name,
+            lag.as_secs_f64()
+        ),
     };
     let bytes = beat.and_then(|beat| bytes_between(&beat.position, &status.position.0));
-    Loss { database, seconds: Some(lag.as_secs_f64()), bytes, because }
+    Loss {
+        database,
+        seconds: Some(lag.as_secs_f64()),
+        bytes,
+        because,
+    }
 }
 
 /// Bytes of log known to exist beyond `have`. Positions are engine text; only the `X/Y` form (PostgreSQL's LSN) can

@@ -49,18 +49,41 @@ pub enum PlanKind {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "verb")]
 pub enum Intent {
-    Build { sites: Vec<SiteName> },
-    Up { site: SiteName },
-    Clone { site: SiteName },
-    Deploy { sites: Vec<SiteName> },
-    Replicate { site: SiteName },
-    LowerTtl { window: Span },
+    Build {
+        sites: Vec<SiteName>,
+    },
+    Up {
+        site: SiteName,
+    },
+    Clone {
+        site: SiteName,
+    },
+    Deploy {
+        sites: Vec<SiteName>,
+    },
+    Replicate {
+        site: SiteName,
+    },
+    LowerTtl {
+        window: Span,
+    },
     RestoreTtl,
-    Failover { from: SiteName, to: SiteName, planned: bool },
+    Failover {
+        from: SiteName,
+        to: SiteName,
+        planned: bool,
+    },
     Commit,
-    Rollback { from: SiteName, to: SiteName },
-    Rejoin { site: SiteName },
-    Destroy { sites: Vec<SiteName> },
+    Rollback {
+        from: SiteName,
+        to: SiteName,
+    },
+    Rejoin {
+        site: SiteName,
+    },
+    Destroy {
+        sites: Vec<SiteName>,
+    },
 }
 
 impl Intent {
@@ -132,12 +155,22 @@ pub struct Loss {
 
 impl Plan {
     pub fn new(kind: PlanKind, intent: Intent) -> Plan {
-        Plan { kind, intent, steps: Vec::new(), refusals: Vec::new(), forecast: Forecast::default() }
+        Plan {
+            kind,
+            intent,
+            steps: Vec::new(),
+            refusals: Vec::new(),
+            forecast: Forecast::default(),
+        }
     }
 
     /// Over intent, steps and the names of the refusals; never over measurements.
     pub fn digest(&self) -> String {
-        let refusals: Vec<&str> = self.refusals.iter().map(|refusal| refusal.name.as_str()).collect();
+        let refusals: Vec<&str> = self
+            .refusals
+            .iter()
+            .map(|refusal| refusal.name.as_str())
+            .collect();
         let named = (&self.kind, &self.intent, &self.steps, refusals);
         let bytes = serde_json::to_vec(&named).expect("a plan serialises");
         hex(&Sha256::digest(bytes))[..16].to_owned()
@@ -165,14 +198,20 @@ impl Plan {
         for step in &self.steps {
             for before in &step.after {
                 if !seen.contains(before) {
-                    flaws.push(format!("`{}` waits for `{before}`, which is not before it", step.name));
+                    flaws.push(format!(
+                        "`{}` waits for `{before}`, which is not before it",
+                        step.name
+                    ));
                 }
             }
             if !seen.insert(step.name.clone()) {
                 flaws.push(format!("two steps are called `{}`", step.name));
             }
             if self.kind == PlanKind::Directional && !step.after.is_empty() {
-                flaws.push(format!("`{}` of a directional plan names what it comes after", step.name));
+                flaws.push(format!(
+                    "`{}` of a directional plan names what it comes after",
+                    step.name
+                ));
             }
         }
         flaws

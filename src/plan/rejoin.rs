@@ -13,7 +13,11 @@ use crate::model::stack::Stack;
 pub fn rejoin(stack: &Stack, facts: &Facts, site: &SiteName) -> Plan {
     let mut plan = Plan::new(PlanKind::Converging, Intent::Rejoin { site: site.clone() });
     let Some(roles) = &facts.roles else {
-        plan.refusals.push(refusal("not-up", "the stack is not up anywhere", "hafog up"));
+        plan.refusals.push(refusal(
+            "not-up",
+            "the stack is not up anywhere",
+            "hafog up",
+        ));
         return plan;
     };
     let mut ready = Vec::new();
@@ -23,13 +27,16 @@ pub fn rejoin(stack: &Stack, facts: &Facts, site: &SiteName) -> Plan {
             Some(ServerState::Off | ServerState::Frozen) => ready.push(plan.push(power_on(server))),
             _ => {
                 let why = format!("{} is gone", server.name);
-                plan.refusals.push(refusal("no-standby", why, format!("hafog clone {site}")));
+                plan.refusals
+                    .push(refusal("no-standby", why, format!("hafog clone {site}")));
             }
         }
     }
     let mut data = Vec::new();
     for database in &stack.databases {
-        let Some(writer) = facts.writer_node(&database.name) else { continue };
+        let Some(writer) = facts.writer_node(&database.name) else {
+            continue;
+        };
         let mut nodes = stack.nodes_at(site, database);
         let Some(first) = nodes.next() else { continue };
         let action = Rejoin {
@@ -39,22 +46,36 @@ pub fn rejoin(stack: &Stack, facts: &Facts, site: &SiteName) -> Plan {
             primary: writer.clone(),
         };
         let rejoined = plan.push(
-            step(format!("rejoin {}", first.name), format!("{} follows {writer}", first.name), action.into())
-                .after(ready.clone())
-                .limit(24 * 3600),
+            step(
+                format!("rejoin {}", first.name),
+                format!("{} follows {writer}", first.name),
+                action.into(),
+            )
+            .after(ready.clone())
+            .limit(24 * 3600),
         );
         data.push(plan.push(start_agent(database, first).after([rejoined.clone()])));
         for replica in nodes {
-            let seeded =
-                plan.push(seed_replica(database, &first.name, &replica.name, false).after([rejoined.clone()]));
+            let seeded = plan.push(
+                seed_replica(database, &first.name, &replica.name, false).after([rejoined.clone()]),
+            );
             data.push(plan.push(start_agent(database, replica).after([seeded])));
         }
     }
-    let token = SetRoleToken { site: site.clone(), role: SiteRole::Standby, epoch: roles.serial };
+    let token = SetRoleToken {
+        site: site.clone(),
+        role: SiteRole::Standby,
+        epoch: roles.serial,
+    };
     let mut after = ready;
     after.extend(data);
     let token = plan.push(
-        step(format!("role-token {site}"), format!("servers of {site} know that they are standby"), token.into()).after(after),
+        step(
+            format!("role-token {site}"),
+            format!("servers of {site} know that they are standby"),
+            token.into(),
+        )
+        .after(after),
     );
     let healthy = plan.push(
         step(
@@ -71,12 +92,20 @@ pub fn rejoin(stack: &Stack, facts: &Facts, site: &SiteName) -> Plan {
     let set = SetRoles {
         primary: roles.primary.clone(),
         standbys,
-        left_behind: roles.left_behind.iter().filter(|left| *left != site).cloned().collect(),
-        provisional: roles.provisional.as_ref().map(|provisional| ProvisionalWant {
-            from: provisional.from.clone(),
-            planned: provisional.planned,
-            window: stack.commit_window,
-        }),
+        left_behind: roles
+            .left_behind
+            .iter()
+            .filter(|left| *left != site)
+            .cloned()
+            .collect(),
+        provisional: roles
+            .provisional
+            .as_ref()
+            .map(|provisional| ProvisionalWant {
+                from: provisional.from.clone(),
+                planned: provisional.planned,
+                window: stack.commit_window,
+            }),
     };
     plan.push(step("set-roles", format!("{site} is a standby site"), set.into()).after([healthy]));
     plan

@@ -89,6 +89,14 @@ pub const REFUSALS: &[About] = &[
 ];
 
 pub fn refusal(name: &'static str, why: impl Into<String>, hint: impl Into<String>) -> Refusal {
-    let about = REFUSALS.iter().find(|about| about.name == name).expect("every refusal is in REFUSALS");
-    Refusal { name: name.to_owned(), why: why.into(), hint: hint.into(), waivable: about.waivable }
+    let about = REFUSALS
+        .iter()
+        .find(|about| about.name == name)
+        .expect("every refusal is in REFUSALS");
+    Refusal {
+        name: name.to_owned(),
+        why: why.into(),
+        hint: hint.into(),
+        waivable: about.waivable,
+    }
 }

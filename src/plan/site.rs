@@ -10,10 +10,10 @@ use super::safety::refusal;
 use super::{Action, Intent, Plan, PlanKind, step};
 use crate::cloud::{ServerState, ServerWant};
 use crate::db::{Link, NodeRole};
+use crate::dns::RecordChange;
 use crate::model::id::*;
 use crate::model::record::{RecordSet, RecordType};
 use crate::model::stack::{Database, Job, Name, Server, Stack, Tier};
-use crate::dns::RecordChange;
 
 /// Provisions the primary site and publishes its names.
 pub fn up(stack: &Stack, facts: &Facts) -> Plan {
@@ -23,9 +23,25 @@ pub fn up(stack: &Stack, facts: &Facts) -> Plan {
     tell_agents(&mut plan, stack, facts);
     publish(&mut plan, stack, facts, &site, healthy);
     if facts.roles.is_none() {
-        let after = plan.steps.iter().map(|step| step.name.clone()).collect::<Vec<_>>();
-        let roles = SetRoles { primary: site.clone(), standbys: Vec::new(), left_behind: Vec::new(), provisional: None };
-        plan.push(step("set-roles", format!("{site} is the primary site"), roles.into()).after(after));
+        let after = plan
+            .steps
+            .iter()
+            .map(|step| step.name.clone())
+            .collect::<Vec<_>>();
+        let roles = SetRoles {
+            primary: site.clone(),
+            standbys: Vec::new(),
+            left_behind: Vec::new(),
+            provisional: None,
+        };
+        plan.push(
+            step(
+                "set-roles",
+                format!("{site} is the primary site"),
+                roles.into(),
+            )
+            .after(after),
+        );
     }
     plan
 }
@@ -34,7 +50,11 @@ pub fn up(stack: &Stack, facts: &Facts) -> Plan {
 pub fn clone(stack: &Stack, facts: &Facts, site: &SiteName) -> Plan {
     let mut plan = Plan::new(PlanKind::Converging, Intent::Clone { site: site.clone() });
     let Some(roles) = &facts.roles else {
-        plan.refusals.push(refusal("not-up", "the stack is not up anywhere", "hafog up"));
+        plan.refusals.push(refusal(
+            "not-up",
+            "the stack is not up anywhere",
+            "hafog up",
+        ));
         return plan;
     };
     let tier = stack.site(site).map(|site| site.tier).unwrap_or_default();
@@ -45,35 +65,79 @@ pub fn clone(stack: &Stack, facts: &Facts, site: &SiteName) -> Plan {
     }
     tell_agents(&mut plan, stack, facts);
     if !roles.standbys.contains(site) {
-        let after = plan.steps.iter().map(|step| step.name.clone()).collect::<Vec<_>>();
+        let after = plan
+            .steps
+            .iter()
+            .map(|step| step.name.clone())
+            .collect::<Vec<_>>();
         let mut standbys = roles.standbys.clone();
         standbys.push(site.clone());
-        let left_behind = roles.left_behind.iter().filter(|left| *left != site).cloned().collect();
-        let roles =
-            SetRoles { primary: roles.primary.clone(), standbys, left_behind, provisional: None };
-        plan.push(step("set-roles", format!("{site} is a standby site"), roles.into()).after(after));
+        let left_behind = roles
+            .left_behind
+            .iter()
+            .filter(|left| *left != site)
+            .cloned()
+            .collect();
+        let roles = SetRoles {
+            primary: roles.primary.clone(),
+            standbys,
+            left_behind,
+            provisional: None,
+        };
+        plan.push(
+            step(
+                "set-roles",
+                format!("{site} is a standby site"),
+                roles.into(),
+            )
+            .after(after),
+        );
     }
     plan
 }
 
 /// `replicate setup`: only the databases of a standby site.
 pub fn replicate(stack: &Stack, facts: &Facts, site: &SiteName, always: bool) -> Plan {
-    let mut plan = Plan::new(PlanKind::Converging, Intent::Replicate { site: site.clone() });
+    let mut plan = Plan::new(
+        PlanKind::Converging,
+        Intent::Replicate { site: site.clone() },
+    );
     if facts.roles.is_none() {
-        plan.refusals.push(refusal("not-up", "the stack is not up anywhere", "hafog up"));
+        plan.refusals.push(refusal(
+            "not-up",
+            "the stack is not up anywhere",
+            "hafog up",
+        ));
         return plan;
     }
     for database in &stack.databases {
-        replicas(&mut plan, stack, facts, site, database, &BTreeMap::new(), always);
+        replicas(
+            &mut plan,
+            stack,
+            facts,
+            site,
+            database,
+            &BTreeMap::new(),
+            always,
+        );
     }
     plan
 }
 
 /// Images, servers, databases and their applications. Returns the step after which the front door answers, if
 /// anything was to be done for it.
-fn converge(plan: &mut Plan, stack: &Stack, facts: &Facts, site: &SiteName, is_primary: bool) -> Option<StepName> {
+fn converge(
+    plan: &mut Plan,
+    stack: &Stack,
+    facts: &Facts,
+    site: &SiteName,
+    is_primary: bool,
+) -> Option<StepName> {
     let images = build::images(plan, stack, facts, site);
-    let pilot_light = !is_primary && stack.site(site).is_some_and(|site| site.tier == Tier::PilotLight);
+    let pilot_light = !is_primary
+        && stack
+            .site(site)
+            .is_some_and(|site| site.tier == Tier::PilotLight);
     let wanted = |server: &&Server| !pilot_light || matches!(server.job, Job::Database(_));
     let mut there: BTreeMap<ServerName, StepName> = BTreeMap::new();
     for server in stack.servers_at(site).filter(wanted) {
@@ -94,7 +158,9 @@ fn converge(plan: &mut Plan, stack: &Stack, facts: &Facts, site: &SiteName, is_p
     let fresh = !there.is_empty();
     for server in stack.servers_at(site).filter(wanted) {
         // A balancer's configuration lists the servers behind it, so it comes after all of them.
-        if matches!(server.job, Job::Database(_)) || (facts.configured.contains(&server.name) && !fresh) {
+        if matches!(server.job, Job::Database(_))
+            || (facts.configured.contains(&server.name) && !fresh)
+        {
             continue;
         }
         let mut after: Vec<StepName> = data.clone();
@@ -102,26 +168,34 @@ fn converge(plan: &mut Plan, stack: &Stack, facts: &Facts, site: &SiteName, is_p
             Job::Balancer => after.extend(there.values().cloned()),
             _ => after.extend(there.get(&server.name).cloned()),
         }
-        configured.push(plan.push(
-            step(
-                format!("configure-server {}", server.name),
-                format!("configure {} and start its services", server.name),
-                ConfigureServer { site: site.clone(), server: server.name.clone() }.into(),
-            )
-            .after(after),
-        ));
+        configured.push(
+            plan.push(
+                step(
+                    format!("configure-server {}", server.name),
+                    format!("configure {} and start its services", server.name),
+                    ConfigureServer {
+                        site: site.clone(),
+                        server: server.name.clone(),
+                    }
+                    .into(),
+                )
+                .after(after),
+            ),
+        );
     }
     if configured.is_empty() || pilot_light {
         return data.last().cloned();
     }
-    Some(plan.push(
-        step(
-            format!("await-healthy {site}"),
-            format!("wait until {site} answers its health checks"),
-            AwaitHealthy { site: site.clone() }.into(),
-        )
-        .after(configured),
-    ))
+    Some(
+        plan.push(
+            step(
+                format!("await-healthy {site}"),
+                format!("wait until {site} answers its health checks"),
+                AwaitHealthy { site: site.clone() }.into(),
+            )
+            .after(configured),
+        ),
+    )
 }
 
 /// Adds `create-server` or `power-on` where one is needed.
@@ -133,7 +207,10 @@ fn ensure_server(
     image: &ImageName,
     sealed: Option<StepName>,
 ) -> Option<StepName> {
-    match facts.server(&server.site, &server.name).map(|seen| &seen.state) {
+    match facts
+        .server(&server.site, &server.name)
+        .map(|seen| &seen.state)
+    {
         Some(ServerState::Running) => None,
         Some(ServerState::Off | ServerState::Frozen) => Some(plan.push(power_on(server))),
         Some(ServerState::Pending | ServerState::Failed(_)) | None => {
@@ -147,15 +224,21 @@ fn ensure_server(
                 open: server.open.clone(),
                 tags,
             };
-            Some(plan.push(
-                step(
-                    format!("create-server {}", server.name),
-                    format!("start {} from {image}", server.name),
-                    CreateServer { site: server.site.clone(), want }.into(),
-                )
-                .after(sealed)
-                .reversible(),
-            ))
+            Some(
+                plan.push(
+                    step(
+                        format!("create-server {}", server.name),
+                        format!("start {} from {image}", server.name),
+                        CreateServer {
+                            site: server.site.clone(),
+                            want,
+                        }
+                        .into(),
+                    )
+                    .after(sealed)
+                    .reversible(),
+                ),
+            )
         }
     }
 }
@@ -164,7 +247,11 @@ pub(super) fn power_on(server: &Server) -> super::Step {
     step(
         format!("power-on {}", server.name),
         format!("boot {}, which is off", server.name),
-        PowerOn { site: server.site.clone(), server: server.name.clone() }.into(),
+        PowerOn {
+            site: server.site.clone(),
+            server: server.name.clone(),
+        }
+        .into(),
     )
 }
 
@@ -178,15 +265,24 @@ fn primary_database(
     there: &BTreeMap<ServerName, StepName>,
 ) -> Vec<StepName> {
     let nodes: Vec<&Server> = stack.nodes_at(site, database).collect();
-    let Some(first) = nodes.first() else { return Vec::new() };
+    let Some(first) = nodes.first() else {
+        return Vec::new();
+    };
     let writer = facts.writer_node(&database.name);
     let mut opened = Vec::new();
     if writer.is_none() {
         let created = plan.push(
             step(
                 format!("create-database {}", database.name),
-                format!("make an empty {} database `{}` on {}", database.engine, database.name, first.name),
-                CreateDatabase { database: database.name.clone(), node: first.name.clone() }.into(),
+                format!(
+                    "make an empty {} database `{}` on {}",
+                    database.engine, database.name, first.name
+                ),
+                CreateDatabase {
+                    database: database.name.clone(),
+                    node: first.name.clone(),
+                }
+                .into(),
             )
             .after(there.get(&first.name).cloned()),
         );
@@ -196,8 +292,12 @@ fn primary_database(
             epoch: facts.epoch(&database.name) + 1,
         };
         let open = plan.push(
-            step(format!("open-database {}", database.name), format!("open {} for writes", first.name), open.into())
-                .after([created]),
+            step(
+                format!("open-database {}", database.name),
+                format!("open {} for writes", first.name),
+                open.into(),
+            )
+            .after([created]),
         );
         opened.push(plan.push(start_agent(database, first).after([open])));
     } else if let Some(restarted) = there.get(&first.name) {
@@ -206,7 +306,9 @@ fn primary_database(
     let primary = writer.unwrap_or(&first.name).clone();
     let mut done = opened.clone();
     for replica in nodes.iter().skip(1) {
-        done.extend(one_replica(plan, facts, database, &primary, replica, there, &opened, false));
+        done.extend(one_replica(
+            plan, facts, database, &primary, replica, there, &opened, false,
+        ));
     }
     done
 }
@@ -214,8 +316,12 @@ fn primary_database(
 /// Agents must know every other node: who does not answer is asked for before a node fences itself. New nodes make
 /// every agent's configuration old.
 fn tell_agents(plan: &mut Plan, stack: &Stack, facts: &Facts) {
-    let new_nodes: Vec<StepName> =
-        plan.steps.iter().filter(|step| matches!(step.action, Action::SeedReplica(_))).map(|step| step.name.clone()).collect();
+    let new_nodes: Vec<StepName> = plan
+        .steps
+        .iter()
+        .filter(|step| matches!(step.action, Action::SeedReplica(_)))
+        .map(|step| step.name.clone())
+        .collect();
     for database in &stack.databases {
         for site in &stack.sites {
             for node in stack.nodes_at(&site.name, database) {
@@ -234,7 +340,11 @@ pub(super) fn start_agent(database: &Database, node: &Server) -> super::Step {
     step(
         format!("start-agent {}", node.name),
         format!("start the agent on {}", node.name),
-        StartAgent { database: database.name.clone(), node: node.name.clone() }.into(),
+        StartAgent {
+            database: database.name.clone(),
+            node: node.name.clone(),
+        }
+        .into(),
     )
 }
 
@@ -250,8 +360,12 @@ fn replicas(
     always: bool,
 ) -> Vec<StepName> {
     let nodes: Vec<&Server> = stack.nodes_at(site, database).collect();
-    let Some(first) = nodes.first() else { return Vec::new() };
-    let Some(writer) = facts.writer_node(&database.name).cloned() else { return Vec::new() };
+    let Some(first) = nodes.first() else {
+        return Vec::new();
+    };
+    let Some(writer) = facts.writer_node(&database.name).cloned() else {
+        return Vec::new();
+    };
     let mut done = Vec::new();
     let first_done = if first.name == writer {
         Vec::new()
@@ -259,13 +373,25 @@ fn replicas(
         one_replica(plan, facts, database, &writer, first, there, &[], always)
     };
     for replica in nodes.iter().skip(1) {
-        done.extend(one_replica(plan, facts, database, &first.name, replica, there, &first_done, always));
+        done.extend(one_replica(
+            plan,
+            facts,
+            database,
+            &first.name,
+            replica,
+            there,
+            &first_done,
+            always,
+        ));
     }
     done.extend(first_done);
     done
 }
 
-#[expect(clippy::too_many_arguments, reason = "a leaf of the planner: everything here differs between its callers")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "a leaf of the planner: everything here differs between its callers"
+)]
 fn one_replica(
     plan: &mut Plan,
     facts: &Facts,
@@ -286,39 +412,78 @@ fn one_replica(
     vec![seeded, agent]
 }
 
-pub(super) fn seed_replica(database: &Database, from: &ServerName, to: &ServerName, always: bool) -> super::Step {
-    let about = format!("copy `{}` from {from} to {to} while it is in use, and follow", database.name);
+pub(super) fn seed_replica(
+    database: &Database,
+    from: &ServerName,
+    to: &ServerName,
+    always: bool,
+) -> super::Step {
+    let about = format!(
+        "copy `{}` from {from} to {to} while it is in use, and follow",
+        database.name
+    );
     step(
         format!("seed-replica {to}"),
         about,
-        SeedReplica { database: database.name.clone(), from: from.clone(), to: to.clone(), always }.into(),
+        SeedReplica {
+            database: database.name.clone(),
+            from: from.clone(),
+            to: to.clone(),
+            always,
+        }
+        .into(),
     )
     .limit(24 * 3600)
 }
 
 /// A replica whose stream is alive.
 pub(super) fn follows(facts: &Facts, node: &ServerName) -> bool {
-    facts
-        .status(node)
-        .is_some_and(|status| status.role == NodeRole::Replica && matches!(status.link, Some(Link::Up { .. })))
+    facts.status(node).is_some_and(|status| {
+        status.role == NodeRole::Replica && matches!(status.link, Some(Link::Up { .. }))
+    })
 }
 
 /// Opens the zones and publishes every name: the target's addresses, and the CNAME that leads to it.
-fn publish(plan: &mut Plan, stack: &Stack, facts: &Facts, site: &SiteName, healthy: Option<StepName>) {
+fn publish(
+    plan: &mut Plan,
+    stack: &Stack,
+    facts: &Facts,
+    site: &SiteName,
+    healthy: Option<StepName>,
+) {
     for zone in &stack.zones {
         let seen = facts.zones.get(&zone.name);
-        let open = seen.and_then(|zone| zone.open.known()).copied().unwrap_or(false);
+        let open = seen
+            .and_then(|zone| zone.open.known())
+            .copied()
+            .unwrap_or(false);
         let opened = (!open).then(|| {
             plan.push(step(
                 format!("ensure-zone {}", zone.name),
-                format!("make sure that {} is being served by `{}`", zone.name, zone.host),
-                EnsureZone { zone: zone.name.clone() }.into(),
+                format!(
+                    "make sure that {} is being served by `{}`",
+                    zone.name, zone.host
+                ),
+                EnsureZone {
+                    zone: zone.name.clone(),
+                }
+                .into(),
             ))
         });
-        let names: Vec<&Name> = stack.names.iter().filter(|name| name.zone == zone.name).collect();
+        let names: Vec<&Name> = stack
+            .names
+            .iter()
+            .filter(|name| name.zone == zone.name)
+            .collect();
         let mut records = Vec::new();
         for name in &names {
-            records.extend(wanted_records(stack, facts, site, name, seen.map_or(&[], |zone| zone.records.as_slice())));
+            records.extend(wanted_records(
+                stack,
+                facts,
+                site,
+                name,
+                seen.map_or(&[], |zone| zone.records.as_slice()),
+            ));
         }
         if records.is_empty() {
             continue;
@@ -327,7 +492,12 @@ fn publish(plan: &mut Plan, stack: &Stack, facts: &Facts, site: &SiteName, healt
             step(
                 format!("set-record {}", zone.name),
                 format!("publish {} in {}", hosts(&names), zone.name),
-                SetRecord { zone: zone.name.clone(), records, leases: Vec::new() }.into(),
+                SetRecord {
+                    zone: zone.name.clone(),
+                    records,
+                    leases: Vec::new(),
+                }
+                .into(),
             )
             .after(opened.into_iter().chain(healthy.clone())),
         );
@@ -336,7 +506,10 @@ fn publish(plan: &mut Plan, stack: &Stack, facts: &Facts, site: &SiteName, healt
 }
 
 pub(super) fn see_record(zone: ZoneName, names: &[&Name]) -> super::Step {
-    let mut hosts: Vec<HostName> = names.iter().flat_map(|name| [name.host.clone(), name.target.clone()]).collect();
+    let mut hosts: Vec<HostName> = names
+        .iter()
+        .flat_map(|name| [name.host.clone(), name.target.clone()])
+        .collect();
     hosts.dedup();
     step(
         format!("see-record {zone}"),
@@ -347,16 +520,33 @@ pub(super) fn see_record(zone: ZoneName, names: &[&Name]) -> super::Step {
 }
 
 pub(super) fn hosts(names: &[&Name]) -> String {
-    names.iter().map(|name| name.host.as_str()).collect::<Vec<_>>().join(", ")
+    names
+        .iter()
+        .map(|name| name.host.as_str())
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Records of one name that are not as wanted.
-fn wanted_records(stack: &Stack, facts: &Facts, site: &SiteName, name: &Name, held: &[RecordSet]) -> Vec<WantedRecord> {
-    let find = |host: &HostName, kind: RecordType| held.iter().find(|set| &set.host == host && set.kind == kind);
+fn wanted_records(
+    stack: &Stack,
+    facts: &Facts,
+    site: &SiteName,
+    name: &Name,
+    held: &[RecordSet],
+) -> Vec<WantedRecord> {
+    let find = |host: &HostName, kind: RecordType| {
+        held.iter()
+            .find(|set| &set.host == host && set.kind == kind)
+    };
     let mut wanted = Vec::new();
     let addresses: Option<std::collections::BTreeSet<String>> = stack
         .group_at(site, &name.to)
-        .map(|server| facts.address(site, &server.name).map(|address| address.to_string()))
+        .map(|server| {
+            facts
+                .address(site, &server.name)
+                .map(|address| address.to_string())
+        })
         .collect();
     let current = find(&name.target, RecordType::A);
     if addresses.is_none_or(|addresses| current.is_none_or(|set| set.values != addresses)) {
@@ -376,7 +566,12 @@ fn wanted_records(stack: &Stack, facts: &Facts, site: &SiteName, name: &Name, he
         };
         let before = find(&name.host, RecordType::Cname).cloned();
         if before.as_ref() != Some(&after) {
-            let change = RecordChange { host: name.host.clone(), kind: RecordType::Cname, before, after: Some(after) };
+            let change = RecordChange {
+                host: name.host.clone(),
+                kind: RecordType::Cname,
+                before,
+                after: Some(after),
+            };
             wanted.push(WantedRecord::Exactly(change));
         }
     }

@@ -11,7 +11,9 @@ use crate::model::units::Span;
 pub fn lower(stack: &Stack, facts: &Facts, window: Span, wait: bool) -> Plan {
     let mut plan = Plan::new(PlanKind::Converging, Intent::LowerTtl { window });
     for name in &stack.names {
-        let Some(held) = facts.published.current(&name.target, RecordType::A) else { continue };
+        let Some(held) = facts.published.current(&name.target, RecordType::A) else {
+            continue;
+        };
         if held.ttl <= name.failover_ttl {
             continue;
         }
@@ -23,8 +25,14 @@ pub fn lower(stack: &Stack, facts: &Facts, window: Span, wait: bool) -> Plan {
             lease: Some(window),
             wait,
         };
-        let about = format!("TTL of {} from {} to {}", name.target, held.ttl, name.failover_ttl);
-        plan.push(step(format!("lower-ttl {}", name.host), about, action.into()).limit(u64::from(held.ttl.0) + 60));
+        let about = format!(
+            "TTL of {} from {} to {}",
+            name.target, held.ttl, name.failover_ttl
+        );
+        plan.push(
+            step(format!("lower-ttl {}", name.host), about, action.into())
+                .limit(u64::from(held.ttl.0) + 60),
+        );
     }
     plan
 }
@@ -38,8 +46,12 @@ pub fn restore(stack: &Stack, facts: &Facts) -> Plan {
 
 pub(super) fn restore_steps(plan: &mut Plan, stack: &Stack, facts: &Facts) {
     for name in &stack.names {
-        let Some(lease) = facts.published.ttl_leases.get(&name.target) else { continue };
-        let Some(held) = facts.published.current(&name.target, RecordType::A) else { continue };
+        let Some(lease) = facts.published.ttl_leases.get(&name.target) else {
+            continue;
+        };
+        let Some(held) = facts.published.current(&name.target, RecordType::A) else {
+            continue;
+        };
         let action = SetTtl {
             zone: name.zone.clone(),
             host: name.target.clone(),
@@ -48,7 +60,14 @@ pub(super) fn restore_steps(plan: &mut Plan, stack: &Stack, facts: &Facts) {
             lease: None,
             wait: false,
         };
-        let about = format!("TTL of {} from {} back to {}", name.target, held.ttl, lease.normal);
-        plan.push(step(format!("restore-ttl {}", name.host), about, action.into()));
+        let about = format!(
+            "TTL of {} from {} back to {}",
+            name.target, held.ttl, lease.normal
+        );
+        plan.push(step(
+            format!("restore-ttl {}", name.host),
+            about,
+            action.into(),
+        ));
     }
 }

@@ -28,19 +28,50 @@ pub struct Line {
 pub enum Event {
     Opened(Box<Opened>),
     /// Another process took the run up.
-    Resumed { holder: String, epoch: u64 },
-    Started { step: StepName },
+    Resumed {
+        holder: String,
+        epoch: u64,
+    },
+    Started {
+        step: StepName,
+    },
     /// Something exists now that later steps or a clean-up need; written before any waiting.
-    Made { step: StepName, output: Output },
-    Finished { step: StepName, how: How, evidence: String },
-    Failed { step: StepName, world: World, why: String },
-    Blocked { step: StepName, why: String },
-    Undoing { step: StepName },
-    Undone { step: StepName, evidence: String },
-    UndoFailed { step: StepName, why: String },
+    Made {
+        step: StepName,
+        output: Output,
+    },
+    Finished {
+        step: StepName,
+        how: How,
+        evidence: String,
+    },
+    Failed {
+        step: StepName,
+        world: World,
+        why: String,
+    },
+    Blocked {
+        step: StepName,
+        why: String,
+    },
+    Undoing {
+        step: StepName,
+    },
+    Undone {
+        step: StepName,
+        evidence: String,
+    },
+    UndoFailed {
+        step: StepName,
+        why: String,
+    },
     /// The process leaves on purpose (Ctrl-C).
-    Paused { why: String },
-    Closed { outcome: Outcome },
+    Paused {
+        why: String,
+    },
+    Closed {
+        outcome: Outcome,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -118,17 +149,37 @@ pub enum Status {
 
 /// The status after an event, or nothing when that event may not come then.
 pub fn next_status(status: Status, event: &Event) -> Option<Status> {
-    use Status::{Blocked, Failed, Finished, Skipped, Started, UndoFailed, Undoing, Undone, Waiting};
+    use Status::{
+        Blocked, Failed, Finished, Skipped, Started, UndoFailed, Undoing, Undone, Waiting,
+    };
     match (status, event) {
         // A step may be tried again after a failure, a block, or a crash in the middle.
         (Waiting | Started | Failed | Blocked, Event::Started { .. }) => Some(Started),
         (Started, Event::Made { .. }) => Some(Started),
-        (Waiting | Failed | Blocked, Event::Finished { how: How::Skipped, .. }) => Some(Skipped),
-        (Waiting | Started | Failed | Blocked, Event::Finished { how: How::AlreadyTrue, .. }) => Some(Finished),
-        (Started, Event::Finished { how: How::Acted, .. }) => Some(Finished),
+        (
+            Waiting | Failed | Blocked,
+            Event::Finished {
+                how: How::Skipped, ..
+            },
+        ) => Some(Skipped),
+        (
+            Waiting | Started | Failed | Blocked,
+            Event::Finished {
+                how: How::AlreadyTrue,
+                ..
+            },
+        ) => Some(Finished),
+        (
+            Started,
+            Event::Finished {
+                how: How::Acted, ..
+            },
+        ) => Some(Finished),
         (Waiting | Started | Failed | Blocked, Event::Failed { .. }) => Some(Failed),
         (Waiting | Started | Failed | Blocked, Event::Blocked { .. }) => Some(Blocked),
-        (Started | Finished | Failed | Blocked | Undoing | UndoFailed, Event::Undoing { .. }) => Some(Undoing),
+        (Started | Finished | Failed | Blocked | Undoing | UndoFailed, Event::Undoing { .. }) => {
+            Some(Undoing)
+        }
         (Undoing, Event::Undone { .. }) => Some(Undone),
         (Undoing, Event::UndoFailed { .. }) => Some(UndoFailed),
         _ => None,
@@ -146,7 +197,10 @@ impl Event {
             | Event::Undoing { step }
             | Event::Undone { step, .. }
             | Event::UndoFailed { step, .. } => Some(step),
-            Event::Opened(_) | Event::Resumed { .. } | Event::Paused { .. } | Event::Closed { .. } => None,
+            Event::Opened(_)
+            | Event::Resumed { .. }
+            | Event::Paused { .. }
+            | Event::Closed { .. } => None,
         }
     }
 }
@@ -174,8 +228,9 @@ impl Progress {
         }
         if let Some(step) = event.step() {
             let before = self.status(step);
-            next_status(before, event)
-                .ok_or_else(|| format!("`{step}` was {before:?} and cannot have this event: {event:?}"))?;
+            next_status(before, event).ok_or_else(|| {
+                format!("`{step}` was {before:?} and cannot have this event: {event:?}")
+            })?;
         }
         Ok(())
     }
@@ -189,8 +244,16 @@ impl Progress {
         }
         match event {
             Event::Opened(opened) => self.opened = Some(opened.clone()),
-            Event::Made { step, output } => self.outputs.entry(step.clone()).or_default().push(output.clone()),
-            Event::Finished { step, how: How::Acted, .. } => self.acted.push(step.clone()),
+            Event::Made { step, output } => self
+                .outputs
+                .entry(step.clone())
+                .or_default()
+                .push(output.clone()),
+            Event::Finished {
+                step,
+                how: How::Acted,
+                ..
+            } => self.acted.push(step.clone()),
             Event::Undoing { .. } => self.unwinding = true,
             Event::Closed { outcome } => self.closed = Some(*outcome),
             _ => {}
@@ -211,27 +274,87 @@ mod tests {
         let step = || StepName::new("s");
         vec![
             ("started", Event::Started { step: step() }),
-            ("made", Event::Made { step: step(), output: Output::Fence { rung: String::new() } }),
-            ("acted", Event::Finished { step: step(), how: How::Acted, evidence: String::new() }),
-            ("already", Event::Finished { step: step(), how: How::AlreadyTrue, evidence: String::new() }),
-            ("skipped", Event::Finished { step: step(), how: How::Skipped, evidence: String::new() }),
-            ("failed", Event::Failed { step: step(), world: World::Unknown, why: String::new() }),
-            ("blocked", Event::Blocked { step: step(), why: String::new() }),
+            (
+                "made",
+                Event::Made {
+                    step: step(),
+                    output: Output::Fence {
+                        rung: String::new(),
+                    },
+                },
+            ),
+            (
+                "acted",
+                Event::Finished {
+                    step: step(),
+                    how: How::Acted,
+                    evidence: String::new(),
+                },
+            ),
+            (
+                "already",
+                Event::Finished {
+                    step: step(),
+                    how: How::AlreadyTrue,
+                    evidence: String::new(),
+                },
+            ),
+            (
+                "skipped",
+                Event::Finished {
+                    step: step(),
+                    how: How::Skipped,
+                    evidence: String::new(),
+                },
+            ),
+            (
+                "failed",
+                Event::Failed {
+                    step: step(),
+                    world: World::Unknown,
+                    why: String::new(),
+                },
+            ),
+            (
+                "blocked",
+                Event::Blocked {
+                    step: step(),
+                    why: String::new(),
+                },
+            ),
             ("undoing", Event::Undoing { step: step() }),
-            ("undone", Event::Undone { step: step(), evidence: String::new() }),
-            ("undo-failed", Event::UndoFailed { step: step(), why: String::new() }),
+            (
+                "undone",
+                Event::Undone {
+                    step: step(),
+                    evidence: String::new(),
+                },
+            ),
+            (
+                "undo-failed",
+                Event::UndoFailed {
+                    step: step(),
+                    why: String::new(),
+                },
+            ),
         ]
     }
 
     /// The whole table, so that a change of a rule is a change of this text.
     #[test]
     fn which_event_may_follow_which_status() {
-        use Status::{Blocked, Failed, Finished, Skipped, Started, UndoFailed, Undoing, Undone, Waiting};
+        use Status::{
+            Blocked, Failed, Finished, Skipped, Started, UndoFailed, Undoing, Undone, Waiting,
+        };
         let mut table = String::new();
-        for status in [Waiting, Started, Finished, Skipped, Failed, Blocked, Undoing, Undone, UndoFailed] {
+        for status in [
+            Waiting, Started, Finished, Skipped, Failed, Blocked, Undoing, Undone, UndoFailed,
+        ] {
             let allowed: Vec<String> = events()
                 .iter()
-                .filter_map(|(name, event)| next_status(status, event).map(|next| format!("{name}→{next:?}")))
+                .filter_map(|(name, event)| {
+                    next_status(status, event).map(|next| format!("{name}→{next:?}"))
+                })
                 .collect();
             table.push_str(&format!("{status:?}: {}\n", allowed.join(" ")));
         }

@@ -45,9 +45,24 @@ pub struct Journal {
 }
 
 impl Journal {
-    pub fn new(run: RunId, stores: Arc<Stores>, clock: Arc<dyn Clock>, listener: Arc<dyn Listener>) -> Journal {
+    pub fn new(
+        run: RunId,
+        stores: Arc<Stores>,
+        clock: Arc<dyn Clock>,
+        listener: Arc<dyn Listener>,
+    ) -> Journal {
         let missed = vec![Vec::new(); stores.all().len()];
-        Journal { run, stores, clock, listener, next: 0, prev: String::new(), progress: Progress::default(), missed, broken: None }
+        Journal {
+            run,
+            stores,
+            clock,
+            listener,
+            next: 0,
+            prev: String::new(),
+            progress: Progress::default(),
+            missed,
+            broken: None,
+        }
     }
 
     /// Takes up a journal where it ends. Stores whose copy is shorter are brought up to date.
@@ -57,14 +72,17 @@ impl Journal {
         clock: Arc<dyn Clock>,
         listener: Arc<dyn Listener>,
     ) -> Result<Journal, Fault> {
-        let bytes = stores
-            .journal(&run)
-            .await?
-            .ok_or_else(|| Fault::new(format!("there is no journal of run `{run}`")).hint("hafog show journal"))?;
+        let bytes = stores.journal(&run).await?.ok_or_else(|| {
+            Fault::new(format!("there is no journal of run `{run}`")).hint("hafog show journal")
+        })?;
         let read = read(&run, &bytes)?;
         let mut journal = Journal::new(run.clone(), stores, clock, listener);
         journal.next = read.lines.len() as u64;
-        journal.prev = read.texts.last().map(|text| digest(text)).unwrap_or_default();
+        journal.prev = read
+            .texts
+            .last()
+            .map(|text| digest(text))
+            .unwrap_or_default();
         journal.progress = read.progress;
         let all = journal.stores.all().to_vec();
         for (index, store) in all.iter().enumerate() {
@@ -87,9 +105,17 @@ impl Journal {
         if let Some(fault) = &self.broken {
             return Err(fault.clone());
         }
-        let rule = |rule| Fault::new(format!("the journal of `{}` would be broken", self.run)).because(rule);
+        let rule = |rule| {
+            Fault::new(format!("the journal of `{}` would be broken", self.run)).because(rule)
+        };
         self.progress.allows(&event).map_err(rule)?;
-        let line = Line { v: VERSION, n: self.next, at: self.clock.now(), prev: self.prev.clone(), event };
+        let line = Line {
+            v: VERSION,
+            n: self.next,
+            at: self.clock.now(),
+            prev: self.prev.clone(),
+            event,
+        };
         let text = serde_json::to_string(&line).expect("a journal line serialises");
         if let Err(fault) = self.write(&text).await {
             // Whether the line is there is not known, so no other may follow it from this process.
@@ -109,20 +135,31 @@ impl Journal {
             missed.push(text.to_owned());
         }
         let run = self.run.clone();
-        let sends = stores.all().iter().zip(&mut self.missed).map(async |(store, missed)| {
-            while let Some(line) = missed.first() {
-                let limit = std::time::Duration::from_secs(5);
-                match tokio::time::timeout(limit, store.append(&run, line)).await {
-                    Ok(Ok(())) => drop(missed.remove(0)),
-                    Ok(Err(fault)) => return Err(fault),
-                    Err(_) => return Err(Fault::unavailable(format!("state store {} did not answer within 5 s", store.name()))),
+        let sends = stores
+            .all()
+            .iter()
+            .zip(&mut self.missed)
+            .map(async |(store, missed)| {
+                while let Some(line) = missed.first() {
+                    let limit = std::time::Duration::from_secs(5);
+                    match tokio::time::timeout(limit, store.append(&run, line)).await {
+                        Ok(Ok(())) => drop(missed.remove(0)),
+                        Ok(Err(fault)) => return Err(fault),
+                        Err(_) => {
+                            return Err(Fault::unavailable(format!(
+                                "state store {} did not answer within 5 s",
+                                store.name()
+                            )));
+                        }
+                    }
                 }
-            }
-            Ok(())
-        });
+                Ok(())
+            });
         let results = futures_util::future::join_all(sends).await;
         match results.into_iter().next() {
-            Some(Err(fault)) => Err(fault.while_doing("cannot write the journal; nothing more was done")),
+            Some(Err(fault)) => {
+                Err(fault.while_doing("cannot write the journal; nothing more was done"))
+            }
             _ => Ok(()),
         }
     }
@@ -161,7 +198,12 @@ pub fn read(run: &RunId, bytes: &[u8]) -> Result<Read, Fault> {
     };
     let whole = whole_lines(bytes);
     let torn = !bytes.is_empty() && bytes.last() != Some(&b'\n');
-    let mut read = Read { lines: Vec::new(), texts: Vec::new(), progress: Progress::default(), torn };
+    let mut read = Read {
+        lines: Vec::new(),
+        texts: Vec::new(),
+        progress: Progress::default(),
+        torn,
+    };
     let mut prev = String::new();
     for (n, raw) in whole.iter().enumerate() {
         let text = std::str::from_utf8(raw).map_err(|error| broken(n, error.to_string()))?;
@@ -176,15 +218,24 @@ pub fn read(run: &RunId, bytes: &[u8]) -> Result<Read, Fault> {
             ))
             .hint("use the version of hafog that began the run"));
         }
-        let line: Line = serde_json::from_str(text).map_err(|error| broken(n, error.to_string()))?;
+        let line: Line =
+            serde_json::from_str(text).map_err(|error| broken(n, error.to_string()))?;
         let wanted = read.lines.len() as u64;
         if line.n != wanted {
-            return Err(broken(n, format!("expected number {wanted}, found {}", line.n)));
+            return Err(broken(
+                n,
+                format!("expected number {wanted}, found {}", line.n),
+            ));
         }
         if line.prev != prev {
-            return Err(broken(n, "it does not continue the line before it".to_owned()));
+            return Err(broken(
+                n,
+                "it does not continue the line before it".to_owned(),
+            ));
         }
-        read.progress.add(&line.event).map_err(|rule| broken(n, rule))?;
+        read.progress
+            .add(&line.event)
+            .map_err(|rule| broken(n, rule))?;
         prev = digest(text);
         read.texts.push(text.to_owned());
         read.lines.push(line);

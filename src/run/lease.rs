@@ -46,8 +46,13 @@ impl Holder {
     /// This process.
     pub fn me(reason: &str, now: Timestamp) -> Holder {
         let pid = std::process::id();
-        let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "root".to_owned());
-        let machine = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+        let user = std::env::var("USER")
+            .or_else(|_| std::env::var("LOGNAME"))
+            .unwrap_or_else(|_| "root".to_owned());
+        let machine = nix::unistd::gethostname()
+            .ok()
+            .and_then(|name| name.into_string().ok())
+            .unwrap_or_default();
         Holder {
             who: format!("{user}@{machine}, process {pid}"),
             boot: boot_id(),
@@ -66,7 +71,9 @@ impl Holder {
 }
 
 fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|id| id.trim().to_owned())
+        .unwrap_or_default()
 }
 
 /// Field 22 of `/proc/<pid>/stat` (proc(5)): start time in clock ticks after boot. A zombie counts as gone.
@@ -90,7 +97,12 @@ pub struct Held {
 }
 
 /// Takes the lease, waiting for at most `patience`.
-pub async fn take(stores: &Arc<Stores>, clock: &Arc<dyn Clock>, reason: &str, patience: Duration) -> Result<Held, Fault> {
+pub async fn take(
+    stores: &Arc<Stores>,
+    clock: &Arc<dyn Clock>,
+    reason: &str,
+    patience: Duration,
+) -> Result<Held, Fault> {
     let give_up = clock.now() + patience;
     loop {
         let now = clock.now();
@@ -102,9 +114,22 @@ pub async fn take(stores: &Arc<Stores>, clock: &Arc<dyn Clock>, reason: &str, pa
             Some(_) => {}
             None => {
                 let holder = Holder::me(reason, now);
-                let lease = Lease { epoch, holder: Some(holder.clone()) };
-                match stores.put(KEY, &lease, found.as_ref().map(|(_, version)| version)).await {
-                    Ok(_) => return Ok(Held { stores: stores.clone(), clock: clock.clone(), epoch, holder }),
+                let lease = Lease {
+                    epoch,
+                    holder: Some(holder.clone()),
+                };
+                match stores
+                    .put(KEY, &lease, found.as_ref().map(|(_, version)| version))
+                    .await
+                {
+                    Ok(_) => {
+                        return Ok(Held {
+                            stores: stores.clone(),
+                            clock: clock.clone(),
+                            epoch,
+                            holder,
+                        });
+                    }
                     Err(PutError::Changed) => continue,
                     Err(PutError::Fault(fault)) => return Err(fault),
                 }
@@ -116,11 +141,23 @@ pub async fn take(stores: &Arc<Stores>, clock: &Arc<dyn Clock>, reason: &str, pa
 
 fn held_by(other: &Holder, now: Timestamp, patience: Duration) -> Fault {
     let left = Duration::try_from(other.until.duration_since(now)).unwrap_or_default();
-    let waited = if patience.is_zero() { String::new() } else { format!(" (waited {} s)", patience.as_secs()) };
-    Fault::of(Kind::Locked, format!("the stack is locked by {}{waited}", other.who))
-        .because(format!("`{}` since {:.0}; it expires in {} s unless it is renewed", other.reason, other.since, left.as_secs()))
-        .hint("hafog lock status")
-        .hint("add `--lock-timeout 3m` to wait for it")
+    let waited = if patience.is_zero() {
+        String::new()
+    } else {
+        format!(" (waited {} s)", patience.as_secs())
+    };
+    Fault::of(
+        Kind::Locked,
+        format!("the stack is locked by {}{waited}", other.who),
+    )
+    .because(format!(
+        "`{}` since {:.0}; it expires in {} s unless it is renewed",
+        other.reason,
+        other.since,
+        left.as_secs()
+    ))
+    .hint("hafog lock status")
+    .hint("add `--lock-timeout 3m` to wait for it")
 }
 
 impl Held {
@@ -129,14 +166,18 @@ impl Held {
         let found: Option<(Lease, Version)> = self.stores.get(KEY).await?;
         match found {
             Some((lease, _)) if lease.epoch == self.epoch && lease.holder.is_some() => Ok(()),
-            _ => Err(Fault::of(Kind::Partial, "the lease was lost: another run may be changing the stack; this one stopped")
-                .hint("hafog lock status")),
+            _ => Err(Fault::of(
+                Kind::Partial,
+                "the lease was lost: another run may be changing the stack; this one stopped",
+            )
+            .hint("hafog lock status")),
         }
     }
 
     pub async fn renew(&self) -> Result<(), Fault> {
         let found: Option<(Lease, Version)> = self.stores.get(KEY).await?;
-        let Some((mut lease, version)) = found.filter(|(lease, _)| lease.epoch == self.epoch) else {
+        let Some((mut lease, version)) = found.filter(|(lease, _)| lease.epoch == self.epoch)
+        else {
             return self.still_ours().await;
         };
         if let Some(holder) = &mut lease.holder {
@@ -163,7 +204,10 @@ impl Held {
     pub async fn release(&self) -> Result<(), Fault> {
         let found: Option<(Lease, Version)> = self.stores.get(KEY).await?;
         if let Some((lease, version)) = found.filter(|(lease, _)| lease.epoch == self.epoch) {
-            let free = Lease { epoch: lease.epoch, holder: None };
+            let free = Lease {
+                epoch: lease.epoch,
+                holder: None,
+            };
             match self.stores.put(KEY, &free, Some(&version)).await {
                 Ok(_) | Err(PutError::Changed) => {}
                 Err(PutError::Fault(fault)) => return Err(fault),
@@ -194,13 +238,21 @@ pub async fn release_other(stores: &Stores, epoch: u64) -> Result<(), Fault> {
         return Ok(());
     };
     if lease.epoch != epoch {
-        return Err(Fault::new(format!("the lease has epoch {}, not {epoch}", lease.epoch)).hint("hafog lock status"));
+        return Err(
+            Fault::new(format!("the lease has epoch {}, not {epoch}", lease.epoch))
+                .hint("hafog lock status"),
+        );
     }
     // The epoch grows, so that the old holder cannot take itself for the new one.
-    let free = Lease { epoch: lease.epoch + 1, holder: None };
+    let free = Lease {
+        epoch: lease.epoch + 1,
+        holder: None,
+    };
     match stores.put(KEY, &free, Some(&version)).await {
         Ok(_) => Ok(()),
-        Err(PutError::Changed) => Err(Fault::new("the lease changed meanwhile").hint("hafog lock status")),
+        Err(PutError::Changed) => {
+            Err(Fault::new("the lease changed meanwhile").hint("hafog lock status"))
+        }
         Err(PutError::Fault(fault)) => Err(fault),
     }
 }

@@ -49,7 +49,9 @@ pub struct Session {
 
 /// Takes the lease if asked to, then observes.
 pub async fn open(mut world: World, options: &OpenOptions) -> Result<Session, Fault> {
-    world.assumed_down.extend(options.assume_down.iter().cloned());
+    world
+        .assumed_down
+        .extend(options.assume_down.iter().cloned());
     let held = if options.take_lease {
         let reason = match &options.reason {
             Some(reason) => format!("{} ({reason})", options.verb),
@@ -61,7 +63,13 @@ pub async fn open(mut world: World, options: &OpenOptions) -> Result<Session, Fa
     };
     let keeper = held.as_ref().map(Held::keep);
     match observe::facts(&world).await {
-        Ok(facts) => Ok(Session { world, held, facts, reason: options.reason.clone(), _keeper: keeper }),
+        Ok(facts) => Ok(Session {
+            world,
+            held,
+            facts,
+            reason: options.reason.clone(),
+            _keeper: keeper,
+        }),
         Err(fault) => {
             if let Some(held) = held {
                 let _ = held.release().await;
@@ -83,7 +91,9 @@ impl Session {
     }
 
     fn held(&self) -> &Held {
-        self.held.as_ref().expect("only a session with the lease runs anything")
+        self.held
+            .as_ref()
+            .expect("only a session with the lease runs anything")
     }
 
     /// Opens a journal for the plan and runs it. A converging run that was left open is superseded.
@@ -106,7 +116,13 @@ impl Session {
         (run, end)
     }
 
-    async fn begin(&self, run: &RunId, plan: &Plan, accepted: &[String], listener: Arc<dyn Listener>) -> Result<Journal, Fault> {
+    async fn begin(
+        &self,
+        run: &RunId,
+        plan: &Plan,
+        accepted: &[String],
+        listener: Arc<dyn Listener>,
+    ) -> Result<Journal, Fault> {
         if let Some(flaw) = plan.flaws().first() {
             return Err(Fault::new("the plan is broken; this is a bug of hafog").because(flaw));
         }
@@ -114,7 +130,12 @@ impl Session {
             self.supersede(&old).await?;
         }
         let world = &self.world;
-        let mut journal = Journal::new(run.clone(), world.stores.clone(), world.clock.clone(), listener);
+        let mut journal = Journal::new(
+            run.clone(),
+            world.stores.clone(),
+            world.clock.clone(),
+            listener,
+        );
         let opened = Opened {
             run: run.clone(),
             hafog: env!("CARGO_PKG_VERSION").to_owned(),
@@ -126,13 +147,19 @@ impl Session {
             accepted: accepted.to_vec(),
             reason: self.reason.clone(),
         };
-        journal.add(Event::Opened(Box::new(opened))).await?;
+        // Marked first: a mark without a journal is no run, but a journal without a mark would be overlooked.
         mark_open(world, Some(run)).await?;
+        journal.add(Event::Opened(Box::new(opened))).await?;
         Ok(journal)
     }
 
     async fn go_on(&self, plan: &Plan, journal: Journal, stop: &Stop, parallelism: usize) -> End {
-        let runner = Runner { world: &self.world, lease: self.held(), stop, parallelism };
+        let runner = Runner {
+            world: &self.world,
+            lease: self.held(),
+            stop,
+            parallelism,
+        };
         let (end, journal) = runner.run(plan, journal).await;
         if journal.progress.closed.is_some()
             && let Err(fault) = mark_open(&self.world, None).await
@@ -142,14 +169,34 @@ impl Session {
         end
     }
 
-    async fn reopen(&self, run: &RunId, listener: Arc<dyn Listener>) -> Result<(Plan, Journal), Fault> {
+    async fn reopen(
+        &self,
+        run: &RunId,
+        listener: Arc<dyn Listener>,
+    ) -> Result<(Plan, Journal), Fault> {
         let world = &self.world;
-        let mut journal = Journal::reopen(run.clone(), world.stores.clone(), world.clock.clone(), listener).await?;
-        let opened = journal.progress.opened.clone().ok_or_else(|| Fault::new(format!("run `{run}` was never opened")))?;
+        let mut journal = Journal::reopen(
+            run.clone(),
+            world.stores.clone(),
+            world.clock.clone(),
+            listener,
+        )
+        .await?;
+        let opened = journal
+            .progress
+            .opened
+            .clone()
+            .ok_or_else(|| Fault::new(format!("run `{run}` was never opened")))?;
         if let Some(outcome) = journal.progress.closed {
-            return Err(Fault::new(format!("run `{run}` has ended ({outcome:?}): there is nothing to resume")).hint("hafog status"));
+            return Err(Fault::new(format!(
+                "run `{run}` has ended ({outcome:?}): there is nothing to resume"
+            ))
+            .hint("hafog status"));
         }
-        let resumed = Event::Resumed { holder: self.held().holder.who.clone(), epoch: self.held().epoch };
+        let resumed = Event::Resumed {
+            holder: self.held().holder.who.clone(),
+            epoch: self.held().epoch,
+        };
         journal.add(resumed).await?;
         Ok((opened.plan, journal))
     }
@@ -168,12 +215,25 @@ impl Session {
     }
 
     /// Takes back what the run did. Past the point of no return there is only forward.
-    pub async fn abort(&self, run: &RunId, listener: Arc<dyn Listener>, stop: &Stop) -> Result<(Plan, End), Fault> {
+    pub async fn abort(
+        &self,
+        run: &RunId,
+        listener: Arc<dyn Listener>,
+        stop: &Stop,
+    ) -> Result<(Plan, End), Fault> {
         let (plan, journal) = self.reopen(run, listener).await?;
         if past_no_return(&plan, &journal.progress) {
-            return Err(Fault::refused(format!("run `{run}` is past its point of no return")).hint("hafog resume"));
+            return Err(
+                Fault::refused(format!("run `{run}` is past its point of no return"))
+                    .hint("hafog resume"),
+            );
         }
-        let runner = Runner { world: &self.world, lease: self.held(), stop, parallelism: 1 };
+        let runner = Runner {
+            world: &self.world,
+            lease: self.held(),
+            stop,
+            parallelism: 1,
+        };
         let journal = Mutex::new(journal);
         let why = Fault::new("it was aborted");
         let end = runner.unwind(&plan, run, &journal, why).await;
@@ -186,15 +246,33 @@ impl Session {
     async fn supersede(&self, run: &RunId) -> Result<(), Fault> {
         let world = &self.world;
         let silent = Arc::new(journal::Silent);
-        let mut journal = Journal::reopen(run.clone(), world.stores.clone(), world.clock.clone(), silent).await?;
-        let directional = journal.progress.opened.as_ref().is_some_and(|opened| opened.plan.kind == PlanKind::Directional);
+        let mut journal = Journal::reopen(
+            run.clone(),
+            world.stores.clone(),
+            world.clock.clone(),
+            silent,
+        )
+        .await?;
+        let directional = journal
+            .progress
+            .opened
+            .as_ref()
+            .is_some_and(|opened| opened.plan.kind == PlanKind::Directional);
         if journal.progress.closed.is_some() {
             return Ok(());
         }
         if directional {
-            return Err(Fault::of(Kind::Partial, format!("run `{run}` is unfinished")).hint("hafog resume").hint("hafog abort"));
+            return Err(
+                Fault::of(Kind::Partial, format!("run `{run}` is unfinished"))
+                    .hint("hafog resume")
+                    .hint("hafog abort"),
+            );
         }
-        journal.add(Event::Closed { outcome: Outcome::Superseded }).await
+        journal
+            .add(Event::Closed {
+                outcome: Outcome::Superseded,
+            })
+            .await
     }
 
     /// Releases the lease.
@@ -208,17 +286,41 @@ impl Session {
 
 /// The run that was begun and never closed, also without the lease.
 pub async fn unfinished(world: &World) -> Result<Option<RunId>, Fault> {
-    let open: Option<OpenRun> = world.stores.newest(OPEN_RUN, |open: &OpenRun| open.serial).await?;
-    let Some(run) = open.and_then(|open| open.run) else { return Ok(None) };
-    let Some(bytes) = world.stores.journal(&run).await? else { return Ok(None) };
+    let open: Option<OpenRun> = world
+        .stores
+        .newest(OPEN_RUN, |open: &OpenRun| open.serial)
+        .await?;
+    let Some(run) = open.and_then(|open| open.run) else {
+        return Ok(None);
+    };
+    let Some(bytes) = world.stores.journal(&run).await? else {
+        return Ok(None);
+    };
     // The journal decides; the document only says where to look.
-    Ok(journal::read(&run, &bytes)?.progress.closed.is_none().then_some(run))
+    Ok(journal::read(&run, &bytes)?
+        .progress
+        .closed
+        .is_none()
+        .then_some(run))
 }
 
 async fn mark_open(world: &World, run: Option<&RunId>) -> Result<(), Fault> {
-    let open: Option<OpenRun> = world.stores.newest(OPEN_RUN, |open: &OpenRun| open.serial).await?;
+    let open: Option<OpenRun> = world
+        .stores
+        .newest(OPEN_RUN, |open: &OpenRun| open.serial)
+        .await?;
     let serial = open.map_or(0, |open| open.serial) + 1;
-    world.stores.write_everywhere(OPEN_RUN, &OpenRun { serial, run: run.cloned() }).await.map(drop)
+    world
+        .stores
+        .write_everywhere(
+            OPEN_RUN,
+            &OpenRun {
+                serial,
+                run: run.cloned(),
+            },
+        )
+        .await
+        .map(drop)
 }
 
 /// Sorts by time. The lease's epoch makes it unique among processes, and a count among the runs of one.

@@ -98,7 +98,14 @@ impl Runner<'_> {
         }
         let halts = self.steps(plan, run, journal).await;
         let Some(halt) = worst(halts) else {
-            return match journal.lock().await.add(Event::Closed { outcome: Outcome::Done }).await {
+            return match journal
+                .lock()
+                .await
+                .add(Event::Closed {
+                    outcome: Outcome::Done,
+                })
+                .await
+            {
                 Ok(()) => End::Done,
                 Err(fault) => End::Stopped(fault),
             };
@@ -109,7 +116,13 @@ impl Runner<'_> {
     async fn halted(&self, plan: &Plan, run: &RunId, journal: &Mutex<Journal>, halt: Halt) -> End {
         let (fault, unknown) = match halt {
             Halt::Interrupted => {
-                let sealed = journal.lock().await.add(Event::Paused { why: "interrupted".to_owned() }).await;
+                let sealed = journal
+                    .lock()
+                    .await
+                    .add(Event::Paused {
+                        why: "interrupted".to_owned(),
+                    })
+                    .await;
                 return match sealed {
                     Ok(()) => End::Interrupted,
                     Err(fault) => End::Stopped(fault),
@@ -117,26 +130,46 @@ impl Runner<'_> {
             }
             Halt::Lost(fault) => return End::Stopped(fault),
             Halt::Blocked(fault) => (fault, false),
-            Halt::Failed(trouble) => (trouble.fault().clone(), !matches!(trouble, Trouble::NothingChanged(_))),
+            Halt::Failed(trouble) => (
+                trouble.fault().clone(),
+                !matches!(trouble, Trouble::NothingChanged(_)),
+            ),
         };
         let (touched, past) = {
             let progress = &journal.lock().await.progress;
-            (!progress.acted.is_empty() || unknown, past_no_return(plan, progress))
+            (
+                !progress.acted.is_empty() || unknown,
+                past_no_return(plan, progress),
+            )
         };
         if past || plan.kind == PlanKind::Converging && touched {
             return End::Stopped(fault);
         }
         if touched {
             // Unknown may not be unwound on: what may have happened could be undone half.
-            return if unknown { End::Stopped(fault) } else { self.unwind(plan, run, journal, fault).await };
+            return if unknown {
+                End::Stopped(fault)
+            } else {
+                self.unwind(plan, run, journal, fault).await
+            };
         }
-        let _ = journal.lock().await.add(Event::Closed { outcome: Outcome::Unwound }).await;
+        let _ = journal
+            .lock()
+            .await
+            .add(Event::Closed {
+                outcome: Outcome::Unwound,
+            })
+            .await;
         End::NothingDone(fault)
     }
 
     /// Starts every step whose predecessors are done, as many at once as the plan's kind allows.
     async fn steps(&self, plan: &Plan, run: &RunId, journal: &Mutex<Journal>) -> Vec<Halt> {
-        let width = if plan.kind == PlanKind::Directional { 1 } else { self.parallelism.max(1) };
+        let width = if plan.kind == PlanKind::Directional {
+            1
+        } else {
+            self.parallelism.max(1)
+        };
         let mut done: BTreeSet<&StepName> = BTreeSet::new();
         let mut left: Vec<&Step> = Vec::new();
         {
@@ -154,7 +187,9 @@ impl Runner<'_> {
             while halts.is_empty() && running.len() < width {
                 let next = match plan.kind {
                     PlanKind::Directional => (!left.is_empty() && running.is_empty()).then_some(0),
-                    PlanKind::Converging => left.iter().position(|step| step.after.iter().all(|name| done.contains(name))),
+                    PlanKind::Converging => left
+                        .iter()
+                        .position(|step| step.after.iter().all(|name| done.contains(name))),
                 };
                 let Some(index) = next else { break };
                 let step = left.remove(index);
@@ -175,10 +210,20 @@ impl Runner<'_> {
         let say = async |event: Event| journal.lock().await.add(event).await.map_err(Halt::Lost);
         let name = || step.name.clone();
         if let Some(reason) = &step.skip {
-            return say(Event::Finished { step: name(), how: How::Skipped, evidence: reason.clone() }).await;
+            return say(Event::Finished {
+                step: name(),
+                how: How::Skipped,
+                evidence: reason.clone(),
+            })
+            .await;
         }
         self.lease.still_ours().await.map_err(Halt::Lost)?;
-        let context = Context { world: self.world, step, run, journal };
+        let context = Context {
+            world: self.world,
+            step,
+            run,
+            journal,
+        };
         let act = behaviour(&step.action);
         let mut attempt = 0;
         loop {
@@ -189,23 +234,49 @@ impl Runner<'_> {
             };
             match standing {
                 Ok(Standing::Done(evidence)) => {
-                    return say(Event::Finished { step: name(), how: How::AlreadyTrue, evidence }).await;
+                    return say(Event::Finished {
+                        step: name(),
+                        how: How::AlreadyTrue,
+                        evidence,
+                    })
+                    .await;
                 }
                 Ok(Standing::Blocked { why, refusal }) => {
-                    say(Event::Blocked { step: name(), why: why.clone() }).await?;
+                    say(Event::Blocked {
+                        step: name(),
+                        why: why.clone(),
+                    })
+                    .await?;
                     return Err(Halt::Blocked(blocked(step, &why, refusal)));
                 }
                 Ok(Standing::Ready) => {}
                 Err(fault) => {
-                    let fault = fault.while_doing(format!("step `{}` cannot see whether it is needed", step.name));
-                    say(Event::Failed { step: name(), world: WorldIs::NothingChanged, why: fault.to_string() }).await?;
+                    let fault = fault.while_doing(format!(
+                        "step `{}` cannot see whether it is needed",
+                        step.name
+                    ));
+                    say(Event::Failed {
+                        step: name(),
+                        world: WorldIs::NothingChanged,
+                        why: fault.to_string(),
+                    })
+                    .await?;
                     return Err(Halt::Failed(Trouble::NothingChanged(fault)));
                 }
             }
             say(Event::Started { step: name() }).await?;
             match self.act(act, &context).await {
-                Ok(evidence) => return say(Event::Finished { step: name(), how: How::Acted, evidence }).await,
-                Err(Halt::Failed(Trouble::NothingChanged(fault))) if attempt < ATTEMPTS && is_passing(&fault) => {
+                Ok(evidence) => {
+                    return say(Event::Finished {
+                        step: name(),
+                        how: How::Acted,
+                        evidence,
+                    })
+                    .await;
+                }
+                Err(Halt::Failed(Trouble::NothingChanged(fault)))
+                    if attempt < ATTEMPTS && is_passing(&fault) =>
+                {
                     self.world.clock.sleep(CHECK_PAUSE).await;
                 }
                 Err(Halt::Failed(trouble)) => {
@@ -214,8 +285,15 @@ impl Runner<'_> {
                         Trouble::Unknown(_) => WorldIs::Unknown,
                         Trouble::Partial(_) => WorldIs::Partial,
                     };
-                    say(Event::Failed { step: name(), world, why: trouble.fault().to_string() }).await?;
-                    return Err(Halt::Failed(trouble.map(|fault| fault.while_doing(format!("step `{}` failed", step.name)))));
+                    say(Event::Failed {
+                        step: name(),
+                        world,
+                        why: trouble.fault().to_string(),
+                    })
+                    .await?;
+                    return Err(Halt::Failed(trouble.map(|fault| {
+                        fault.while_doing(format!("step `{}` failed", step.name))
+                    })));
                 }
                 Err(halt) => return Err(halt),
             }
@@ -233,18 +311,21 @@ impl Runner<'_> {
             Ok(Ok(())) => None,
             Ok(Err(Trouble::Unknown(fault))) => Some(fault),
             Ok(Err(trouble)) => return Err(Halt::Failed(trouble)),
-            Err(_) => Some(Fault::unavailable(format!("not done within {}", context.step.limit))),
+            Err(_) => Some(Fault::unavailable(format!(
+                "not done within {}",
+                context.step.limit
+            ))),
         };
         // Done or not is for the world to say, not for the reply.
         match (self.check(act, context).await, fault) {
             (Ok(Standing::Done(evidence)), _) => Ok(evidence),
             (Ok(Standing::Ready), Some(fault)) => Err(Halt::Failed(Trouble::NothingChanged(fault))),
-            (Ok(Standing::Ready), None) => {
-                Err(Halt::Failed(Trouble::Partial(Fault::new("it was done, and yet the world does not show it"))))
-            }
-            (Ok(Standing::Blocked { why, refusal }), _) => {
-                Err(Halt::Failed(Trouble::Partial(blocked(context.step, &why, refusal))))
-            }
+            (Ok(Standing::Ready), None) => Err(Halt::Failed(Trouble::Partial(Fault::new(
+                "it was done, and yet the world does not show it",
+            )))),
+            (Ok(Standing::Blocked { why, refusal }), _) => Err(Halt::Failed(Trouble::Partial(
+                blocked(context.step, &why, refusal),
+            ))),
             (Err(check), Some(fault)) => Err(Halt::Failed(Trouble::Unknown(fault.because(check)))),
             (Err(check), None) => Err(Halt::Failed(Trouble::Unknown(check))),
         }
@@ -257,9 +338,14 @@ impl Runner<'_> {
         loop {
             match tokio::time::timeout(CHECK_LIMIT, act.check(context)).await {
                 Ok(Ok(standing)) => return Ok(standing),
-                Ok(Err(fault)) if clock.now() >= give_up || fault.kind() != Kind::Unavailable => return Err(fault),
+                Ok(Err(fault)) if clock.now() >= give_up || fault.kind() != Kind::Unavailable => {
+                    return Err(fault);
+                }
                 Err(_) if clock.now() >= give_up => {
-                    return Err(Fault::unavailable(format!("no answer within {} s", CHECK_LIMIT.as_secs())));
+                    return Err(Fault::unavailable(format!(
+                        "no answer within {} s",
+                        CHECK_LIMIT.as_secs()
+                    )));
                 }
                 Ok(Err(_)) | Err(_) => clock.sleep(CHECK_PAUSE).await,
             }
@@ -267,11 +353,27 @@ impl Runner<'_> {
     }
 
     /// Takes back what was done, last first. A failed undo is a loud final state, and is tried again by a resume.
-    pub async fn unwind(&self, plan: &Plan, run: &RunId, journal: &Mutex<Journal>, why: Fault) -> End {
+    pub async fn unwind(
+        &self,
+        plan: &Plan,
+        run: &RunId,
+        journal: &Mutex<Journal>,
+        why: Fault,
+    ) -> End {
         let back = {
             let progress = &journal.lock().await.progress;
-            let mut back: Vec<&Step> = plan.steps.iter().filter(|step| undo_due(step, progress)).collect();
-            let order = |step: &Step| progress.acted.iter().position(|name| name == &step.name).unwrap_or(usize::MAX);
+            let mut back: Vec<&Step> = plan
+                .steps
+                .iter()
+                .filter(|step| undo_due(step, progress))
+                .collect();
+            let order = |step: &Step| {
+                progress
+                    .acted
+                    .iter()
+                    .position(|name| name == &step.name)
+                    .unwrap_or(usize::MAX)
+            };
             back.sort_by_key(|step| std::cmp::Reverse(order(step)));
             back
         };
@@ -280,19 +382,45 @@ impl Runner<'_> {
             if let Err(fault) = self.lease.still_ours().await {
                 return End::Stopped(fault);
             }
-            if let Err(fault) = say(Event::Undoing { step: step.name.clone() }).await {
+            if let Err(fault) = say(Event::Undoing {
+                step: step.name.clone(),
+            })
+            .await
+            {
                 return End::Stopped(fault);
             }
-            let context = Context { world: self.world, step, run, journal };
-            let undone = tokio::time::timeout(step.limit.0, behaviour(&step.action).undo(&context)).await;
+            let context = Context {
+                world: self.world,
+                step,
+                run,
+                journal,
+            };
+            let undone =
+                tokio::time::timeout(step.limit.0, behaviour(&step.action).undo(&context)).await;
             let undone = undone.unwrap_or_else(|_| {
-                Err(Trouble::Unknown(Fault::unavailable(format!("not undone within {}", step.limit))))
+                Err(Trouble::Unknown(Fault::unavailable(format!(
+                    "not undone within {}",
+                    step.limit
+                ))))
             });
             let said = match undone {
-                Ok(evidence) => say(Event::Undone { step: step.name.clone(), evidence }).await,
+                Ok(evidence) => {
+                    say(Event::Undone {
+                        step: step.name.clone(),
+                        evidence,
+                    })
+                    .await
+                }
                 Err(trouble) => {
-                    let fault = trouble.fault().clone().while_doing(format!("step `{}` could not be undone", step.name));
-                    let _ = say(Event::UndoFailed { step: step.name.clone(), why: fault.to_string() }).await;
+                    let fault = trouble
+                        .fault()
+                        .clone()
+                        .while_doing(format!("step `{}` could not be undone", step.name));
+                    let _ = say(Event::UndoFailed {
+                        step: step.name.clone(),
+                        why: fault.to_string(),
+                    })
+                    .await;
                     Err(fault.because(format!("it was being undone because {why}")))
                 }
             };
@@ -300,7 +428,14 @@ impl Runner<'_> {
                 return End::Stopped(fault);
             }
         }
-        match journal.lock().await.add(Event::Closed { outcome: Outcome::Unwound }).await {
+        match journal
+            .lock()
+            .await
+            .add(Event::Closed {
+                outcome: Outcome::Unwound,
+            })
+            .await
+        {
             Ok(()) => End::Unwound(why),
             Err(fault) => End::Stopped(fault),
         }
@@ -322,7 +457,12 @@ pub fn past_no_return(plan: &Plan, progress: &super::event::Progress) -> bool {
     plan.steps
         .iter()
         .filter(|step| step.undo == UndoPolicy::PointOfNoReturn)
-        .any(|step| !matches!(progress.status(&step.name), Status::Waiting | Status::Blocked))
+        .any(|step| {
+            !matches!(
+                progress.status(&step.name),
+                Status::Waiting | Status::Blocked
+            )
+        })
 }
 
 fn blocked(step: &Step, why: &str, refusal: Option<&str>) -> Fault {

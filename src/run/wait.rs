@@ -9,7 +9,12 @@ const FIRST: Duration = Duration::from_millis(20);
 const LONGEST: Duration = Duration::from_millis(500);
 
 /// Asks again and again, a little slower each time, until `ask` gives something. The last reason is in the fault.
-pub async fn until<T, F, R>(clock: &dyn Clock, what: &str, limit: Duration, mut ask: F) -> Result<T, Fault>
+pub async fn until<T, F, R>(
+    clock: &dyn Clock,
+    what: &str,
+    limit: Duration,
+    mut ask: F,
+) -> Result<T, Fault>
 where
     F: FnMut() -> R,
     R: Future<Output = Result<T, String>>,
@@ -22,7 +27,11 @@ where
             Err(why) => why,
         };
         if clock.now() >= give_up {
-            return Err(Fault::unavailable(format!("{what}: not within {} s", limit.as_secs_f64())).because(why));
+            return Err(Fault::unavailable(format!(
+                "{what}: not within {} s",
+                limit.as_secs_f64()
+            ))
+            .because(why));
         }
         clock.sleep(pause).await;
         pause = (pause * 3 / 2).min(LONGEST);

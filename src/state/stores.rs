@@ -42,15 +42,33 @@ impl Stores {
     }
 
     /// Compare-and-set of a document of the arbiter.
-    pub async fn put<T: Serialize>(&self, key: &str, value: &T, expect: Option<&Version>) -> Result<Version, PutError> {
-        let bytes = serde_json::to_vec_pretty(value).map_err(|error| PutError::Fault(Fault::new("cannot write a document").because(error)))?;
-        within(self.arbiter().as_ref(), self.arbiter().put(key, &bytes, expect)).await
+    pub async fn put<T: Serialize>(
+        &self,
+        key: &str,
+        value: &T,
+        expect: Option<&Version>,
+    ) -> Result<Version, PutError> {
+        let bytes = serde_json::to_vec_pretty(value).map_err(|error| {
+            PutError::Fault(Fault::new("cannot write a document").because(error))
+        })?;
+        within(
+            self.arbiter().as_ref(),
+            self.arbiter().put(key, &bytes, expect),
+        )
+        .await
     }
 
     /// Reads a mirrored document: the copy with the highest serial among the stores that answer. An error only when
     /// none answers.
-    pub async fn newest<T: DeserializeOwned>(&self, key: &str, serial: impl Fn(&T) -> u64) -> Result<Option<T>, Fault> {
-        let copies = futures_util::future::join_all(self.all.iter().map(|store| read::<T>(store.as_ref(), key))).await;
+    pub async fn newest<T: DeserializeOwned>(
+        &self,
+        key: &str,
+        serial: impl Fn(&T) -> u64,
+    ) -> Result<Option<T>, Fault> {
+        let copies = futures_util::future::join_all(
+            self.all.iter().map(|store| read::<T>(store.as_ref(), key)),
+        )
+        .await;
         let mut best: Option<T> = None;
         let mut fault = None;
         let mut answered = false;
@@ -59,7 +77,9 @@ impl Stores {
                 Ok(found) => {
                     answered = true;
                     if let Some((found, _)) = found
-                        && best.as_ref().is_none_or(|best| serial(&found) > serial(best))
+                        && best
+                            .as_ref()
+                            .is_none_or(|best| serial(&found) > serial(best))
                     {
                         best = Some(found);
                     }
@@ -75,11 +95,23 @@ impl Stores {
 
     /// Writes a mirrored document everywhere. Counts as written when the local store and, if any other answers, one
     /// other have it. Returns what could not be written.
-    pub async fn write_everywhere<T: Serialize>(&self, key: &str, value: &T) -> Result<Vec<Fault>, Fault> {
-        let bytes = serde_json::to_vec_pretty(value).map_err(|error| Fault::new("cannot write a document").because(error))?;
-        let writes = self.all.iter().map(|store| overwrite(store.as_ref(), key, &bytes));
+    pub async fn write_everywhere<T: Serialize>(
+        &self,
+        key: &str,
+        value: &T,
+    ) -> Result<Vec<Fault>, Fault> {
+        let bytes = serde_json::to_vec_pretty(value)
+            .map_err(|error| Fault::new("cannot write a document").because(error))?;
+        let writes = self
+            .all
+            .iter()
+            .map(|store| overwrite(store.as_ref(), key, &bytes));
         let mut missed = Vec::new();
-        for (index, written) in futures_util::future::join_all(writes).await.into_iter().enumerate() {
+        for (index, written) in futures_util::future::join_all(writes)
+            .await
+            .into_iter()
+            .enumerate()
+        {
             match written {
                 Ok(()) => {}
                 Err(fault) if index == 0 => return Err(fault),
@@ -99,12 +131,19 @@ impl Stores {
 
     /// The longest copy of a journal.
     pub async fn journal(&self, run: &RunId) -> Result<Option<Vec<u8>>, Fault> {
-        let copies = futures_util::future::join_all(self.all.iter().map(|store| within_fault(store.as_ref(), store.read(run)))).await;
+        let copies = futures_util::future::join_all(
+            self.all
+                .iter()
+                .map(|store| within_fault(store.as_ref(), store.read(run))),
+        )
+        .await;
         let mut best: Option<Vec<u8>> = None;
         let mut fault = None;
         for copy in copies {
             match copy {
-                Ok(Some(bytes)) if best.as_ref().is_none_or(|best| bytes.len() > best.len()) => best = Some(bytes),
+                Ok(Some(bytes)) if best.as_ref().is_none_or(|best| bytes.len() > best.len()) => {
+                    best = Some(bytes)
+                }
                 Ok(_) => {}
                 Err(error) => fault = Some(error),
             }
@@ -117,7 +156,12 @@ impl Stores {
 
     /// Every run that any reachable store knows, oldest first.
     pub async fn runs(&self) -> Result<Vec<RunId>, Fault> {
-        let lists = futures_util::future::join_all(self.all.iter().map(|store| within_fault(store.as_ref(), store.runs()))).await;
+        let lists = futures_util::future::join_all(
+            self.all
+                .iter()
+                .map(|store| within_fault(store.as_ref(), store.runs())),
+        )
+        .await;
         let mut runs = std::collections::BTreeSet::new();
         let mut fault = None;
         let mut answered = false;
@@ -137,10 +181,19 @@ impl Stores {
     }
 }
 
-async fn read<T: DeserializeOwned>(store: &dyn StateStore, key: &str) -> Result<Option<(T, Version)>, Fault> {
-    let Some((bytes, version)) = within_fault(store, store.get(key)).await? else { return Ok(None) };
+async fn read<T: DeserializeOwned>(
+    store: &dyn StateStore,
+    key: &str,
+) -> Result<Option<(T, Version)>, Fault> {
+    let Some((bytes, version)) = within_fault(store, store.get(key)).await? else {
+        return Ok(None);
+    };
     let value = serde_json::from_slice(&bytes).map_err(|error| {
-        Fault::new(format!("document `{key}` in {} cannot be read by this version of hafog", store.name())).because(error)
+        Fault::new(format!(
+            "document `{key}` in {} cannot be read by this version of hafog",
+            store.name()
+        ))
+        .because(error)
     })?;
     Ok(Some((value, version)))
 }
@@ -148,24 +201,43 @@ async fn read<T: DeserializeOwned>(store: &dyn StateStore, key: &str) -> Result<
 async fn overwrite(store: &dyn StateStore, key: &str, bytes: &[u8]) -> Result<(), Fault> {
     // Only the holder of the lease writes these documents, so a lost race is retried; it is bounded all the same.
     for _ in 0..8 {
-        let version = within_fault(store, store.get(key)).await?.map(|(_, version)| version);
+        let version = within_fault(store, store.get(key))
+            .await?
+            .map(|(_, version)| version);
         match within(store, store.put(key, bytes, version.as_ref())).await {
             Ok(_) => return Ok(()),
             Err(PutError::Changed) => {}
             Err(PutError::Fault(fault)) => return Err(fault),
         }
     }
-    Err(Fault::new(format!("document `{key}` in {} changed 8 times while it was being written", store.name())))
+    Err(Fault::new(format!(
+        "document `{key}` in {} changed 8 times while it was being written",
+        store.name()
+    )))
 }
 
-async fn within<T>(store: &dyn StateStore, call: impl Future<Output = Result<T, PutError>>) -> Result<T, PutError> {
-    tokio::time::timeout(LIMIT, call).await.unwrap_or_else(|_| Err(PutError::Fault(silent(store))))
+async fn within<T>(
+    store: &dyn StateStore,
+    call: impl Future<Output = Result<T, PutError>>,
+) -> Result<T, PutError> {
+    tokio::time::timeout(LIMIT, call)
+        .await
+        .unwrap_or_else(|_| Err(PutError::Fault(silent(store))))
 }
 
-async fn within_fault<T>(store: &dyn StateStore, call: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
-    tokio::time::timeout(LIMIT, call).await.unwrap_or_else(|_| Err(silent(store)))
+async fn within_fault<T>(
+    store: &dyn StateStore,
+    call: impl Future<Output = Result<T, Fault>>,
+) -> Result<T, Fault> {
+    tokio::time::timeout(LIMIT, call)
+        .await
+        .unwrap_or_else(|_| Err(silent(store)))
 }
 
 fn silent(store: &dyn StateStore) -> Fault {
-    Fault::unavailable(format!("state store {} did not answer within {} s", store.name(), LIMIT.as_secs()))
+    Fault::unavailable(format!(
+        "state store {} did not answer within {} s",
+        store.name(),
+        LIMIT.as_secs()
+    ))
 }

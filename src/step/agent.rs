@@ -27,7 +27,12 @@ fn service(host: &Host) -> Result<Service, Fault> {
     Ok(Service {
         name: SERVICE.to_owned(),
         before: Vec::new(),
-        argv: vec![program()?, "agent".to_owned(), "--config".to_owned(), format!("{}/{CONFIG}", folder(host))],
+        argv: vec![
+            program()?,
+            "agent".to_owned(),
+            "--config".to_owned(),
+            format!("{}/{CONFIG}", folder(host)),
+        ],
         env: BTreeMap::new(),
         env_file: None,
         as_service_user: false,
@@ -39,8 +44,15 @@ fn service(host: &Host) -> Result<Service, Fault> {
 }
 
 /// Whether the agent of a node has the configuration that it should have: it must know every other node.
-pub(super) async fn is_current(world: &World, database: &DatabaseName, node: &ServerName) -> Result<bool, Fault> {
-    let agent = StartAgent { database: database.clone(), node: node.clone() };
+pub(super) async fn is_current(
+    world: &World,
+    database: &DatabaseName,
+    node: &ServerName,
+) -> Result<bool, Fault> {
+    let agent = StartAgent {
+        database: database.clone(),
+        node: node.clone(),
+    };
     let (host, config) = agent.config(world).await?;
     let path = format!("{}/{CONFIG}", folder(&host));
     Ok(world.shell(&host.site)?.get(&host, &path).await?.as_deref() == Some(&json(&config)))
@@ -58,7 +70,10 @@ impl StartAgent {
         let mut others = Vec::new();
         for site in &world.stack.sites {
             for server in world.stack.nodes_at(&site.name, &node.database) {
-                let Some(host) = hosts.get(&server.name).filter(|_| server.name != self.node) else { continue };
+                let Some(host) = hosts.get(&server.name).filter(|_| server.name != self.node)
+                else {
+                    continue;
+                };
                 others.push(Peer {
                     node: server.name.clone(),
                     site: server.site.clone(),
@@ -73,7 +88,11 @@ impl StartAgent {
             service: engine.service(&self.database),
             database: node.database.clone(),
             peers: node.peers.clone(),
-            arbiter: world.base.join(&arbiter.folder).to_string_lossy().into_owned(),
+            arbiter: world
+                .base
+                .join(&arbiter.folder)
+                .to_string_lossy()
+                .into_owned(),
             self_fence: world.stack.self_fence,
             every: BEAT_EVERY,
             others,
@@ -82,7 +101,12 @@ impl StartAgent {
         Ok((node.host, config))
     }
 
-    fn files(&self, context: &Context<'_>, host: &Host, config: &AgentConfig) -> Result<Vec<File>, Fault> {
+    fn files(
+        &self,
+        context: &Context<'_>,
+        host: &Host,
+        config: &AgentConfig,
+    ) -> Result<Vec<File>, Fault> {
         let keys = &context.world.keys;
         let pair = keys.client(crate::db::AGENT_ROLE)?;
         let folder = folder(host);
@@ -113,7 +137,10 @@ impl Act for StartAgent {
         }
         let states = shell.services(&host).await?;
         match states.iter().find(|state| state.name == SERVICE) {
-            Some(state) if state.running => Ok(Standing::done(format!("the agent of {} is running", self.node))),
+            Some(state) if state.running => Ok(Standing::done(format!(
+                "the agent of {} is running",
+                self.node
+            ))),
             _ => Ok(Standing::Ready),
         }
     }
@@ -125,7 +152,9 @@ impl Act for StartAgent {
             shell.put(&host, &file).await?;
         }
         let service = service(&host).partial()?;
-        shell.service(&host, SERVICE, ServiceChange::Install(Box::new(service))).await?;
+        shell
+            .service(&host, SERVICE, ServiceChange::Install(Box::new(service)))
+            .await?;
         shell.service(&host, SERVICE, ServiceChange::Restart).await
     }
 }

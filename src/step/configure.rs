@@ -41,7 +41,12 @@ impl Configuration {
             digest.update(&file.path);
             digest.update(&file.bytes);
         }
-        let names: Vec<&String> = self.secret_files.iter().map(|file| &file.path).chain(&self.secrets).collect();
+        let names: Vec<&String> = self
+            .secret_files
+            .iter()
+            .map(|file| &file.path)
+            .chain(&self.secrets)
+            .collect();
         digest.update(serde_json::to_vec(&(names, &self.services)).expect("services serialise"));
         crate::plan::hex(&digest.finalize()[..8])
     }
@@ -50,23 +55,35 @@ impl Configuration {
 /// Whether the server's configuration is as it should be; unknown counts as not.
 pub async fn is_configured(world: &World, server: &Server, tags: &Tags) -> bool {
     if let Job::Database(database) = &server.job {
-        return super::agent::is_current(world, database, &server.name).await.unwrap_or(false);
+        return super::agent::is_current(world, database, &server.name)
+            .await
+            .unwrap_or(false);
     }
-    let Ok(host) = world.host(&server.name).await else { return false };
+    let Ok(host) = world.host(&server.name).await else {
+        return false;
+    };
     match configuration(world, server, &host, false).await {
         Ok(wanted) => tags.get(TAG) == Some(&wanted.digest()),
         Err(_) => false,
     }
 }
 
-async fn configuration(world: &World, server: &Server, host: &Host, with_secrets: bool) -> Result<Configuration, Fault> {
+async fn configuration(
+    world: &World,
+    server: &Server,
+    host: &Host,
+    with_secrets: bool,
+) -> Result<Configuration, Fault> {
     match &server.job {
         Job::App => app(world, server, host, with_secrets).await,
         Job::Balancer => balancer(world, server, host).await,
         // A database server is configured by its engine and its agent.
-        Job::Database(_) => {
-            Ok(Configuration { files: Vec::new(), secret_files: Vec::new(), services: Vec::new(), secrets: Vec::new() })
-        }
+        Job::Database(_) => Ok(Configuration {
+            files: Vec::new(),
+            secret_files: Vec::new(),
+            services: Vec::new(),
+            secrets: Vec::new(),
+        }),
     }
 }
 
@@ -87,15 +104,32 @@ struct Values {
 }
 
 async fn balancer(world: &World, server: &Server, host: &Host) -> Result<Configuration, Fault> {
-    let balancer = world.stack.balancer.as_ref().ok_or_else(|| Fault::new("the spec has no balancer"))?;
+    let balancer = world
+        .stack
+        .balancer
+        .as_ref()
+        .ok_or_else(|| Fault::new("the spec has no balancer"))?;
     let mut servers = Vec::new();
     for behind in world.stack.group_at(&server.site, &balancer.to) {
         let address = world.host(&behind.name).await?.address.to_string();
         let port = behind.open.first().copied().unwrap_or(80);
-        servers.push(Backend { name: behind.name.to_string(), address, port: health::port(world, &server.site, port) });
+        servers.push(Backend {
+            name: behind.name.to_string(),
+            address,
+            port: health::port(world, &server.site, port),
+        });
     }
-    let listen: Vec<u16> = balancer.listen.iter().map(|port| health::port(world, &server.site, *port)).collect();
-    let values = Values { listen, address: host.address.to_string(), check: balancer.check.clone(), servers };
+    let listen: Vec<u16> = balancer
+        .listen
+        .iter()
+        .map(|port| health::port(world, &server.site, *port))
+        .collect();
+    let values = Values {
+        listen,
+        address: host.address.to_string(),
+        check: balancer.check.clone(),
+        servers,
+    };
     let path = format!("{}/haproxy.cfg", host.dirs.etc);
     let file = File {
         path: path.clone(),
@@ -105,8 +139,18 @@ async fn balancer(world: &World, server: &Server, host: &Host) -> Result<Configu
     };
     let service = Service {
         name: "haproxy".to_owned(),
-        before: vec![vec!["haproxy".to_owned(), "-c".to_owned(), "-f".to_owned(), path.clone()]],
-        argv: vec!["haproxy".to_owned(), "-db".to_owned(), "-f".to_owned(), path],
+        before: vec![vec![
+            "haproxy".to_owned(),
+            "-c".to_owned(),
+            "-f".to_owned(),
+            path.clone(),
+        ]],
+        argv: vec![
+            "haproxy".to_owned(),
+            "-db".to_owned(),
+            "-f".to_owned(),
+            path,
+        ],
         env: BTreeMap::new(),
         env_file: None,
         as_service_user: false,
@@ -115,13 +159,27 @@ async fn balancer(world: &World, server: &Server, host: &Host) -> Result<Configu
         reload_signal: crate::shell::ReloadSignal::Hup,
         at_boot: true,
     };
-    Ok(Configuration { files: vec![file], secret_files: Vec::new(), services: vec![service], secrets: Vec::new() })
+    Ok(Configuration {
+        files: vec![file],
+        secret_files: Vec::new(),
+        services: vec![service],
+        secrets: Vec::new(),
+    })
 }
 
-async fn app(world: &World, server: &Server, host: &Host, with_secrets: bool) -> Result<Configuration, Fault> {
+async fn app(
+    world: &World,
+    server: &Server,
+    host: &Host,
+    with_secrets: bool,
+) -> Result<Configuration, Fault> {
     let recipe = world.stack.recipes.get(&server.recipe);
-    let recipe = recipe.ok_or_else(|| Fault::new(format!("there is no recipe `{}`", server.recipe)))?;
-    let port = server.open.first().map(|port| health::port(world, &server.site, *port));
+    let recipe =
+        recipe.ok_or_else(|| Fault::new(format!("there is no recipe `{}`", server.recipe)))?;
+    let port = server
+        .open
+        .first()
+        .map(|port| health::port(world, &server.site, *port));
     let mut env = BTreeMap::from([
         ("HAFOG_STACK".to_owned(), world.stack.name.to_string()),
         ("HAFOG_SITE".to_owned(), server.site.to_string()),
@@ -141,12 +199,30 @@ async fn app(world: &World, server: &Server, host: &Host, with_secrets: bool) ->
     if !world.stack.databases.is_empty() {
         env.insert("PGSSLMODE".to_owned(), "verify-full".to_owned());
         env.insert("PGSSLROOTCERT".to_owned(), ca.clone());
-        files.push(File { path: ca, bytes: world.keys.ca_pem().as_bytes().to_vec(), mode: 0o644, for_service_user: false });
+        files.push(File {
+            path: ca,
+            bytes: world.keys.ca_pem().as_bytes().to_vec(),
+            mode: 0o644,
+            for_service_user: false,
+        });
     }
-    let services = recipe.services.iter().filter_map(|service| run(service, &env, &env_file)).collect();
-    let secret_files =
-        vec![File { path: env_file, bytes: lines.into_bytes(), mode: 0o600, for_service_user: false }];
-    Ok(Configuration { files, secret_files, services, secrets })
+    let services = recipe
+        .services
+        .iter()
+        .filter_map(|service| run(service, &env, &env_file))
+        .collect();
+    let secret_files = vec![File {
+        path: env_file,
+        bytes: lines.into_bytes(),
+        mode: 0o600,
+        for_service_user: false,
+    }];
+    Ok(Configuration {
+        files,
+        secret_files,
+        services,
+        secrets,
+    })
 }
 
 /// This program, where a server's services can start it.
@@ -154,7 +230,8 @@ pub(super) fn program() -> Result<String, Fault> {
     if let Ok(program) = std::env::var("HAFOG_EXE") {
         return Ok(program);
     }
-    let program = std::env::current_exe().map_err(|error| Fault::new("cannot find the hafog program").because(error))?;
+    let program = std::env::current_exe()
+        .map_err(|error| Fault::new("cannot find the hafog program").because(error))?;
     Ok(program.to_string_lossy().into_owned())
 }
 
@@ -175,7 +252,11 @@ fn run(service: &RecipeService, env: &BTreeMap<String, String>, env_file: &str) 
 }
 
 /// Names of the secrets, and the lines of the environment file: every secret of the spec, and a URL per database.
-async fn environment(world: &World, server: &Server, with_secrets: bool) -> Result<(Vec<String>, String), Fault> {
+async fn environment(
+    world: &World,
+    server: &Server,
+    with_secrets: bool,
+) -> Result<(Vec<String>, String), Fault> {
     let secrets: Vec<String> = world.stack.secrets.keys().cloned().collect();
     if !with_secrets {
         return Ok((secrets, String::new()));
@@ -187,15 +268,24 @@ async fn environment(world: &World, server: &Server, with_secrets: bool) -> Resu
     }
     for database in &world.stack.databases {
         // The application uses its own site's node: a primary's writes, a standby's reads.
-        let Some(node) = world.stack.nodes_at(&server.site, database).next() else { continue };
+        let Some(node) = world.stack.nodes_at(&server.site, database).next() else {
+            continue;
+        };
         let address = world.host(&node.name).await?.address;
         let password = match &database.password {
             Some(name) => format!(":{}", percent(world.secrets.read(name)?.expose())),
             None => String::new(),
         };
         let user = &database.user;
-        let url = format!("{}://{user}{password}@{address}:{}/{user}", scheme(&database.engine), database.port);
-        lines.push_str(&format!("DATABASE_URL_{}={url}\n", database.name.as_str().to_uppercase().replace('-', "_")));
+        let url = format!(
+            "{}://{user}{password}@{address}:{}/{user}",
+            scheme(&database.engine),
+            database.port
+        );
+        lines.push_str(&format!(
+            "DATABASE_URL_{}={url}\n",
+            database.name.as_str().to_uppercase().replace('-', "_")
+        ));
         if world.stack.databases.len() == 1 {
             lines.push_str(&format!("DATABASE_URL={url}\n"));
         }
@@ -204,7 +294,11 @@ async fn environment(world: &World, server: &Server, with_secrets: bool) -> Resu
 }
 
 fn scheme(engine: &str) -> &str {
-    if engine == "postgres" { "postgresql" } else { engine }
+    if engine == "postgres" {
+        "postgresql"
+    } else {
+        engine
+    }
 }
 
 /// Percent-encoding of a URL's user information (RFC 3986 section 3.2.1).
@@ -212,7 +306,9 @@ fn percent(text: &str) -> String {
     let mut out = String::new();
     for byte in text.bytes() {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                out.push(char::from(byte))
+            }
             _ => out.push_str(&format!("%{byte:02X}")),
         }
     }
@@ -224,39 +320,74 @@ impl Act for ConfigureServer {
     async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
         let world = context.world;
         let server = world.server(&self.server)?;
-        let Some(found) = world.find(&self.site, &self.server).await? else { return Ok(Standing::Ready) };
-        let Some(host) = found.host else { return Ok(Standing::Ready) };
+        let Some(found) = world.find(&self.site, &self.server).await? else {
+            return Ok(Standing::Ready);
+        };
+        let Some(host) = found.host else {
+            return Ok(Standing::Ready);
+        };
         let wanted = configuration(world, server, &host, false).await?;
         if found.tags.get(TAG) != Some(&wanted.digest()) {
             return Ok(Standing::Ready);
         }
         let states = world.shell(&self.site)?.services(&host).await?;
-        let running = |name: &str| states.iter().any(|state| state.name == name && state.running);
-        if wanted.services.iter().any(|service| !running(&service.name)) {
+        let running = |name: &str| {
+            states
+                .iter()
+                .any(|state| state.name == name && state.running)
+        };
+        if wanted
+            .services
+            .iter()
+            .any(|service| !running(&service.name))
+        {
             return Ok(Standing::Ready);
         }
-        Ok(Standing::done(format!("{} runs {}", self.server, names(&wanted.services))))
+        Ok(Standing::done(format!(
+            "{} runs {}",
+            self.server,
+            names(&wanted.services)
+        )))
     }
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
         let world = context.world;
         let server = world.server(&self.server).nothing_changed()?;
         let host = world.host(&self.server).await.nothing_changed()?;
-        let wanted = configuration(world, server, &host, true).await.nothing_changed()?;
+        let wanted = configuration(world, server, &host, true)
+            .await
+            .nothing_changed()?;
         let shell = world.shell(&self.site).nothing_changed()?;
         for file in wanted.files.iter().chain(&wanted.secret_files) {
             shell.put(&host, file).await?;
         }
         let role = initial_role(world, &self.site).await.partial()?;
-        if shell.get(&host, &role_file(&host)).await.partial()?.is_none() {
+        if shell
+            .get(&host, &role_file(&host))
+            .await
+            .partial()?
+            .is_none()
+        {
             shell.put(&host, &role_token(&host, role, 0)).await?;
         }
         for service in &wanted.services {
-            shell.service(&host, &service.name, ServiceChange::Install(Box::new(service.clone()))).await?;
-            shell.service(&host, &service.name, ServiceChange::Restart).await?;
+            shell
+                .service(
+                    &host,
+                    &service.name,
+                    ServiceChange::Install(Box::new(service.clone())),
+                )
+                .await?;
+            shell
+                .service(&host, &service.name, ServiceChange::Restart)
+                .await?;
         }
         let tags = Tags::from([(TAG.to_owned(), wanted.digest())]);
-        world.cloud(&self.site).partial()?.tag_server(&self.server, &tags).await
+        world
+            .cloud(&self.site)
+            .partial()?
+            .tag_server(&self.server, &tags)
+            .await
     }
 }
 
@@ -264,7 +395,11 @@ fn names(services: &[Service]) -> String {
     if services.is_empty() {
         return "nothing of its own".to_owned();
     }
-    services.iter().map(|service| service.name.as_str()).collect::<Vec<_>>().join(", ")
+    services
+        .iter()
+        .map(|service| service.name.as_str())
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Where a server keeps its role token.
@@ -277,13 +412,22 @@ fn role_token(host: &Host, role: SiteRole, epoch: u64) -> File {
         SiteRole::Primary => "primary",
         SiteRole::Standby => "standby",
     };
-    File { path: role_file(host), bytes: format!("{word} {epoch}\n").into_bytes(), mode: 0o644, for_service_user: false }
+    File {
+        path: role_file(host),
+        bytes: format!("{word} {epoch}\n").into_bytes(),
+        mode: 0o644,
+        for_service_user: false,
+    }
 }
 
 async fn initial_role(world: &World, site: &SiteName) -> Result<SiteRole, Fault> {
     let roles = world.roles().await?;
     let primary = roles.map_or_else(|| world.stack.primary.clone(), |roles| roles.primary);
-    Ok(if *site == primary { SiteRole::Primary } else { SiteRole::Standby })
+    Ok(if *site == primary {
+        SiteRole::Primary
+    } else {
+        SiteRole::Standby
+    })
 }
 
 #[async_trait]
@@ -292,33 +436,64 @@ impl Act for SetRoleToken {
         let world = context.world;
         let shell = world.shell(&self.site)?;
         let mut told = 0;
-        for server in world.stack.servers_at(&self.site).filter(|server| server.job == Job::App) {
-            let Some(host) = world.find(&self.site, &server.name).await?.and_then(|found| found.host) else { continue };
+        for server in world
+            .stack
+            .servers_at(&self.site)
+            .filter(|server| server.job == Job::App)
+        {
+            let Some(host) = world
+                .find(&self.site, &server.name)
+                .await?
+                .and_then(|found| found.host)
+            else {
+                continue;
+            };
             let wanted = role_token(&host, self.role, self.epoch);
             if shell.get(&host, &wanted.path).await?.as_deref() != Some(&wanted.bytes) {
                 return Ok(Standing::Ready);
             }
             told += 1;
         }
-        let word = if self.role == SiteRole::Primary { "primary" } else { "standby" };
-        Ok(Standing::done(format!("{told} servers of {} have the role token `{word}`", self.site)))
+        let word = if self.role == SiteRole::Primary {
+            "primary"
+        } else {
+            "standby"
+        };
+        Ok(Standing::done(format!(
+            "{told} servers of {} have the role token `{word}`",
+            self.site
+        )))
     }
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
         let world = context.world;
         let shell = world.shell(&self.site).nothing_changed()?;
-        for server in world.stack.servers_at(&self.site).filter(|server| server.job == Job::App) {
+        for server in world
+            .stack
+            .servers_at(&self.site)
+            .filter(|server| server.job == Job::App)
+        {
             let found = world.find(&self.site, &server.name).await.partial()?;
-            let Some(host) = found.and_then(|found| found.host) else { continue };
-            shell.put(&host, &role_token(&host, self.role, self.epoch)).await?;
+            let Some(host) = found.and_then(|found| found.host) else {
+                continue;
+            };
+            shell
+                .put(&host, &role_token(&host, self.role, self.epoch))
+                .await?;
         }
         Ok(())
     }
 }
 
 /// Whether one application server answers the balancer's check, asked straight.
-pub(super) async fn answers(world: &World, site: &SiteName, name: &ServerName) -> Result<(), String> {
-    let Some(balancer) = &world.stack.balancer else { return Ok(()) };
+pub(super) async fn answers(
+    world: &World,
+    site: &SiteName,
+    name: &ServerName,
+) -> Result<(), String> {
+    let Some(balancer) = &world.stack.balancer else {
+        return Ok(());
+    };
     let server = world.server(name).map_err(|fault| fault.to_string())?;
     if server.group != balancer.to {
         return Ok(());

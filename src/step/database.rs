@@ -13,24 +13,44 @@ impl Act for CreateDatabase {
         // Made whole or not is only certain once it has been named as the writer: until then `create` completes it.
         let writer = world.writer(&self.database).await?;
         match writer.and_then(|(writer, _)| writer.node) {
-            Some(node) if node == self.node => Ok(Standing::done(format!("`{}` is on {node}", self.database))),
-            Some(node) => Ok(Standing::blocked(format!("`{}` is on {node} already", self.database))),
+            Some(node) if node == self.node => {
+                Ok(Standing::done(format!("`{}` is on {node}", self.database)))
+            }
+            Some(node) => Ok(Standing::blocked(format!(
+                "`{}` is on {node} already",
+                self.database
+            ))),
             None if context.own_outputs().await.is_empty() => Ok(Standing::Ready),
-            None => Ok(Standing::done(format!("`{}` is made on {}", self.database, self.node))),
+            None => Ok(Standing::done(format!(
+                "`{}` is made on {}",
+                self.database, self.node
+            ))),
         }
     }
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
         let world = context.world;
-        let node = world.node(&self.database, &self.node).await.nothing_changed()?;
+        let node = world
+            .node(&self.database, &self.node)
+            .await
+            .nothing_changed()?;
         let reach = world.reach(&node.host.site).nothing_changed()?;
         let password = match &node.database.password {
             Some(name) => Some(world.secrets.read(name).nothing_changed()?),
             None => None,
         };
         let engine = world.engine(&node.database).nothing_changed()?;
-        engine.create(&node, password.as_ref().map(|secret| secret.expose()), &reach).await?;
-        let made = crate::run::event::Output::Server { name: self.node.to_string(), id: "database".to_owned() };
+        engine
+            .create(
+                &node,
+                password.as_ref().map(|secret| secret.expose()),
+                &reach,
+            )
+            .await?;
+        let made = crate::run::event::Output::Server {
+            name: self.node.to_string(),
+            id: "database".to_owned(),
+        };
         context.made(made).await.partial()
     }
 }
@@ -42,22 +62,40 @@ impl Act for ForgetReplica {
         let node = world.node(&self.database, &self.primary).await?;
         let reach = world.reach(&node.host.site)?;
         let status = world.engine(&node.database)?.status(&node, &reach).await?;
-        if status.followers.iter().any(|follower| follower.node == self.replica) {
+        if status
+            .followers
+            .iter()
+            .any(|follower| follower.node == self.replica)
+        {
             return Ok(Standing::Ready);
         }
-        Ok(Standing::done(format!("{} keeps nothing for {}", self.primary, self.replica)))
+        Ok(Standing::done(format!(
+            "{} keeps nothing for {}",
+            self.primary, self.replica
+        )))
     }
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
         let world = context.world;
-        let node = world.node(&self.database, &self.primary).await.nothing_changed()?;
+        let node = world
+            .node(&self.database, &self.primary)
+            .await
+            .nothing_changed()?;
         let reach = world.reach(&node.host.site).nothing_changed()?;
         // A replica that still streams holds its slot; it goes with this command anyway.
         if let Ok(replica) = world.node(&self.database, &self.replica).await
             && let Ok(reach) = world.reach(&replica.host.site)
         {
-            world.engine(&replica.database).nothing_changed()?.stop_now(&replica, &reach).await?;
+            world
+                .engine(&replica.database)
+                .nothing_changed()?
+                .stop_now(&replica, &reach)
+                .await?;
         }
-        world.engine(&node.database).nothing_changed()?.forget(&node, &self.replica, &reach).await
+        world
+            .engine(&node.database)
+            .nothing_changed()?
+            .forget(&node, &self.replica, &reach)
+            .await
     }
 }

@@ -48,16 +48,27 @@ pub(super) async fn set_writer(
             }
         }
         let beat = found.as_ref().and_then(|(writer, _)| writer.beat.clone());
-        let writer = Writer { epoch, node: node.cloned(), lease_until: None, beat };
+        let writer = Writer {
+            epoch,
+            node: node.cloned(),
+            lease_until: None,
+            beat,
+        };
         let expect = found.as_ref().map(|(_, version)| version);
-        match world.stores.put(&writer_key(database), &writer, expect).await {
+        match world
+            .stores
+            .put(&writer_key(database), &writer, expect)
+            .await
+        {
             Ok(_) => return Ok(()),
             // An agent renewed its lease in between.
             Err(PutError::Changed) => {}
             Err(PutError::Fault(fault)) => return Err(Trouble::Unknown(fault)),
         }
     }
-    Err(Trouble::NothingChanged(Fault::new(format!("the writer record of `{database}` changed 50 times while it was being written"))))
+    Err(Trouble::NothingChanged(Fault::new(format!(
+        "the writer record of `{database}` changed 50 times while it was being written"
+    ))))
 }
 
 impl StopWrites {
@@ -76,7 +87,9 @@ impl StopWrites {
         if let Ok(found) = world.find(&self.site, &self.node).await {
             match found {
                 None => return Some(format!("{} is gone", self.node)),
-                Some(found) if found.state == ServerState::Off => return Some(format!("{} is powered off", self.node)),
+                Some(found) if found.state == ServerState::Off => {
+                    return Some(format!("{} is powered off", self.node));
+                }
                 Some(_) => {}
             }
         }
@@ -84,7 +97,10 @@ impl StopWrites {
         let engine = world.engine(&node.database).ok()?;
         let services = reach.shell.services(&node.host).await.ok()?;
         let name = engine.service(&self.database);
-        if services.iter().any(|service| service.name == name && !service.running && !service.wanted) {
+        if services
+            .iter()
+            .any(|service| service.name == name && !service.running && !service.wanted)
+        {
             return Some(format!("the database on {} is stopped", self.node));
         }
         let refused = engine.write_refused(&node, &reach).await.ok().flatten()?;
@@ -92,29 +108,53 @@ impl StopWrites {
     }
 
     /// Waits out the write lease. Proof only under `self_fence: strict`.
-    async fn lease_expired(&self, context: &Context<'_>, lease_until: Option<jiff::Timestamp>) -> Result<String, String> {
+    async fn lease_expired(
+        &self,
+        context: &Context<'_>,
+        lease_until: Option<jiff::Timestamp>,
+    ) -> Result<String, String> {
         let world = context.world;
         if world.stack.self_fence != SelfFence::Strict {
-            return Err("`self_fence` is not `strict`, so an expired lease proves nothing".to_owned());
+            return Err(
+                "`self_fence` is not `strict`, so an expired lease proves nothing".to_owned(),
+            );
         }
-        let Some(until) = lease_until else { return Err("the writer never had a lease".to_owned()) };
+        let Some(until) = lease_until else {
+            return Err("the writer never had a lease".to_owned());
+        };
         let until = until + SKEW;
         while let Ok(left) = Duration::try_from(until.duration_since(world.clock.now())) {
             if left.is_zero() {
                 break;
             }
-            context.progress(format!("the write lease of {} expires in {}", self.node, units::human(left))).await;
+            context
+                .progress(format!(
+                    "the write lease of {} expires in {}",
+                    self.node,
+                    units::human(left)
+                ))
+                .await;
             world.clock.sleep(left.min(Duration::from_secs(1))).await;
         }
-        Ok(format!("the write lease of {} expired at {until:.0}, and it stops writing without one", self.node))
+        Ok(format!(
+            "the write lease of {} expired at {until:.0}, and it stops writing without one",
+            self.node
+        ))
     }
 
     async fn clean(&self, context: &Context<'_>) -> Result<(), Trouble> {
         let (node, reach) = self.node(context).await.nothing_changed()?;
         let engine = context.world.engine(&node.database).nothing_changed()?;
         let position = engine.stop_clean(&node, &reach).await?;
-        context.made(Output::Position { position: position.0 }).await.partial()?;
-        set_writer(context.world, &self.database, self.epoch, None).await.map_err(|trouble| Trouble::Partial(trouble.fault().clone()))
+        context
+            .made(Output::Position {
+                position: position.0,
+            })
+            .await
+            .partial()?;
+        set_writer(context.world, &self.database, self.epoch, None)
+            .await
+            .map_err(|trouble| Trouble::Partial(trouble.fault().clone()))
     }
 
     async fn ladder(&self, context: &Context<'_>) -> Result<(), Trouble> {
@@ -138,12 +178,17 @@ impl StopWrites {
             }
             Err(why) => {
                 tried.push(why);
-                let mut fault = Fault::refused(format!("nothing proves that {} cannot write (refusal `unfenced-primary`)", self.node));
+                let mut fault = Fault::refused(format!(
+                    "nothing proves that {} cannot write (refusal `unfenced-primary`)",
+                    self.node
+                ));
                 for why in tried {
                     fault = fault.because(why);
                 }
                 // The writer record names nobody now, which is the safe side: it is put back by the undo.
-                Err(Trouble::Partial(fault.hint("hafog failover --accept unfenced-primary")))
+                Err(Trouble::Partial(
+                    fault.hint("hafog failover --accept unfenced-primary"),
+                ))
             }
         }
     }
@@ -158,19 +203,29 @@ impl StopWrites {
         match tokio::time::timeout(RUNG_LIMIT, power).await {
             Ok(Ok(())) => {}
             Ok(Err(trouble)) => tried.push(format!("power off: {}", trouble.fault())),
-            Err(_) => tried.push(format!("power off: no answer within {} s", RUNG_LIMIT.as_secs())),
+            Err(_) => tried.push(format!(
+                "power off: no answer within {} s",
+                RUNG_LIMIT.as_secs()
+            )),
         }
         if let Ok(Some(proof)) = tokio::time::timeout(RUNG_LIMIT, self.proof(context)).await {
             return Ok(proof);
         }
         let stop = async {
             let (node, reach) = self.node(context).await.nothing_changed()?;
-            world.engine(&node.database).nothing_changed()?.stop_now(&node, &reach).await
+            world
+                .engine(&node.database)
+                .nothing_changed()?
+                .stop_now(&node, &reach)
+                .await
         };
         match tokio::time::timeout(RUNG_LIMIT, stop).await {
             Ok(Ok(())) => {}
             Ok(Err(trouble)) => tried.push(format!("stop the database: {}", trouble.fault())),
-            Err(_) => tried.push(format!("stop the database: no answer within {} s", RUNG_LIMIT.as_secs())),
+            Err(_) => tried.push(format!(
+                "stop the database: no answer within {} s",
+                RUNG_LIMIT.as_secs()
+            )),
         }
         match tokio::time::timeout(RUNG_LIMIT, self.proof(context)).await {
             Ok(Some(proof)) => Ok(proof),
@@ -182,12 +237,22 @@ impl StopWrites {
 #[async_trait]
 impl Act for StopWrites {
     async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
-        let writer = context.world.writer(&self.database).await?.map(|(writer, _)| writer);
+        let writer = context
+            .world
+            .writer(&self.database)
+            .await?
+            .map(|(writer, _)| writer);
         let Some(writer) = writer else {
-            return Ok(Standing::blocked(format!("nobody knows who writes `{}`", self.database)));
+            return Ok(Standing::blocked(format!(
+                "nobody knows who writes `{}`",
+                self.database
+            )));
         };
         if writer.epoch > self.epoch {
-            return Ok(Standing::blocked(format!("the writer has epoch {} by now: somebody else moved it", writer.epoch)));
+            return Ok(Standing::blocked(format!(
+                "the writer has epoch {} by now: somebody else moved it",
+                writer.epoch
+            )));
         }
         let barred = writer.epoch == self.epoch && writer.node.as_ref() != Some(&self.node);
         let outputs = context.own_outputs().await;
@@ -203,9 +268,10 @@ impl Act for StopWrites {
             return Ok(Standing::Ready);
         }
         match (self.how, position, rung) {
-            (Fencing::Clean, Some(position), _) => {
-                Ok(Standing::done(format!("{} is stopped cleanly at {position}", self.node)))
-            }
+            (Fencing::Clean, Some(position), _) => Ok(Standing::done(format!(
+                "{} is stopped cleanly at {position}",
+                self.node
+            ))),
             (Fencing::Clean, None, _) => Ok(Standing::Ready),
             // What was proved stays proved: nothing starts a node that is not the writer in a writable way.
             (_, _, Some(rung)) => Ok(Standing::Done(rung)),
@@ -227,7 +293,11 @@ impl Act for StopWrites {
         let started = async {
             let found = world.find(&self.site, &self.node).await.unknown()?;
             if found.is_some_and(|found| found.state == ServerState::Off) {
-                world.cloud(&self.site).nothing_changed()?.power(&self.node, Power::On).await?;
+                world
+                    .cloud(&self.site)
+                    .nothing_changed()?
+                    .power(&self.node, Power::On)
+                    .await?;
             }
             let (node, reach) = self.node(context).await.nothing_changed()?;
             let engine = world.engine(&node.database).nothing_changed()?;
@@ -254,29 +324,43 @@ impl Act for AwaitReplay {
             Output::Position { position } => Some(crate::db::Position(position.clone())),
             _ => None,
         }) else {
-            return Ok(Standing::blocked(format!("step `{}` left no position", self.of)));
+            return Ok(Standing::blocked(format!(
+                "step `{}` left no position",
+                self.of
+            )));
         };
         let node = world.node(&self.database, &self.node).await?;
         let reach = world.reach(&node.host.site)?;
         let engine = world.engine(&node.database)?;
         let status = engine.status(&node, &reach).await?;
         match engine.bytes_between(&status.position, &position) {
-            Some(ahead) if ahead >= 0 => {
-                Ok(Standing::done(format!("{} is at {}, and {position} was the last", self.node, status.position)))
-            }
+            Some(ahead) if ahead >= 0 => Ok(Standing::done(format!(
+                "{} is at {}, and {position} was the last",
+                self.node, status.position
+            ))),
             Some(_) => Ok(Standing::Ready),
-            None => Ok(Standing::blocked(format!("{} cannot be compared with {position}", status.position))),
+            None => Ok(Standing::blocked(format!(
+                "{} cannot be compared with {position}",
+                status.position
+            ))),
         }
     }
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
         let what = format!("{} has replayed everything", self.node);
-        wait::until(context.world.clock.as_ref(), &what, context.step.limit.0, || async { match self.check(context).await {
-            Ok(Standing::Done(_)) => Ok(()),
-            Ok(Standing::Blocked { why, .. }) => Err(why),
-            Ok(Standing::Ready) => Err("it is still behind".to_owned()),
-            Err(fault) => Err(fault.to_string()),
-        } })
+        wait::until(
+            context.world.clock.as_ref(),
+            &what,
+            context.step.limit.0,
+            || async {
+                match self.check(context).await {
+                    Ok(Standing::Done(_)) => Ok(()),
+                    Ok(Standing::Blocked { why, .. }) => Err(why),
+                    Ok(Standing::Ready) => Err("it is still behind".to_owned()),
+                    Err(fault) => Err(fault.to_string()),
+                }
+            },
+        )
         .await
         .nothing_changed()
     }

@@ -26,7 +26,10 @@ pub struct Door {
 
 /// The port that a service of `site` really listens on.
 pub fn port(world: &World, site: &SiteName, port: u16) -> u16 {
-    let cloud = world.stack.site(site).and_then(|site| registry::find(&site.cloud));
+    let cloud = world
+        .stack
+        .site(site)
+        .and_then(|site| registry::find(&site.cloud));
     cloud.map_or(port, |cloud| crate::cloud::map_port(&cloud.can, port))
 }
 
@@ -37,7 +40,10 @@ pub async fn front_door(world: &World, site: &SiteName) -> Result<Option<Vec<Doo
     let balancer = GroupName::new(BALANCER_GROUP);
     let servers: Vec<_> = match &stack.balancer {
         Some(_) => stack.group_at(site, &balancer).collect(),
-        None => stack.servers_at(site).filter(|server| server.job == Job::App).collect(),
+        None => stack
+            .servers_at(site)
+            .filter(|server| server.job == Job::App)
+            .collect(),
     };
     let Some(listen) = (match &stack.balancer {
         Some(balancer) => balancer.listen.first(),
@@ -52,21 +58,47 @@ pub async fn front_door(world: &World, site: &SiteName) -> Result<Option<Vec<Doo
     }
     let mut doors = Vec::new();
     for check in &stack.health {
-        let Check::Http { url, status, contains } = check else { continue };
+        let Check::Http {
+            url,
+            status,
+            contains,
+        } = check
+        else {
+            continue;
+        };
         let (host, path, tls) = split(url);
-        doors.push(Door { asks: asks(&addresses, &host, &path, tls), status: *status, contains: contains.clone() });
+        doors.push(Door {
+            asks: asks(&addresses, &host, &path, tls),
+            status: *status,
+            contains: contains.clone(),
+        });
     }
     if doors.is_empty() {
-        let Some(balancer) = &stack.balancer else { return Ok(None) };
-        let host = stack.names.first().map_or_else(|| stack.name.to_string(), |name| name.host.to_string());
-        doors.push(Door { asks: asks(&addresses, &host, &balancer.check, false), status: 200, contains: None });
+        let Some(balancer) = &stack.balancer else {
+            return Ok(None);
+        };
+        let host = stack
+            .names
+            .first()
+            .map_or_else(|| stack.name.to_string(), |name| name.host.to_string());
+        doors.push(Door {
+            asks: asks(&addresses, &host, &balancer.check, false),
+            status: 200,
+            contains: None,
+        });
     }
     Ok(Some(doors))
 }
 
 fn asks(to: &[SocketAddr], host: &str, path: &str, tls: bool) -> Vec<HttpAsk> {
     to.iter()
-        .map(|to| HttpAsk { to: *to, host: host.to_owned(), path: path.to_owned(), tls, limit: ASK_LIMIT })
+        .map(|to| HttpAsk {
+            to: *to,
+            host: host.to_owned(),
+            path: path.to_owned(),
+            tls,
+            limit: ASK_LIMIT,
+        })
         .collect()
 }
 
@@ -76,8 +108,14 @@ fn split(url: &str) -> (String, String, bool) {
         Some(rest) => (true, rest),
         None => (false, url.strip_prefix("http://").unwrap_or(url)),
     };
-    let (authority, path) = rest.split_once('/').map_or((rest, String::new()), |(host, path)| (host, path.to_owned()));
-    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    let (authority, path) = rest
+        .split_once('/')
+        .map_or((rest, String::new()), |(host, path)| {
+            (host, path.to_owned())
+        });
+    let host = authority
+        .rsplit_once(':')
+        .map_or(authority, |(host, _)| host);
     (host.to_owned(), format!("/{path}"), tls)
 }
 
@@ -94,15 +132,27 @@ pub async fn knock(world: &World, site: &SiteName) -> Result<Result<String, Stri
                 Err(fault) => return Ok(Err(format!("{}{}: {fault}", ask.to, ask.path))),
             };
             if answer.status != door.status {
-                return Ok(Err(format!("{}{} answers {}, not {}", ask.to, ask.path, answer.status, door.status)));
+                return Ok(Err(format!(
+                    "{}{} answers {}, not {}",
+                    ask.to, ask.path, answer.status, door.status
+                )));
             }
-            if let Some(text) = door.contains.as_ref().filter(|text| !answer.body.contains(*text)) {
-                return Ok(Err(format!("the answer of {}{} does not contain `{text}`", ask.to, ask.path)));
+            if let Some(text) = door
+                .contains
+                .as_ref()
+                .filter(|text| !answer.body.contains(*text))
+            {
+                return Ok(Err(format!(
+                    "the answer of {}{} does not contain `{text}`",
+                    ask.to, ask.path
+                )));
             }
             answers += 1;
         }
     }
-    Ok(Ok(format!("{answers} of {answers} health checks pass at {site}")))
+    Ok(Ok(format!(
+        "{answers} of {answers} health checks pass at {site}"
+    )))
 }
 
 async fn check(context: &Context<'_>, site: &SiteName) -> Result<Standing, Fault> {
@@ -114,13 +164,18 @@ async fn check(context: &Context<'_>, site: &SiteName) -> Result<Standing, Fault
 
 async fn act(context: &Context<'_>, site: &SiteName) -> Result<(), Trouble> {
     let what = format!("{site} passes its health checks");
-    wait::until(context.world.clock.as_ref(), &what, context.step.limit.0, || async {
-        match knock(context.world, site).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(why)) => Err(why),
-            Err(fault) => Err(fault.to_string()),
-        }
-    })
+    wait::until(
+        context.world.clock.as_ref(),
+        &what,
+        context.step.limit.0,
+        || async {
+            match knock(context.world, site).await {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(why)) => Err(why),
+                Err(fault) => Err(fault.to_string()),
+            }
+        },
+    )
     .await
     .nothing_changed()
 }

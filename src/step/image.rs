@@ -27,39 +27,68 @@ impl Act for ApplyRecipe {
     /// The mark is written last, so it is there only when everything before it is.
     async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
         let world = context.world;
-        if world.cloud(&self.site)?.images().await?.iter().any(|image| image.name == self.image) {
+        if world
+            .cloud(&self.site)?
+            .images()
+            .await?
+            .iter()
+            .any(|image| image.name == self.image)
+        {
             return Ok(Standing::done(format!("{} is there already", self.image)));
         }
-        let Some(host) = world.find(&self.site, &self.builder).await?.and_then(|found| found.host) else {
+        let Some(host) = world
+            .find(&self.site, &self.builder)
+            .await?
+            .and_then(|found| found.host)
+        else {
             return Ok(Standing::Ready);
         };
-        let mark = world.shell(&self.site)?.get(&host, &format!("{}/{MARK}", host.dirs.image)).await?;
+        let mark = world
+            .shell(&self.site)?
+            .get(&host, &format!("{}/{MARK}", host.dirs.image))
+            .await?;
         if mark.as_deref() == Some(self.mark().as_bytes()) {
-            return Ok(Standing::done(format!("recipe `{}` is in {}", self.recipe, self.builder)));
+            return Ok(Standing::done(format!(
+                "recipe `{}` is in {}",
+                self.recipe, self.builder
+            )));
         }
         Ok(Standing::Ready)
     }
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
         let world = context.world;
-        let found = world.find(&self.site, &self.builder).await.nothing_changed()?;
+        let found = world
+            .find(&self.site, &self.builder)
+            .await
+            .nothing_changed()?;
         let host = found.and_then(|found| found.host);
-        let host = host.ok_or_else(|| Trouble::NothingChanged(Fault::unavailable(format!("{} is not there", self.builder))))?;
+        let host = host.ok_or_else(|| {
+            Trouble::NothingChanged(Fault::unavailable(format!("{} is not there", self.builder)))
+        })?;
         let shell = world.shell(&self.site).nothing_changed()?;
         let recipe = world.stack.recipes.get(&self.recipe);
-        let recipe = recipe.ok_or_else(|| Trouble::NothingChanged(Fault::new(format!("there is no recipe `{}`", self.recipe))))?;
+        let recipe = recipe.ok_or_else(|| {
+            Trouble::NothingChanged(Fault::new(format!("there is no recipe `{}`", self.recipe)))
+        })?;
         let contents = recipe::contents(recipe, &world.base).nothing_changed()?;
         if contents.image != self.image {
             return Err(Trouble::NothingChanged(
-                Fault::new(format!("the files of recipe `{}` changed since the plan was made", self.recipe))
-                    .hint("run the same command again"),
+                Fault::new(format!(
+                    "the files of recipe `{}` changed since the plan was made",
+                    self.recipe
+                ))
+                .hint("run the same command again"),
             ));
         }
         for program in recipe::programs(recipe) {
-            let found = shell.run(&host, &Command::new(["sh", "-c", &program.look])).await?;
+            let found = shell
+                .run(&host, &Command::new(["sh", "-c", &program.look]))
+                .await?;
             if found.code != 0 {
                 return Err(Trouble::NothingChanged(
-                    Fault::new(format!("`{}` is not installed", program.name)).hint(format!("apt-get install {}", program.package)),
+                    Fault::new(format!("`{}` is not installed", program.name))
+                        .hint(format!("apt-get install {}", program.package)),
                 ));
             }
         }
@@ -73,17 +102,31 @@ impl Act for ApplyRecipe {
             };
             shell.put(&host, &file).await?;
         }
-        context.progress(format!("{count} files are in {}", self.builder)).await;
+        context
+            .progress(format!("{count} files are in {}", self.builder))
+            .await;
         for line in &recipe.run {
             let command = Command::new(["sh", "-euc", line])
                 .env("HAFOG_IMAGE", host.dirs.image.clone())
                 .limit(Duration::from_secs(900));
-            let command = Command { dir: Some(host.dirs.image.clone()), ..command };
+            let command = Command {
+                dir: Some(host.dirs.image.clone()),
+                ..command
+            };
             context.progress(format!("running `{line}`")).await;
             let ran = shell.run(&host, &command).await?;
             if ran.code != 0 {
-                let last: Vec<&str> = ran.stderr.lines().chain(ran.stdout.lines()).rev().take(10).collect();
-                let mut fault = Fault::new(format!("`{line}` of recipe `{}` ended with code {}", self.recipe, ran.code));
+                let last: Vec<&str> = ran
+                    .stderr
+                    .lines()
+                    .chain(ran.stdout.lines())
+                    .rev()
+                    .take(10)
+                    .collect();
+                let mut fault = Fault::new(format!(
+                    "`{line}` of recipe `{}` ended with code {}",
+                    self.recipe, ran.code
+                ));
                 for line in last.into_iter().rev() {
                     fault = fault.because(line);
                 }
@@ -105,14 +148,20 @@ impl Act for SealImage {
     async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
         let images = context.world.cloud(&self.site)?.images().await?;
         match images.iter().find(|image| image.name == self.image) {
-            Some(image) => Ok(Standing::done(format!("{} ({} bytes)", image.name, image.bytes))),
+            Some(image) => Ok(Standing::done(format!(
+                "{} ({} bytes)",
+                image.name, image.bytes
+            ))),
             None => Ok(Standing::Ready),
         }
     }
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
         let cloud = context.world.cloud(&self.site).nothing_changed()?;
-        cloud.seal(&self.builder, &self.image, &self.tags).await.map(drop)
+        cloud
+            .seal(&self.builder, &self.image, &self.tags)
+            .await
+            .map(drop)
     }
 }
 
@@ -127,27 +176,41 @@ impl Act for DeleteImage {
     }
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
-        context.world.cloud(&self.site).nothing_changed()?.delete_image(&self.image).await
+        context
+            .world
+            .cloud(&self.site)
+            .nothing_changed()?
+            .delete_image(&self.image)
+            .await
     }
 }
 
 impl ChangeImage {
     async fn to(&self, context: &Context<'_>, image: &ImageName) -> Result<(), Trouble> {
         let world = context.world;
-        world.cloud(&self.site).nothing_changed()?.change_image(&self.server, image).await?;
+        world
+            .cloud(&self.site)
+            .nothing_changed()?
+            .change_image(&self.server, image)
+            .await?;
         let host = world.host(&self.server).await.partial()?;
         let shell = world.shell(&self.site).partial()?;
         for service in shell.services(&host).await.partial()? {
-            shell.service(&host, &service.name, ServiceChange::Restart).await?;
+            shell
+                .service(&host, &service.name, ServiceChange::Restart)
+                .await?;
         }
         Ok(())
     }
 
     async fn answers(&self, context: &Context<'_>) -> Result<(), Fault> {
         let what = format!("{} is healthy", self.server);
-        wait::until(context.world.clock.as_ref(), &what, Duration::from_secs(30), || async {
-            configure::answers(context.world, &self.site, &self.server).await
-        })
+        wait::until(
+            context.world.clock.as_ref(),
+            &what,
+            Duration::from_secs(30),
+            || async { configure::answers(context.world, &self.site, &self.server).await },
+        )
         .await
     }
 }
@@ -161,28 +224,46 @@ impl Act for ChangeImage {
             return Ok(Standing::Ready);
         }
         match configure::answers(context.world, &self.site, &self.server).await {
-            Ok(()) => Ok(Standing::done(format!("{} runs {} and is healthy", self.server, self.to))),
+            Ok(()) => Ok(Standing::done(format!(
+                "{} runs {} and is healthy",
+                self.server, self.to
+            ))),
             Err(_) => Ok(Standing::Ready),
         }
     }
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
         self.to(context, &self.to).await?;
-        let Err(fault) = self.answers(context).await else { return Ok(()) };
+        let Err(fault) = self.answers(context).await else {
+            return Ok(());
+        };
         // What does not come up goes back at once, so that the next server is never tried.
         self.to(context, &self.from).await?;
         let back = self.answers(context).await;
         let back = match back {
             Ok(()) => format!("{} is back on {}", self.server, self.from),
-            Err(fault) => format!("{} was put back on {} and is not healthy: {fault}", self.server, self.from),
+            Err(fault) => format!(
+                "{} was put back on {} and is not healthy: {fault}",
+                self.server, self.from
+            ),
         };
-        Err(Trouble::Partial(fault.while_doing(format!("{} did not come up on {}", self.server, self.to)).because(back)))
+        Err(Trouble::Partial(
+            fault
+                .while_doing(format!("{} did not come up on {}", self.server, self.to))
+                .because(back),
+        ))
     }
 
     async fn undo(&self, context: &Context<'_>) -> Result<String, Trouble> {
         self.to(context, &self.from).await?;
         self.answers(context).await.partial()?;
-        context.made(Output::Server { name: self.server.to_string(), id: self.from.to_string() }).await.partial()?;
+        context
+            .made(Output::Server {
+                name: self.server.to_string(),
+                id: self.from.to_string(),
+            })
+            .await
+            .partial()?;
         Ok(format!("{} is back on {}", self.server, self.from))
     }
 }

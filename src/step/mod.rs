@@ -40,7 +40,10 @@ pub enum Standing {
     /// It does not hold, and `act` may make it so.
     Ready,
     /// It does not hold and `act` must not be tried. A refusal that turned up in the middle of a run has a name.
-    Blocked { why: String, refusal: Option<&'static str> },
+    Blocked {
+        why: String,
+        refusal: Option<&'static str>,
+    },
 }
 
 impl Standing {
@@ -48,7 +51,10 @@ impl Standing {
         Standing::Done(evidence.into())
     }
     pub fn blocked(why: impl Into<String>) -> Standing {
-        Standing::Blocked { why: why.into(), refusal: None }
+        Standing::Blocked {
+            why: why.into(),
+            refusal: None,
+        }
     }
 }
 
@@ -64,11 +70,25 @@ pub struct Context<'a> {
 impl Context<'_> {
     /// Journals an output at once, before any waiting.
     pub async fn made(&self, output: Output) -> Result<(), Fault> {
-        self.journal.lock().await.add(Event::Made { step: self.step.name.clone(), output }).await
+        self.journal
+            .lock()
+            .await
+            .add(Event::Made {
+                step: self.step.name.clone(),
+                output,
+            })
+            .await
     }
 
     pub async fn outputs_of(&self, step: &StepName) -> Vec<Output> {
-        self.journal.lock().await.progress.outputs.get(step).cloned().unwrap_or_default()
+        self.journal
+            .lock()
+            .await
+            .progress
+            .outputs
+            .get(step)
+            .cloned()
+            .unwrap_or_default()
     }
 
     pub async fn own_outputs(&self) -> Vec<Output> {

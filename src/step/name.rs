@@ -27,11 +27,20 @@ impl Act for EnsureZone {
         }
         let servers = host.authorities().await?;
         let list: Vec<String> = servers.iter().map(ToString::to_string).collect();
-        Ok(Standing::done(format!("{} is served at {}", self.zone, list.join(", "))))
+        Ok(Standing::done(format!(
+            "{} is served at {}",
+            self.zone,
+            list.join(", ")
+        )))
     }
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
-        context.world.zone_host(&self.zone).nothing_changed()?.open_zone().await
+        context
+            .world
+            .zone_host(&self.zone)
+            .nothing_changed()?
+            .open_zone()
+            .await
     }
 }
 
@@ -45,33 +54,60 @@ impl Act for CloseZone {
     }
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
-        context.world.zone_host(&self.zone).nothing_changed()?.close_zone().await
+        context
+            .world
+            .zone_host(&self.zone)
+            .nothing_changed()?
+            .close_zone()
+            .await
     }
 }
 
 /// The change that is still to be made for a wanted record; `None` when the host serves it.
-async fn change(world: &World, wanted: &WantedRecord, held: &[RecordSet]) -> Result<Option<RecordChange>, Fault> {
+async fn change(
+    world: &World,
+    wanted: &WantedRecord,
+    held: &[RecordSet],
+) -> Result<Option<RecordChange>, Fault> {
     let change = match wanted {
         WantedRecord::Exactly(change) => change.clone(),
-        WantedRecord::AddressesOf { host, ttl, site, group } => {
+        WantedRecord::AddressesOf {
+            host,
+            ttl,
+            site,
+            group,
+        } => {
             let mut values = BTreeSet::new();
             for server in world.stack.group_at(site, group) {
                 values.insert(world.host(&server.name).await?.address.to_string());
             }
-            let find = held.iter().find(|set| &set.host == host && set.kind == RecordType::A);
+            let find = held
+                .iter()
+                .find(|set| &set.host == host && set.kind == RecordType::A);
             RecordChange {
                 host: host.clone(),
                 kind: RecordType::A,
                 before: find.cloned(),
-                after: Some(RecordSet { host: host.clone(), kind: RecordType::A, ttl: *ttl, values }),
+                after: Some(RecordSet {
+                    host: host.clone(),
+                    kind: RecordType::A,
+                    ttl: *ttl,
+                    values,
+                }),
             }
         }
     };
-    let now = held.iter().find(|set| set.host == change.host && set.kind == change.kind);
+    let now = held
+        .iter()
+        .find(|set| set.host == change.host && set.kind == change.kind);
     Ok((now != change.after.as_ref()).then_some(change))
 }
 
-async fn changes(world: &World, zone: &ZoneName, wanted: &[WantedRecord]) -> Result<Vec<RecordChange>, Fault> {
+async fn changes(
+    world: &World,
+    zone: &ZoneName,
+    wanted: &[WantedRecord],
+) -> Result<Vec<RecordChange>, Fault> {
     let held = world.zone_host(zone)?.records().await?;
     let mut changes = Vec::new();
     for wanted in wanted {
@@ -97,11 +133,23 @@ async fn write(world: &World, zone: &ZoneName, changes: &[RecordChange]) -> Resu
     let mut published = world.published().await.nothing_changed()?;
     let began = world.clock.now();
     ttl::begin_changes(&mut published, changes, began, CACHING);
-    world.stores.write_everywhere(NAMES, &published).await.nothing_changed()?;
-    let applied = world.zone_host(zone).nothing_changed()?.apply(changes).await;
+    world
+        .stores
+        .write_everywhere(NAMES, &published)
+        .await
+        .nothing_changed()?;
+    let applied = world
+        .zone_host(zone)
+        .nothing_changed()?
+        .apply(changes)
+        .await;
     if let Err(Trouble::NothingChanged(fault)) = applied {
         ttl::withdraw_changes(&mut published, changes);
-        world.stores.write_everywhere(NAMES, &published).await.partial()?;
+        world
+            .stores
+            .write_everywhere(NAMES, &published)
+            .await
+            .partial()?;
         return Err(Trouble::NothingChanged(fault));
     }
     applied
@@ -120,27 +168,52 @@ async fn confirm(
     let confirmed: Vec<RecordChange> = subjects
         .iter()
         .map(|(host, kind)| {
-            let after = held.iter().find(|set| &set.host == *host && set.kind == *kind).cloned();
-            RecordChange { host: (*host).clone(), kind: *kind, before: None, after }
+            let after = held
+                .iter()
+                .find(|set| &set.host == *host && set.kind == *kind)
+                .cloned();
+            RecordChange {
+                host: (*host).clone(),
+                kind: *kind,
+                before: None,
+                after,
+            }
         })
         .collect();
     ttl::confirm_changes(&mut published, &confirmed, now);
     leases(&mut published, now);
     ttl::prune(&mut published, now, CACHING);
-    world.stores.write_everywhere(NAMES, &published).await.map(drop)
+    world
+        .stores
+        .write_everywhere(NAMES, &published)
+        .await
+        .map(drop)
 }
 
 /// Whether the history says of a record set what is being served, and nothing else.
-fn is_settled(published: &Published, host: &HostName, kind: RecordType, held: Option<&RecordSet>) -> bool {
-    let mut open = published.versions.iter().filter(|v| v.to.is_none() && &v.set.host == host && v.set.kind == kind);
+fn is_settled(
+    published: &Published,
+    host: &HostName,
+    kind: RecordType,
+    held: Option<&RecordSet>,
+) -> bool {
+    let mut open = published
+        .versions
+        .iter()
+        .filter(|v| v.to.is_none() && &v.set.host == host && v.set.kind == kind);
     match held {
-        Some(set) => open.next().is_some_and(|version| &version.set == set) && open.next().is_none(),
+        Some(set) => {
+            open.next().is_some_and(|version| &version.set == set) && open.next().is_none()
+        }
         None => open.all(|version| version.set.values.is_empty()),
     }
 }
 
 fn listed(sets: &[&RecordSet]) -> String {
-    sets.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    sets.iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 #[async_trait]
@@ -154,26 +227,47 @@ impl Act for SetRecord {
         let published = world.published().await?;
         let mut sets = Vec::new();
         for (host, kind) in self.records.iter().map(subject) {
-            let set = held.iter().find(|set| &set.host == host && set.kind == kind);
+            let set = held
+                .iter()
+                .find(|set| &set.host == host && set.kind == kind);
             if !is_settled(&published, host, kind, set) {
                 return Ok(Standing::Ready);
             }
             sets.extend(set);
         }
-        if self.leases.iter().any(|lease| lease.lowered < lease.normal && !published.ttl_leases.contains_key(&lease.host)) {
+        if self.leases.iter().any(|lease| {
+            lease.lowered < lease.normal && !published.ttl_leases.contains_key(&lease.host)
+        }) {
             return Ok(Standing::Ready);
         }
-        Ok(Standing::done(if sets.is_empty() { "removed".to_owned() } else { listed(&sets) }))
+        Ok(Standing::done(if sets.is_empty() {
+            "removed".to_owned()
+        } else {
+            listed(&sets)
+        }))
     }
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
         let world = context.world;
-        let changes = changes(world, &self.zone, &self.records).await.nothing_changed()?;
+        let changes = changes(world, &self.zone, &self.records)
+            .await
+            .nothing_changed()?;
         write(world, &self.zone, &changes).await?;
         let subjects: Vec<_> = self.records.iter().map(subject).collect();
         confirm(world, &self.zone, &subjects, |published, now| {
-            for lease in self.leases.iter().filter(|lease| lease.lowered < lease.normal) {
-                ttl::lower(published, &lease.host, lease.normal, lease.lowered, now, now + lease.window.0);
+            for lease in self
+                .leases
+                .iter()
+                .filter(|lease| lease.lowered < lease.normal)
+            {
+                ttl::lower(
+                    published,
+                    &lease.host,
+                    lease.normal,
+                    lease.lowered,
+                    now,
+                    now + lease.window.0,
+                );
             }
         })
         .await
@@ -191,7 +285,9 @@ impl Act for SeeRecord {
         for server in &authorities {
             for name in &self.hosts {
                 for kind in [RecordType::A, RecordType::Cname] {
-                    let Some(want) = published.current(name, kind) else { continue };
+                    let Some(want) = published.current(name, kind) else {
+                        continue;
+                    };
                     let answer = world.probe.dns(*server, name, kind).await?;
                     if !answer.sets.iter().any(|set| set == want) {
                         return Ok(Standing::Ready);
@@ -200,20 +296,32 @@ impl Act for SeeRecord {
             }
         }
         if authorities.is_empty() {
-            return Ok(Standing::blocked(format!("nobody answers for {}", self.zone)));
+            return Ok(Standing::blocked(format!(
+                "nobody answers for {}",
+                self.zone
+            )));
         }
-        Ok(Standing::done(format!("{} of {} authorities answer so", authorities.len(), authorities.len())))
+        Ok(Standing::done(format!(
+            "{} of {} authorities answer so",
+            authorities.len(),
+            authorities.len()
+        )))
     }
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
         let limit = context.step.limit.0;
-        wait::until(context.world.clock.as_ref(), "every authority answers so", limit, || async {
-            match self.check(context).await {
-                Ok(Standing::Done(_)) => Ok(()),
-                Ok(_) => Err("an authority still answers otherwise".to_owned()),
-                Err(fault) => Err(fault.to_string()),
-            }
-        })
+        wait::until(
+            context.world.clock.as_ref(),
+            "every authority answers so",
+            limit,
+            || async {
+                match self.check(context).await {
+                    Ok(Standing::Done(_)) => Ok(()),
+                    Ok(_) => Err("an authority still answers otherwise".to_owned()),
+                    Err(fault) => Err(fault.to_string()),
+                }
+            },
+        )
         .await
         .nothing_changed()
     }
@@ -221,12 +329,20 @@ impl Act for SeeRecord {
 
 impl SetTtl {
     fn set(&self, ttl: Ttl) -> RecordSet {
-        RecordSet { ttl, ..self.before.clone() }
+        RecordSet {
+            ttl,
+            ..self.before.clone()
+        }
     }
 
     async fn change_to(&self, context: &Context<'_>, from: Ttl, to: Ttl) -> Result<(), Trouble> {
         let world = context.world;
-        let held = world.zone_host(&self.zone).nothing_changed()?.records().await.nothing_changed()?;
+        let held = world
+            .zone_host(&self.zone)
+            .nothing_changed()?
+            .records()
+            .await
+            .nothing_changed()?;
         if held.contains(&self.set(to)) {
             return Ok(());
         }
@@ -248,39 +364,61 @@ impl Act for SetTtl {
         let published = world.published().await?;
         let want = self.set(self.ttl);
         let leased = published.ttl_leases.contains_key(&self.host);
-        if !held.contains(&want) || !is_settled(&published, &self.host, self.before.kind, Some(&want)) || leased != self.lease.is_some() {
+        if !held.contains(&want)
+            || !is_settled(&published, &self.host, self.before.kind, Some(&want))
+            || leased != self.lease.is_some()
+        {
             return Ok(Standing::Ready);
         }
         if self.wait
-            && let Some(instant) = ttl::slower_gone_at(&published, &self.host, self.before.kind, self.ttl)
+            && let Some(instant) =
+                ttl::slower_gone_at(&published, &self.host, self.before.kind, self.ttl)
             && instant > world.clock.now()
         {
             return Ok(Standing::Ready);
         }
-        Ok(Standing::done(format!("{} has TTL {}", self.host, self.ttl)))
+        Ok(Standing::done(format!(
+            "{} has TTL {}",
+            self.host, self.ttl
+        )))
     }
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
         let world = context.world;
         self.change_to(context, self.before.ttl, self.ttl).await?;
-        confirm(world, &self.zone, &[(&self.host, self.before.kind)], |published, now| match self.lease {
-            Some(window) => ttl::lower(published, &self.host, self.before.ttl, self.ttl, now, now + window.0),
-            None => drop(ttl::restore(published, &self.host)),
-        })
+        confirm(
+            world,
+            &self.zone,
+            &[(&self.host, self.before.kind)],
+            |published, now| match self.lease {
+                Some(window) => ttl::lower(
+                    published,
+                    &self.host,
+                    self.before.ttl,
+                    self.ttl,
+                    now,
+                    now + window.0,
+                ),
+                None => drop(ttl::restore(published, &self.host)),
+            },
+        )
         .await
         .partial()?;
         if !self.wait {
             return Ok(());
         }
         let published = world.published().await.partial()?;
-        let Some(instant) = ttl::slower_gone_at(&published, &self.host, self.before.kind, self.ttl) else {
+        let Some(instant) = ttl::slower_gone_at(&published, &self.host, self.before.kind, self.ttl)
+        else {
             return Ok(());
         };
         while let Ok(left) = Duration::try_from(instant.duration_since(world.clock.now())) {
             if left.is_zero() {
                 break;
             }
-            context.progress(format!("the old TTL runs out in {}", units::human(left))).await;
+            context
+                .progress(format!("the old TTL runs out in {}", units::human(left)))
+                .await;
             world.clock.sleep(left.min(Duration::from_secs(1))).await;
         }
         Ok(())
@@ -289,9 +427,14 @@ impl Act for SetTtl {
     async fn undo(&self, context: &Context<'_>) -> Result<String, Trouble> {
         let world = context.world;
         self.change_to(context, self.ttl, self.before.ttl).await?;
-        confirm(world, &self.zone, &[(&self.host, self.before.kind)], |published, _| {
-            ttl::restore(published, &self.host);
-        })
+        confirm(
+            world,
+            &self.zone,
+            &[(&self.host, self.before.kind)],
+            |published, _| {
+                ttl::restore(published, &self.host);
+            },
+        )
         .await
         .partial()?;
         Ok(format!("{} has TTL {} again", self.host, self.before.ttl))

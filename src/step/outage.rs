@@ -13,7 +13,10 @@ impl Act for ConfirmOutage {
     /// Only looks. A primary that answers was a refusal of the plan; what is seen here is for the report.
     async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
         if self.assumed {
-            return Ok(Standing::done(format!("{} is assumed to be down; nothing was asked of it", self.site)));
+            return Ok(Standing::done(format!(
+                "{} is assumed to be down; nothing was asked of it",
+                self.site
+            )));
         }
         let cloud = match context.world.cloud(&self.site)?.ping().await {
             Ok(()) => "its cloud answers".to_owned(),
@@ -41,17 +44,35 @@ impl Act for VetStandby {
         let status = world.engine(&node.database)?.status(&node, &reach).await?;
         let accepted = |name: &str| self.accepted.iter().any(|accepted| accepted == name);
         if status.role == NodeRole::Primary {
-            let epoch = world.writer(&self.database).await?.map(|(writer, _)| writer.node);
+            let epoch = world
+                .writer(&self.database)
+                .await?
+                .map(|(writer, _)| writer.node);
             if epoch.flatten().as_ref() == Some(&self.node) {
-                return Ok(Standing::done(format!("{} has been promoted already", self.node)));
+                return Ok(Standing::done(format!(
+                    "{} has been promoted already",
+                    self.node
+                )));
             }
-            return Ok(Standing::blocked(format!("{} is a primary of its own", self.node)));
+            return Ok(Standing::blocked(format!(
+                "{} is a primary of its own",
+                self.node
+            )));
         }
         if status.heartbeat.is_none() && !accepted("standby-unknown") {
-            let why = format!("{} has no heartbeat: how far it is behind is unknown", self.node);
-            return Ok(Standing::Blocked { why, refusal: Some("standby-unknown") });
+            let why = format!(
+                "{} has no heartbeat: how far it is behind is unknown",
+                self.node
+            );
+            return Ok(Standing::Blocked {
+                why,
+                refusal: Some("standby-unknown"),
+            });
         }
-        Ok(Standing::done(format!("{} is a replica on timeline {}, at {}", self.node, status.timeline, status.position)))
+        Ok(Standing::done(format!(
+            "{} is a replica on timeline {}, at {}",
+            self.node, status.timeline, status.position
+        )))
     }
 
     async fn act(&self, _: &Context<'_>) -> Result<(), Trouble> {

@@ -8,11 +8,19 @@ use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{DatabaseName, ServerName};
 use crate::plan::action::*;
 
-async fn check(context: &Context<'_>, database: &DatabaseName, name: &ServerName, epoch: u64) -> Result<Standing, Fault> {
+async fn check(
+    context: &Context<'_>,
+    database: &DatabaseName,
+    name: &ServerName,
+    epoch: u64,
+) -> Result<Standing, Fault> {
     let world = context.world;
     let writer = world.writer(database).await?.map(|(writer, _)| writer);
     if let Some(writer) = writer.as_ref().filter(|writer| writer.epoch > epoch) {
-        return Ok(Standing::blocked(format!("the writer has epoch {} by now: somebody else moved it", writer.epoch)));
+        return Ok(Standing::blocked(format!(
+            "the writer has epoch {} by now: somebody else moved it",
+            writer.epoch
+        )));
     }
     if writer.is_none_or(|writer| writer.epoch != epoch || writer.node.as_ref() != Some(name)) {
         return Ok(Standing::Ready);
@@ -23,19 +31,33 @@ async fn check(context: &Context<'_>, database: &DatabaseName, name: &ServerName
     if !status.writable {
         return Ok(Standing::Ready);
     }
-    Ok(Standing::done(format!("{name} is writable, timeline {}, epoch {epoch}", status.timeline)))
+    Ok(Standing::done(format!(
+        "{name} is writable, timeline {}, epoch {epoch}",
+        status.timeline
+    )))
 }
 
-async fn act(context: &Context<'_>, database: &DatabaseName, name: &ServerName, epoch: u64) -> Result<(), Trouble> {
+async fn act(
+    context: &Context<'_>,
+    database: &DatabaseName,
+    name: &ServerName,
+    epoch: u64,
+) -> Result<(), Trouble> {
     let world = context.world;
     set_writer(world, database, epoch, Some(name)).await?;
     let node = world.node(database, name).await.partial()?;
     let reach = world.reach(&node.host.site).partial()?;
-    world.engine(&node.database).partial()?.promote(&node, &reach).await.map(drop).map_err(|trouble| match trouble {
-        // The record names the node by now, so something has changed.
-        Trouble::NothingChanged(fault) => Trouble::Partial(fault),
-        trouble => trouble,
-    })
+    world
+        .engine(&node.database)
+        .partial()?
+        .promote(&node, &reach)
+        .await
+        .map(drop)
+        .map_err(|trouble| match trouble {
+            // The record names the node by now, so something has changed.
+            Trouble::NothingChanged(fault) => Trouble::Partial(fault),
+            trouble => trouble,
+        })
 }
 
 #[async_trait]

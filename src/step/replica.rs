@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::{Act, Context, Standing};
-use crate::db::{Link, Node, NodeRole, NodeStatus, Reach};
+use crate::db::{Divergence, Link, Node, NodeRole, NodeStatus, Reach};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{DatabaseName, ServerName};
 use crate::plan::action::*;
@@ -12,7 +12,11 @@ use crate::run::wait;
 use crate::world::World;
 
 /// A node with what is needed to get to it.
-async fn open(world: &World, database: &DatabaseName, server: &ServerName) -> Result<(Node, Reach), Fault> {
+async fn open(
+    world: &World,
+    database: &DatabaseName,
+    server: &ServerName,
+) -> Result<(Node, Reach), Fault> {
     let node = world.node(database, server).await?;
     let reach = world.reach(&node.host.site)?;
     Ok((node, reach))
@@ -25,7 +29,12 @@ fn follows(status: &NodeStatus, upstream: &Node, of: &NodeStatus) -> bool {
         && matches!(&status.link, Some(Link::Up { from }) if from == upstream.host.name.as_str())
 }
 
-async fn standing(context: &Context<'_>, database: &DatabaseName, from: &ServerName, to: &ServerName) -> Result<Standing, Fault> {
+async fn standing(
+    context: &Context<'_>,
+    database: &DatabaseName,
+    from: &ServerName,
+    to: &ServerName,
+) -> Result<Standing, Fault> {
     let world = context.world;
     let (upstream, up_reach) = open(world, database, from).await?;
     let (replica, reach) = open(world, database, to).await?;
@@ -33,12 +42,38 @@ async fn standing(context: &Context<'_>, database: &DatabaseName, from: &ServerN
     if !engine.has_data(&replica, &reach).await? {
         return Ok(Standing::Ready);
     }
-    let Ok(status) = engine.status(&replica, &reach).await else { return Ok(Standing::Ready) };
+    let Ok(status) = engine.status(&replica, &reach).await else {
+        return Ok(Standing::Ready);
+    };
     let of = engine.status(&upstream, &up_reach).await?;
     if follows(&status, &upstream, &of) {
-        return Ok(Standing::done(format!("{to} streams from {from}, at {}", status.position)));
+        return Ok(Standing::done(format!(
+            "{to} streams from {from}, at {}",
+            status.position
+        )));
     }
     Ok(Standing::Ready)
+}
+
+impl SeedReplica {
+    /// Whether the replica has what the writer never had: it can never follow again, and waiting for it would only cost time.
+    async fn is_diverged(&self, context: &Context<'_>, replica: &Node, reach: &Reach) -> bool {
+        let compare = async {
+            let world = context.world;
+            let writer = world
+                .writer(&self.database)
+                .await?
+                .and_then(|(writer, _)| writer.node);
+            let Some(writer) = writer.filter(|writer| *writer != self.to) else {
+                return Ok(false);
+            };
+            let (primary, _) = open(world, &self.database, &writer).await?;
+            let engine = world.engine(&replica.database)?;
+            let divergence = engine.divergence(replica, &primary, reach).await?;
+            Ok::<bool, Fault>(matches!(divergence, Divergence::Diverged { .. }))
+        };
+        compare.await.unwrap_or(false)
+    }
 }
 
 #[async_trait]
@@ -52,24 +87,38 @@ impl Act for SeedReplica {
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
         let world = context.world;
-        let (upstream, up_reach) = open(world, &self.database, &self.from).await.nothing_changed()?;
-        let (replica, reach) = open(world, &self.database, &self.to).await.nothing_changed()?;
+        let (upstream, up_reach) = open(world, &self.database, &self.from)
+            .await
+            .nothing_changed()?;
+        let (replica, reach) = open(world, &self.database, &self.to)
+            .await
+            .nothing_changed()?;
         let engine = world.engine(&replica.database).nothing_changed()?;
         // The upstream's site lets the replica in before the replica asks.
         engine.admit(&upstream, &up_reach).await?;
-        if !self.always && engine.has_data(&replica, &reach).await.unwrap_or(false) {
-            context.progress(format!("{} has data: pointing it at {}", self.to, self.from)).await;
+        let may_follow = !self.always
+            && engine.has_data(&replica, &reach).await.unwrap_or(false)
+            && !self.is_diverged(context, &replica, &reach).await;
+        if may_follow {
+            context
+                .progress(format!(
+                    "{} has data: pointing it at {}",
+                    self.to, self.from
+                ))
+                .await;
             // It may come back by itself: a replica on the same history needs only the right upstream.
             let pointed = async {
                 let _ = engine.start(&replica, &reach).await;
                 engine.follow(&replica, &upstream, &reach).await?;
                 let what = format!("{} streams from {}", self.to, self.from);
                 let limit = std::time::Duration::from_secs(8);
-                wait::until(world.clock.as_ref(), &what, limit, || async { match self.check(context).await {
-                    Ok(Standing::Done(_)) => Ok(()),
-                    Ok(_) => Err("it does not stream".to_owned()),
-                    Err(fault) => Err(fault.to_string()),
-                } })
+                wait::until(world.clock.as_ref(), &what, limit, || async {
+                    match self.check(context).await {
+                        Ok(Standing::Done(_)) => Ok(()),
+                        Ok(_) => Err("it does not stream".to_owned()),
+                        Err(fault) => Err(fault.to_string()),
+                    }
+                })
                 .await
                 .unknown()
             };
@@ -77,9 +126,17 @@ impl Act for SeedReplica {
                 return Ok(());
             }
         }
-        context.progress(format!("copying {} to {}", self.from, self.to)).await;
+        context
+            .progress(format!("copying {} to {}", self.from, self.to))
+            .await;
         engine.seed(&upstream, &replica, &reach).await?;
-        context.made(Output::Server { name: self.to.to_string(), id: "seeded".to_owned() }).await.partial()
+        context
+            .made(Output::Server {
+                name: self.to.to_string(),
+                id: "seeded".to_owned(),
+            })
+            .await
+            .partial()
     }
 }
 
@@ -91,13 +148,23 @@ impl Act for Rejoin {
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
         let world = context.world;
-        let (primary, up_reach) = open(world, &self.database, &self.primary).await.nothing_changed()?;
-        let (old, reach) = open(world, &self.database, &self.old).await.nothing_changed()?;
+        let (primary, up_reach) = open(world, &self.database, &self.primary)
+            .await
+            .nothing_changed()?;
+        let (old, reach) = open(world, &self.database, &self.old)
+            .await
+            .nothing_changed()?;
         let engine = world.engine(&old.database).nothing_changed()?;
         engine.admit(&primary, &up_reach).await?;
         let how = engine.rejoin(&old, &primary, &reach).await?;
         let how = format!("{how:?}").to_lowercase();
         context.progress(format!("{} {how}", self.old)).await;
-        context.made(Output::Server { name: self.old.to_string(), id: how }).await.partial()
+        context
+            .made(Output::Server {
+                name: self.old.to_string(),
+                id: how,
+            })
+            .await
+            .partial()
     }
 }

@@ -11,11 +11,14 @@ use crate::world::{NAMES, ROLES, writer_key};
 #[async_trait]
 impl Act for SetRoles {
     async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
-        let Some(roles) = context.world.roles().await? else { return Ok(Standing::Ready) };
+        let Some(roles) = context.world.roles().await? else {
+            return Ok(Standing::Ready);
+        };
         let same = roles.primary == self.primary
             && roles.standbys == self.standbys
             && roles.left_behind == self.left_behind
-            && roles.provisional.as_ref().map(|p| &p.from) == self.provisional.as_ref().map(|want| &want.from);
+            && roles.provisional.as_ref().map(|p| &p.from)
+                == self.provisional.as_ref().map(|want| &want.from);
         if !same {
             return Ok(Standing::Ready);
         }
@@ -23,7 +26,10 @@ impl Act for SetRoles {
             Some(provisional) => format!(", provisional until {:.0}", provisional.until),
             None => String::new(),
         };
-        Ok(Standing::done(format!("{} is primary{provisional}", roles.primary)))
+        Ok(Standing::done(format!(
+            "{} is primary{provisional}",
+            roles.primary
+        )))
     }
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
@@ -45,7 +51,12 @@ impl Act for SetRoles {
             changed: now,
             by: context.run.clone(),
         };
-        world.stores.write_everywhere(ROLES, &roles).await.map(drop).unknown()
+        world
+            .stores
+            .write_everywhere(ROLES, &roles)
+            .await
+            .map(drop)
+            .unknown()
     }
 }
 
@@ -66,7 +77,10 @@ impl Act for ForgetState {
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
         let stores = &context.world.stores;
         for database in &self.databases {
-            stores.delete_everywhere(&writer_key(database)).await.unknown()?;
+            stores
+                .delete_everywhere(&writer_key(database))
+                .await
+                .unknown()?;
         }
         stores.delete_everywhere(NAMES).await.unknown()?;
         stores.delete_everywhere(ROLES).await.unknown()?;

@@ -14,7 +14,10 @@ impl CreateServer {
     /// The same in every attempt and every run: a server whose creation was never recorded is found by it.
     fn once(&self, context: &Context<'_>) -> OnceKey {
         let made_for = self.want.tags.get(MADE_FOR).map_or("", String::as_str);
-        OnceKey(format!("{} {} {made_for}", context.world.stack.name, self.want.name))
+        OnceKey(format!(
+            "{} {} {made_for}",
+            context.world.stack.name, self.want.name
+        ))
     }
 
     fn is_made_for_this(&self, found: &Server) -> bool {
@@ -26,7 +29,11 @@ impl CreateServer {
         let half_made = matches!(found.state, ServerState::Pending | ServerState::Failed(_));
         let is_builder = self.want.image.is_none();
         // A builder that is off was being sealed: it is of no use any longer.
-        let sealed = is_builder && matches!(found.state, ServerState::Off | ServerState::Frozen | ServerState::Failed(_));
+        let sealed = is_builder
+            && matches!(
+                found.state,
+                ServerState::Off | ServerState::Frozen | ServerState::Failed(_)
+            );
         sealed || (is_builder || half_made) && !self.is_made_for_this(found)
     }
 }
@@ -41,38 +48,68 @@ impl Act for CreateServer {
             return Ok(Standing::Ready);
         }
         match (&found.state, &found.host) {
-            (ServerState::Running, Some(host)) => Ok(Standing::done(format!("{} at {}", found.name, host.address))),
-            (ServerState::Failed(why), _) => Ok(Standing::blocked(format!("{} failed: {why}", found.name))),
-            (ServerState::Off | ServerState::Frozen, _) => {
-                Ok(Standing::blocked(format!("{} is there, and it is not running", found.name)))
+            (ServerState::Running, Some(host)) => Ok(Standing::done(format!(
+                "{} at {}",
+                found.name, host.address
+            ))),
+            (ServerState::Failed(why), _) => {
+                Ok(Standing::blocked(format!("{} failed: {why}", found.name)))
             }
+            (ServerState::Off | ServerState::Frozen, _) => Ok(Standing::blocked(format!(
+                "{} is there, and it is not running",
+                found.name
+            ))),
             _ => Ok(Standing::Ready),
         }
     }
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
         let cloud = context.world.cloud(&self.site).nothing_changed()?;
-        let found = context.world.find(&self.site, &self.want.name).await.nothing_changed()?;
+        let found = context
+            .world
+            .find(&self.site, &self.want.name)
+            .await
+            .nothing_changed()?;
         if found.is_some_and(|found| self.is_in_the_way(&found)) {
             cloud.delete_server(&self.want.name).await?;
         }
         let server = cloud.create_server(&self.want, &self.once(context)).await?;
-        context.made(Output::Server { name: server.name.to_string(), id: server.id }).await.partial()?;
+        context
+            .made(Output::Server {
+                name: server.name.to_string(),
+                id: server.id,
+            })
+            .await
+            .partial()?;
         let what = format!("{} is running", self.want.name);
-        wait::until(context.world.clock.as_ref(), &what, context.step.limit.0, || async {
-            match context.world.find(&self.site, &self.want.name).await {
-                Ok(Some(found)) if found.state == ServerState::Running && found.host.is_some() => Ok(()),
-                Ok(Some(found)) => Err(format!("it is {:?}", found.state)),
-                Ok(None) => Err("it is not there".to_owned()),
-                Err(fault) => Err(fault.to_string()),
-            }
-        })
+        wait::until(
+            context.world.clock.as_ref(),
+            &what,
+            context.step.limit.0,
+            || async {
+                match context.world.find(&self.site, &self.want.name).await {
+                    Ok(Some(found))
+                        if found.state == ServerState::Running && found.host.is_some() =>
+                    {
+                        Ok(())
+                    }
+                    Ok(Some(found)) => Err(format!("it is {:?}", found.state)),
+                    Ok(None) => Err("it is not there".to_owned()),
+                    Err(fault) => Err(fault.to_string()),
+                }
+            },
+        )
         .await
         .partial()
     }
 
     async fn undo(&self, context: &Context<'_>) -> Result<String, Trouble> {
-        context.world.cloud(&self.site).nothing_changed()?.delete_server(&self.want.name).await?;
+        context
+            .world
+            .cloud(&self.site)
+            .nothing_changed()?
+            .delete_server(&self.want.name)
+            .await?;
         Ok(format!("{} is removed", self.want.name))
     }
 }
@@ -81,7 +118,9 @@ impl Act for CreateServer {
 impl Act for PowerOn {
     async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
         match context.world.find(&self.site, &self.server).await? {
-            Some(found) if found.state == ServerState::Running => Ok(Standing::done(format!("{} is running", self.server))),
+            Some(found) if found.state == ServerState::Running => {
+                Ok(Standing::done(format!("{} is running", self.server)))
+            }
             Some(_) => Ok(Standing::Ready),
             None => Ok(Standing::blocked(format!("{} is gone", self.server))),
         }
@@ -113,7 +152,12 @@ impl Act for DeleteServer {
     }
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
-        context.world.cloud(&self.site).nothing_changed()?.delete_server(&self.server).await
+        context
+            .world
+            .cloud(&self.site)
+            .nothing_changed()?
+            .delete_server(&self.server)
+            .await
     }
 }
 
@@ -121,16 +165,27 @@ impl Act for DeleteServer {
 impl Act for RemoveSite {
     async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
         let cloud = context.world.cloud(&self.site)?;
-        if cloud.servers().await?.is_empty() && cloud.images().await?.is_empty() && context.own_outputs().await.len() > 1 {
+        if cloud.servers().await?.is_empty()
+            && cloud.images().await?.is_empty()
+            && context.own_outputs().await.len() > 1
+        {
             return Ok(Standing::done(format!("{} owns nothing", self.site)));
         }
         Ok(Standing::Ready)
     }
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
-        let mark = || Output::Server { name: self.site.to_string(), id: "removed".to_owned() };
+        let mark = || Output::Server {
+            name: self.site.to_string(),
+            id: "removed".to_owned(),
+        };
         context.made(mark()).await.nothing_changed()?;
-        context.world.cloud(&self.site).nothing_changed()?.remove_site().await?;
+        context
+            .world
+            .cloud(&self.site)
+            .nothing_changed()?
+            .remove_site()
+            .await?;
         context.made(mark()).await.partial()
     }
 }

@@ -391,12 +391,10 @@ fn databases_and_names() {
     assert_snapshot!(help(&["dns", "serve"]), @r"
     Serve zones: the name server that moves at once
 
-    Usage: hafog dns serve [OPTIONS] --listen <ADDRESS:PORT> <FOLDER>
-
-    Arguments:
-      <FOLDER>  Where the zones are kept; one server a folder
+    Usage: hafog dns serve [OPTIONS] --folder <FOLDER> --listen <ADDRESS:PORT>
 
     Options:
+          --folder <FOLDER>        Where the zones are kept; one server a folder
           --listen <ADDRESS:PORT>  Where to listen, UDP and TCP; may be repeated
       -h, --help                   Print help
     ");

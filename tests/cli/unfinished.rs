@@ -67,7 +67,12 @@ fn leave(home: &Path, kind: PlanKind) {
         .enable_all()
         .build()
         .unwrap();
+    let open = br#"{"serial":1,"run":"20261121T091403-7c1e"}"#;
     runtime.block_on(async {
+        DirStore::new(home.join(".hafog"))
+            .put("open-run", open, None)
+            .await
+            .unwrap();
         for event in events {
             journal.add(event).await.unwrap();
         }

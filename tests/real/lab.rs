@@ -19,7 +19,10 @@ static TURN: Mutex<()> = Mutex::new(());
 
 /// Waits for the test's turn. `None`, with the reason printed, when a program is missing.
 pub fn turn(test: &str) -> Option<MutexGuard<'static, ()>> {
-    let missing = [("haproxy", "/usr/sbin/haproxy"), ("PostgreSQL", "/usr/lib/postgresql")];
+    let missing = [
+        ("haproxy", "/usr/sbin/haproxy"),
+        ("PostgreSQL", "/usr/lib/postgresql"),
+    ];
     for (name, path) in missing {
         if !Path::new(path).exists() {
             skipped(test, &format!("{name} is not installed"));
@@ -34,7 +37,10 @@ fn skipped(test: &str, reason: &str) {
     use std::io::Write;
     let line = format!("skipped: {test}: {reason}\n");
     if let Some(file) = std::env::var_os("HAFOG_SKIPPED")
-        && let Ok(mut file) = std::fs::OpenOptions::new().append(true).create(true).open(file)
+        && let Ok(mut file) = std::fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(file)
     {
         let _ = file.write_all(line.as_bytes());
     }
@@ -47,7 +53,9 @@ pub struct Lab {
 
 impl Lab {
     pub fn new() -> Lab {
-        Lab { home: Home::with(SPEC) }
+        Lab {
+            home: Home::with(SPEC),
+        }
     }
 
     pub fn run(&self, words: &str) -> Ran {
@@ -64,7 +72,8 @@ impl Lab {
 
     pub fn json(&self, words: &str) -> Value {
         let ran = self.run(&format!("{words} --json"));
-        serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("`hafog {words}`: {error}\n{}", ran.all()))
+        serde_json::from_str(&ran.stdout)
+            .unwrap_or_else(|error| panic!("`hafog {words}`: {error}\n{}", ran.all()))
     }
 
     /// Starts a command and kills it with -9 when its journal has `lines` lines. Returns whether it was still running.
@@ -76,15 +85,22 @@ impl Lab {
             if child.try_wait().expect("the child is ours").is_some() {
                 return false;
             }
-            let new = self.journals().into_iter().find(|name| !known.contains(name));
+            let new = self
+                .journals()
+                .into_iter()
+                .find(|name| !known.contains(name));
             let written = new.map_or(0, |name| {
-                let bytes = std::fs::read(self.home.path().join(".hafog/journal").join(name)).unwrap_or_default();
+                let bytes = std::fs::read(self.home.path().join(".hafog/journal").join(name))
+                    .unwrap_or_default();
                 bytes.iter().filter(|byte| **byte == b'\n').count()
             });
             if written >= lines {
                 break;
             }
-            assert!(Instant::now() < give_up, "`hafog {words}` never wrote line {lines}");
+            assert!(
+                Instant::now() < give_up,
+                "`hafog {words}` never wrote line {lines}"
+            );
             std::thread::yield_now();
         }
         child.kill().expect("the child is ours");
@@ -95,15 +111,24 @@ impl Lab {
     pub fn start(&self, words: &str) -> Child {
         let words: Vec<&str> = words.split(' ').collect();
         let mut command = self.home.command(&words);
-        command.env(PASSWORD.0, PASSWORD.1).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .env(PASSWORD.0, PASSWORD.1)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         command.spawn().expect("the binary starts")
     }
 
     fn journals(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.home.path().join(".hafog/journal"));
-        entries.map_or_else(|_| Vec::new(), |entries| {
-            entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
-        })
+        entries.map_or_else(
+            |_| Vec::new(),
+            |entries| {
+                entries
+                    .flatten()
+                    .map(|entry| entry.file_name().to_string_lossy().into_owned())
+                    .collect()
+            },
+        )
     }
 
     pub fn facts(&self) -> Value {
@@ -113,16 +138,27 @@ impl Lab {
     /// Nodes that accept writes, in every site.
     pub fn writable(&self) -> Vec<String> {
         let facts = self.facts();
-        let nodes = facts["nodes"].as_object().expect("facts have nodes").clone();
+        let nodes = facts["nodes"]
+            .as_object()
+            .expect("facts have nodes")
+            .clone();
         let is_open = |node: &Value| node["status"]["known"]["writable"] == Value::Bool(true);
-        nodes.iter().filter(|(_, node)| is_open(node)).map(|(name, _)| name.clone()).collect()
+        nodes
+            .iter()
+            .filter(|(_, node)| is_open(node))
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 
     /// Polls until the condition holds.
     pub fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
         let give_up = Instant::now() + LIMIT;
         while !holds() {
-            assert!(Instant::now() < give_up, "{what}: not within {} s", LIMIT.as_secs());
+            assert!(
+                Instant::now() < give_up,
+                "{what}: not within {} s",
+                LIMIT.as_secs()
+            );
         }
     }
 
@@ -131,8 +167,16 @@ impl Lab {
         let home = self.home.path().to_string_lossy().into_owned();
         let facts = self.facts();
         let mut folders = vec![home];
-        for site in facts["sites"].as_object().expect("facts have sites").values() {
-            for server in site["servers"].as_object().expect("a site has servers").values() {
+        for site in facts["sites"]
+            .as_object()
+            .expect("facts have sites")
+            .values()
+        {
+            for server in site["servers"]
+                .as_object()
+                .expect("a site has servers")
+                .values()
+            {
                 if let Some(data) = server["host"]["dirs"]["data"].as_str() {
                     folders.push(data.trim_end_matches("/data").to_owned());
                 }
@@ -140,7 +184,8 @@ impl Lab {
         }
         let entries = std::fs::read_dir("/proc").expect("this is Linux").flatten();
         let cwds = entries.filter_map(|entry| std::fs::read_link(entry.path().join("cwd")).ok());
-        cwds.filter(|cwd| folders.iter().any(|folder| cwd.starts_with(folder))).count()
+        cwds.filter(|cwd| folders.iter().any(|folder| cwd.starts_with(folder)))
+            .count()
     }
 }
 

@@ -7,24 +7,36 @@ use crate::harness::Home;
 
 #[test]
 fn the_demo_tells_the_whole_story() {
-    let Some(_turn) = turn("the_demo_tells_the_whole_story") else { return };
+    let Some(_turn) = turn("the_demo_tells_the_whole_story") else {
+        return;
+    };
     let home = Home::new();
     let ran = home.run(&["demo", "--json"]);
     assert_eq!(ran.code, 0, "{}", ran.all());
     let report: Value = serde_json::from_str(&ran.stdout).expect("the report is JSON");
     assert_eq!(report["lost_in_switchovers"], 0, "{report}");
     assert_eq!(report["left_processes"], 0, "{report}");
-    let verbs: Vec<&str> = report["moves"].as_array().expect("moves").iter().filter_map(|m| m["verb"].as_str()).collect();
+    let verbs: Vec<&str> = report["moves"]
+        .as_array()
+        .expect("moves")
+        .iter()
+        .filter_map(|m| m["verb"].as_str())
+        .collect();
     assert_eq!(verbs, ["switchover", "failover"]);
     for moved in report["moves"].as_array().expect("moves") {
         assert!(moved["acknowledged_before"].as_u64() > Some(0), "{moved}");
     }
-    assert!(!home.path().join(".demo").exists(), "the demo's folder is left");
+    assert!(
+        !home.path().join(".demo").exists(),
+        "the demo's folder is left"
+    );
 }
 
 #[test]
 fn an_old_primary_that_returns_is_not_writable() {
-    let Some(_turn) = turn("an_old_primary_that_returns_is_not_writable") else { return };
+    let Some(_turn) = turn("an_old_primary_that_returns_is_not_writable") else {
+        return;
+    };
     let lab = Lab::new();
     lab.must("up --yes");
     lab.must("clone west --yes");
@@ -48,15 +60,22 @@ fn an_old_primary_that_returns_is_not_writable() {
 
 #[test]
 fn two_commands_at_once_take_turns() {
-    let Some(_turn) = turn("two_commands_at_once_take_turns") else { return };
+    let Some(_turn) = turn("two_commands_at_once_take_turns") else {
+        return;
+    };
     let lab = Lab::new();
     let mut first = lab.start("up --yes");
     lab.until("the first command has the lease", || {
-        std::fs::read_to_string(lab.home.path().join("arbiter/docs/lease.json")).is_ok_and(|text| text.contains("process"))
+        std::fs::read_to_string(lab.home.path().join("arbiter/docs/lease.json"))
+            .is_ok_and(|text| text.contains("process"))
     });
     let second = lab.run("up --yes");
     assert_eq!(second.code, 5, "{}", second.all());
-    assert!(second.stderr.contains("hafog lock status"), "{}", second.all());
+    assert!(
+        second.stderr.contains("hafog lock status"),
+        "{}",
+        second.all()
+    );
     let waited = lab.run("up --yes --lock-timeout 3m");
     assert_eq!(waited.code, 0, "{}", waited.all());
     assert!(waited.stdout.contains("nothing to do"), "{}", waited.all());

@@ -64,7 +64,11 @@ fn bytes_of(position: &str) -> Option<u64> {
 /// The position one byte later.
 fn past(position: &str) -> Option<Position> {
     let next = bytes_of(position)?.checked_add(1)?;
-    Some(Position(format!("{:X}/{:X}", next >> 32, next & 0xFFFF_FFFF)))
+    Some(Position(format!(
+        "{:X}/{:X}",
+        next >> 32,
+        next & 0xFFFF_FFFF
+    )))
 }
 
 #[async_trait]

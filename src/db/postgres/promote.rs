@@ -41,7 +41,9 @@ pub(super) async fn promote(node: &Node, reach: &Reach) -> Result<u32, Trouble> 
         let sql = format!("SELECT pg_promote(true, {})", PROMOTE_LIMIT.as_secs());
         let promoted = match session.one::<bool>(&sql, &[]).await {
             // Its agent was faster: "recovery is not in progress".
-            Err(failure) if failure.code() == Some(&SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE) => true,
+            Err(failure) if failure.code() == Some(&SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE) => {
+                true
+            }
             promoted => promoted.map_err(Failure::into_trouble)?,
         };
         if !promoted {

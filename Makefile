@@ -1,0 +1,36 @@
+# One road for people and for CI. `make` alone says what there is.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup build release demo test bench
+
+CARGO ?= cargo
+TEST_LOG := target/test.log
+SKIPPED := $(CURDIR)/target/skipped
+
+help: ## say what there is
+	@echo 'make TARGET'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
+
+setup: ## install what the demo and the tests need and this machine lacks (apt-get)
+	@.ci/setup
+
+build: ## build for work on hafog: target/debug/hafog
+	$(CARGO) build --no-default-features --locked
+
+release: ## build for use: target/release/hafog
+	$(CARGO) build --release --no-default-features --locked
+
+demo: setup release ## play the whole story on this machine: lose a site, move, come back
+	target/release/hafog demo
+
+test: setup ## format, lints and every test; ends with the list of what was skipped
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets --no-default-features --locked -- -D warnings
+	@mkdir -p target && rm -f $(SKIPPED)
+	HAFOG_SKIPPED=$(SKIPPED) $(CARGO) test --no-default-features --locked -- --show-output 2>&1 | tee $(TEST_LOG)
+	@.ci/skipped $(TEST_LOG) $(SKIPPED)
+
+bench: ## measure (benches/run)
+	@if [ -x benches/run ]; then benches/run; else echo 'there are no benchmarks: benches/run is missing'; exit 1; fi

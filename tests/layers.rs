@@ -1,0 +1,347 @@
+//! Who may import whom. The table is here, its reasons are in docs/ARCHITECTURE.md, and a row that is no longer
+//! needed fails as much as an import that is not in it.
+//!
+//! It reads every file of src/ except what is only compiled for tests, and understands `use` trees, paths in the
+//! middle of code, and `super::` that climbs out of a module.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+struct Layer {
+    name: &'static str,
+    /// Modules it may name anything of.
+    may: &'static [&'static str],
+    /// Single things of other modules, each with the reason why it is not a whole module.
+    only: &'static [(&'static str, &'static str)],
+}
+
+/// Only these see everything; nobody below imports them.
+const TOP: &[&str] = &["cli", "cmd", "demo"];
+
+const LAYERS: &[Layer] = &[
+    layer("error", &[], &[]),
+    layer("exit", &["error"], &[]),
+    layer("clock", &[], &[]),
+    layer("durable", &["error"], &[]),
+    layer("model", &[], &[]),
+    layer("spec", &["model", "error"], &[]),
+    // Ports. None of them knows plan, run, step, world or another port.
+    layer("shell", &["model", "error", "durable"], &[]),
+    layer("state", &["model", "error", "durable"], &[]),
+    layer(
+        "probe",
+        &["model", "error"],
+        &[(
+            "dns::ask",
+            "one DNS client; hickory is named in dns/ and serve/ alone",
+        )],
+    ),
+    layer("cloud", &["model", "error", "durable", "shell"], &[]),
+    layer("db", &["model", "error", "shell"], &[]),
+    layer(
+        "dns",
+        &["model", "error"],
+        &[
+            (
+                "probe::DnsAnswer",
+                "what the DNS client brings back is what a probe reports",
+            ),
+            ("shell::control", "the control socket of `hafog dns serve`"),
+        ],
+    ),
+    layer("image", &["model", "error"], &[]),
+    layer(
+        "serve",
+        &["model", "error", "dns"],
+        &[("shell::control", "the control socket")],
+    ),
+    // Pure: the plain values of ports come in with the facts, and no port, clock or store does.
+    layer(
+        "plan",
+        &["model"],
+        &[
+            ("cloud::Server", "facts carry what a cloud lists"),
+            ("cloud::ServerState", "part of it"),
+            (
+                "cloud::ServerWant",
+                "an action carries what it asks of a cloud",
+            ),
+            ("db::NodeStatus", "facts carry what an engine reports"),
+            ("db::NodeRole", "part of it"),
+            ("db::Link", "part of it"),
+            (
+                "dns::RecordChange",
+                "an action carries what it asks of a DNS host",
+            ),
+        ],
+    ),
+    layer(
+        "world",
+        &[
+            "model", "error", "clock", "shell", "state", "probe", "cloud", "db", "dns",
+        ],
+        &[(
+            "spec::secret",
+            "secrets are read when they are delivered, not when the world is built",
+        )],
+    ),
+    layer(
+        "observe",
+        &["model", "error", "world"],
+        &[
+            ("plan::facts", "what it makes"),
+            ("shell::Host", "where a node is"),
+            (
+                "step",
+                "`front_door` and `is_configured`: a fact and a step's check must not disagree",
+            ),
+        ],
+    ),
+    layer(
+        "agent",
+        &["model", "error", "clock", "db", "state"],
+        &[("shell::Host", "where its node is")],
+    ),
+    // A step sees the world, and hands the values that the ports take. It never sees how a plan was made.
+    layer(
+        "step",
+        &[
+            "model", "error", "world", "image", "shell", "cloud", "db", "dns",
+        ],
+        &[
+            ("plan::action", "the data of the steps"),
+            ("plan::Action", "their sum"),
+            (
+                "plan::build::MADE_FOR",
+                "the tag by which a builder is known as one",
+            ),
+            ("plan::hex", "a digest as text"),
+            ("plan::Step", "what a step is given"),
+            ("agent::AgentConfig", "a step writes it"),
+            ("agent::Peer", "part of it"),
+            ("probe::HttpAsk", "what it asks of the probe"),
+            ("state::PutError", "two writers of one document"),
+            ("run::event", "outputs are journaled the moment they exist"),
+            ("run::journal", "the same"),
+            ("run::wait", "polling with a limit, in one place"),
+        ],
+    ),
+    layer(
+        "run",
+        &["model", "error", "clock", "state", "plan", "step", "world"],
+        &[(
+            "observe",
+            "a session looks at the world after it took the lease",
+        )],
+    ),
+    layer(
+        "ui",
+        &["model", "error", "plan"],
+        &[
+            ("run::event", "what it shows"),
+            ("run::journal::Listener", "how it hears"),
+        ],
+    ),
+    // Every port in memory. Nothing that is shipped imports it.
+    layer(
+        "sim",
+        &[
+            "model", "error", "clock", "shell", "state", "probe", "cloud", "db", "dns",
+        ],
+        &[],
+    ),
+];
+
+const fn layer(
+    name: &'static str,
+    may: &'static [&'static str],
+    only: &'static [(&'static str, &'static str)],
+) -> Layer {
+    Layer { name, may, only }
+}
+
+#[test]
+fn nobody_imports_what_the_table_does_not_allow() {
+    let mut wrong = Vec::new();
+    let mut used = BTreeSet::new();
+    for (file, text) in sources() {
+        let (layer, depth) = whereabouts(&file);
+        if TOP.contains(&layer.as_str()) {
+            continue;
+        }
+        let Some(row) = LAYERS.iter().find(|row| row.name == layer) else {
+            wrong.push(format!("{}: `{layer}` is not in the table", file.display()));
+            continue;
+        };
+        for path in imports(&text, depth) {
+            let module = path.split("::").next().unwrap_or_default();
+            let covers = |what: &str| path == what || path.starts_with(&format!("{what}::"));
+            if module == layer {
+                continue;
+            }
+            let allowed = row.may.iter().copied().find(|may| *may == module);
+            let single = row
+                .only
+                .iter()
+                .map(|(what, _)| *what)
+                .find(|what| covers(what));
+            match allowed.or(single) {
+                Some(entry) => drop(used.insert((row.name, entry))),
+                None => wrong.push(format!(
+                    "{}: `{layer}` may not name `{path}`",
+                    file.display()
+                )),
+            }
+        }
+    }
+    for row in LAYERS {
+        let single = row.only.iter().map(|(what, _)| *what);
+        for entry in row.may.iter().copied().chain(single) {
+            if !used.contains(&(row.name, entry)) {
+                wrong.push(format!(
+                    "the table lets `{}` name `{entry}`, and it does not",
+                    row.name
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+#[test]
+fn every_exception_has_a_reason() {
+    for row in LAYERS {
+        for (what, why) in row.only {
+            assert!(
+                !why.is_empty(),
+                "`{}` names `{what}` without a reason",
+                row.name
+            );
+        }
+    }
+}
+
+#[test]
+fn paths_are_found_wherever_they_stand() {
+    let text = "use crate::{exit, cloud::{self, Can}};\n// crate::no\nlet a = crate::plan::hex(b);\n\
+        use super::Fault;\nuse super::super::world::World;\n#[cfg(test)]\nmod tests {\n    use crate::sim;\n}\n";
+    let found = imports(&shipped(text), 2);
+    let found: Vec<&str> = found.iter().map(String::as_str).collect();
+    assert_eq!(
+        found,
+        [
+            "cloud::Can",
+            "cloud::self",
+            "exit",
+            "plan::hex",
+            "world::World"
+        ]
+    );
+}
+
+/// Every file that is compiled into the program, without its tests.
+fn sources() -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (mut folders, mut found) = (vec![root.clone()], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("src can be read") {
+            let path = entry.expect("src can be read").path();
+            let name = path
+                .file_stem()
+                .and_then(|stem| stem.to_str())
+                .unwrap_or_default();
+            if name == "tests" || name.ends_with("_tests") {
+                continue;
+            }
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                let text = std::fs::read_to_string(&path).expect("source is UTF-8");
+                let short = path.strip_prefix(&root).expect("it is below src");
+                // These two list modules; they are above all layers.
+                if !["lib.rs", "main.rs"].contains(&short.to_str().unwrap_or_default()) {
+                    found.push((short.to_path_buf(), shipped(&text)));
+                }
+            }
+        }
+    }
+    assert!(found.len() > 100, "only {} files were found", found.len());
+    found
+}
+
+/// The layer of a file, and how many `super` lead from it to the crate's root.
+fn whereabouts(file: &Path) -> (String, usize) {
+    let mut parts: Vec<String> = file
+        .with_extension("")
+        .iter()
+        .map(|part| part.to_string_lossy().into_owned())
+        .collect();
+    parts.retain(|part| part != "mod");
+    (parts[0].clone(), parts.len())
+}
+
+/// Without comments and without items under `#[cfg(test)]`. Relies on rustfmt: an item of column 0 ends there.
+fn shipped(text: &str) -> String {
+    let mut out = String::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if line == "#[cfg(test)]" {
+            let mut item = lines.by_ref().skip_while(|line| line.starts_with('#'));
+            let one_line = item.next().is_none_or(|line| line.ends_with(';'));
+            if !one_line {
+                lines.by_ref().find(|line| *line == "}");
+            }
+            continue;
+        }
+        out.push_str(line.split("//").next().unwrap_or_default());
+        out.push('\n');
+    }
+    out
+}
+
+/// Paths from the crate's root that the text names.
+fn imports(text: &str, depth: usize) -> BTreeSet<String> {
+    let root = "super::".repeat(depth);
+    let mut found = BTreeSet::new();
+    for start in ["crate::", root.as_str()] {
+        for (at, _) in text.match_indices(start) {
+            let before = text[..at].chars().next_back();
+            if before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':') {
+                continue;
+            }
+            let after = &text[at + start.len()..];
+            if !after.starts_with("super::") {
+                tree(after, String::new(), &mut found);
+            }
+        }
+    }
+    found
+}
+
+/// Flattens one `a::{b, c::d}`; returns what is left of the text.
+fn tree<'a>(text: &'a str, prefix: String, found: &mut BTreeSet<String>) -> &'a str {
+    let text = text.trim_start();
+    if let Some(mut rest) = text.strip_prefix('{') {
+        loop {
+            rest = rest.trim_start_matches([',', ' ', '\n']);
+            match rest.strip_prefix('}') {
+                Some(rest) => return rest,
+                None if rest.is_empty() => return rest,
+                None => rest = tree(rest, prefix.clone(), found),
+            }
+        }
+    }
+    let end = text.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '*'));
+    let (word, rest) = text.split_at(end.unwrap_or(text.len()).max(1).min(text.len()));
+    let path = format!("{prefix}{word}");
+    match rest.strip_prefix("::") {
+        Some(rest) if !rest.starts_with('<') => tree(rest, format!("{path}::"), found),
+        _ => {
+            found.insert(path);
+            // `a as b` inside braces.
+            rest.strip_prefix(" as ").map_or(rest, |rest| {
+                rest.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_')
+            })
+        }
+    }
+}
