@@ -605,6 +605,28 @@ fn is_kept_aside(node: &Node, bytes: &[u8]) -> bool {
     contents.any(|content| content.windows(bytes.len()).any(|part| part == bytes))
 }
 
+#[tokio::test]
+async fn a_read_only_setting_is_no_proof() {
+    let Some(machine) = Machine::with("a_read_only_setting_is_no_proof", &["shop-east-db-1"])
+    else {
+        return;
+    };
+    let (node, reach) = (&machine.nodes[0], &machine.reach);
+    let client = primary(&machine).await;
+    assert_eq!(Postgres.write_refused(node, reach).await.unwrap(), None);
+    let name = &node.database.user;
+    let sql = format!("ALTER DATABASE {name} SET default_transaction_read_only = on");
+    client.batch_execute(&sql).await.unwrap();
+    assert!(Postgres.write_refused(node, reach).await.is_err());
+    let through = "BEGIN READ WRITE; INSERT INTO orders VALUES (1, 'through'); COMMIT";
+    login(node, &reach.keys, PASSWORD)
+        .await
+        .unwrap()
+        .batch_execute(through)
+        .await
+        .unwrap();
+}
+
 /// A primary was opened again after a stop, while the replica, which had all, was opened elsewhere: both call their
 /// new timeline by one number, and both forked at one position. Only the bytes of the log differ.
 #[tokio::test]
