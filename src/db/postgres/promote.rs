@@ -95,7 +95,12 @@ pub(super) async fn write_refused(node: &Node, reach: &Reach) -> Result<Option<S
     match &failure.how {
         How::Refused => Ok(Some("connection refused".to_owned())),
         How::Said { code, message } if *code == SqlState::READ_ONLY_SQL_TRANSACTION => {
-            Ok(Some(message.clone()))
+            // A read-only default says the same, and any session may change it.
+            let session = connect::connect(node, OURS, reach).await?;
+            if session.one::<bool>(RECOVERING, &[]).await? {
+                return Ok(Some(message.clone()));
+            }
+            Err(failure.fault.because("it is a primary: only a setting refuses writes"))
         }
         How::Said { code, message } if *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
             barred(node, message, reach)

@@ -15,6 +15,8 @@ const FOLLOW_LIMIT: Duration = Duration::from_secs(30);
 /// From a start until all of the node's own log is replayed.
 const REPLAY_LIMIT: Duration = Duration::from_secs(600);
 const POLL: Duration = Duration::from_millis(100);
+/// Files of the log that are kept as evidence, from the fork on.
+const EVIDENCE_MOST: usize = 64;
 /// Size of a shutdown checkpoint's record, aligned.
 const CHECKPOINT_RECORD: u64 = 120;
 
@@ -84,6 +86,133 @@ fn compare(old: &End, primary: &End) -> Divergence {
     }
 }
 
+/// The last timeline that both name, and up to where the log on it is common, if the names tell the truth.
+fn claimed(old: &End, primary: &End) -> Option<(u32, u64)> {
+    let mut claimed = None;
+    for (our, their) in old.line.iter().zip(&primary.line) {
+        if our.timeline != their.timeline {
+            break;
+        }
+        let (our_end, their_end) = (our.end.unwrap_or(old.at), their.end.unwrap_or(primary.at));
+        claimed = Some((our.timeline, our_end.min(their_end)));
+        if our.end != their.end {
+            break;
+        }
+    }
+    claimed
+}
+
+/// Names of the files that can hold the bytes before `end` of `timeline`: a timeline that forks in the middle of a
+/// file goes on in a copy of it, and what was left of the old one may be called partial.
+fn files(line: &[Stretch], timeline: u32, end: u64, segment: u64) -> Vec<String> {
+    let number = end.saturating_sub(1) / segment;
+    let per_high = 0x1_0000_0000 / segment;
+    let name = |timeline: u32| {
+        format!(
+            "{timeline:08X}{:08X}{:08X}",
+            number / per_high,
+            number % per_high
+        )
+    };
+    let named = line.iter().map(|stretch| stretch.timeline);
+    let mut names: Vec<String> = named.filter(|named| *named >= timeline).map(name).collect();
+    names.push(format!("{}.partial", name(timeline)));
+    names
+}
+
+/// What comparing gave.
+struct Compared {
+    divergence: Divergence,
+    /// Whether `pg_rewind`, which goes by numbers only, would find the true fork.
+    rewindable: bool,
+}
+
+/// Timelines are only numbers. A primary that crashed and was opened again, while another copy with the same log was
+/// opened elsewhere, makes two histories with the same numbers and the same forks: only the bytes of the log tell
+/// them apart.
+async fn compare_log(
+    old: &Node,
+    end: &End,
+    primary: &Node,
+    there: &End,
+    segment: u64,
+    reach: &Reach,
+) -> Result<Compared, Fault> {
+    let by_numbers = compare(end, there);
+    let Some((timeline, common)) = claimed(end, there) else {
+        return Err(Fault::new(format!(
+            "`{}` has nothing in common with its primary",
+            old.host.name
+        )));
+    };
+    let length = common.saturating_sub(1) % segment + 1;
+    let ours = files(&end.line, timeline, common, segment);
+    let ours = own_digest(old, &ours, length, reach).await?;
+    let theirs = files(&there.line, timeline, common, segment);
+    let session = connect::connect(primary, OURS, reach).await?;
+    const DIGEST: &str = "SELECT encode(sha256(pg_read_binary_file('pg_wal/' || name, 0, $2, true)), 'hex') \
+                          FROM unnest($1::text[]) AS name";
+    let rows = session.rows(DIGEST, &[&theirs, &(length as i64)]).await?;
+    let mut digests = Vec::new();
+    for row in &rows {
+        digests.extend(connect::value::<Option<String>>(row, 0)?);
+    }
+    let Some(ours) = ours.filter(|_| !digests.is_empty()) else {
+        return Err(Fault::new(format!(
+            "the log before {} is gone, so nobody can compare it",
+            position(common)
+        )));
+    };
+    if digests.contains(&ours) {
+        return Ok(Compared {
+            divergence: by_numbers,
+            rewindable: true,
+        });
+    }
+    // The twins began at the end of the timeline before theirs.
+    let begin = end
+        .line
+        .iter()
+        .rev()
+        .find(|stretch| stretch.timeline < timeline)
+        .and_then(|stretch| stretch.end);
+    let Some(begin) = begin else {
+        return Err(Fault::new(format!(
+            "`{}` and its primary differ on timeline {timeline}",
+            old.host.name
+        )));
+    };
+    Ok(Compared {
+        divergence: Divergence::Diverged {
+            fork: position(begin),
+            extra: end.at.saturating_sub(begin),
+        },
+        rewindable: false,
+    })
+}
+
+/// Of the first of the files that is there.
+async fn own_digest(
+    old: &Node,
+    files: &[String],
+    length: u64,
+    reach: &Reach,
+) -> Result<Option<String>, Fault> {
+    const SCRIPT: &str = r#"n=$1; cd "$2" || exit 1; shift 2; for f; do
+        if [ -e "$f" ]; then head -c "$n" "$f" | sha256sum; exit; fi; done"#;
+    let folder = format!("{}/pg_wal", Paths::of(old).main);
+    let length = length.to_string();
+    let mut argv = vec!["sh", "-c", SCRIPT, "digest", &length, &folder];
+    argv.extend(files.iter().map(String::as_str));
+    let ran = server::run(old, &Command::new(argv).service_user(), reach).await;
+    let ran = ran.map_err(|trouble| trouble.fault().clone())?;
+    Ok(ran
+        .stdout
+        .split_ascii_whitespace()
+        .next()
+        .map(str::to_owned))
+}
+
 pub(super) async fn divergence(
     old: &Node,
     primary: &Node,
@@ -99,6 +228,7 @@ pub(super) async fn divergence(
 
 /// The old node is looked at first: what it has then, a primary that it follows has a moment later too.
 async fn look(old: &Node, primary: &Node, reach: &Reach) -> Result<Divergence, Fault> {
+    let control = server::control(old, reach).await?;
     let (end, system) = match config::is_running(old, reach).await? {
         Some(true) => {
             let status = status::status(old, reach).await?;
@@ -108,7 +238,6 @@ async fn look(old: &Node, primary: &Node, reach: &Reach) -> Result<Divergence, F
             (end_of_running(old, &status, reach).await?, status.system)
         }
         _ => {
-            let control = server::control(old, reach).await?;
             let end = match end_of_clean(old, &control, reach).await? {
                 Some(end) => end,
                 None => end_as_found(old, reach).await?,
@@ -118,7 +247,8 @@ async fn look(old: &Node, primary: &Node, reach: &Reach) -> Result<Divergence, F
     };
     let (there, theirs) = end_of_primary(primary, reach).await?;
     same_system(old, &system, &theirs)?;
-    Ok(compare(&end, &there))
+    let compared = compare_log(old, &end, primary, &there, control.segment, reach).await?;
+    Ok(compared.divergence)
 }
 
 /// Leaves the node as it was found: stopped, and with the upstream that it had.
@@ -310,23 +440,63 @@ async fn gently(old: &Node, primary: &Node, reach: &Reach) -> Result<Rejoined, T
         Some(end) => end,
         None => end_by_starting(old, reach).await.partial()?,
     };
-    let divergence = compare(&end, &there);
+    let compared = compare_log(old, &end, primary, &there, control.segment, reach)
+        .await
+        .partial()?;
     let session = connect::connect(primary, OURS, reach)
         .await
         .map_err(|failure| Trouble::Partial(failure.fault))?;
     seed::drop_slot(&session, primary, &old.host.name).await?;
     seed::make_slot(&session, &slot_of(&old.host.name)).await?;
-    if divergence == Divergence::None {
+    if compared.divergence == Divergence::None {
         seed::point(old, primary, reach).await?;
         seed::await_stream(old, primary, FOLLOW_LIMIT, reach).await?;
         drop_inherited(old, primary, reach).await?;
         return Ok(Rejoined::Followed);
     }
     server::stop(old, StopSignal::Int, reach).await?;
+    if let Divergence::Diverged { fork, .. } = &compared.divergence {
+        keep_evidence(old, &end, fork, control.segment, reach).await?;
+    }
+    // A control file from before the last promotion makes `pg_rewind` look for changes on the wrong timeline.
+    let last = end.line.last().map(|stretch| stretch.timeline);
+    let at_rest = server::control(old, reach).await.partial()?;
+    if !compared.rewindable || Some(at_rest.timeline) != last {
+        let message = format!("`{}` cannot be rewound", old.host.name);
+        return Err(Trouble::Partial(Fault::new(message)));
+    }
     rewind(old, primary, &bin, reach).await?;
     seed::point(old, primary, reach).await?;
     seed::await_stream(old, primary, seed::STREAM_LIMIT, reach).await?;
     Ok(Rejoined::Rewound)
+}
+
+/// Copies the log from the fork on, so that what is taken back can still be read with `pg_waldump`.
+async fn keep_evidence(
+    old: &Node,
+    end: &End,
+    fork: &Position,
+    segment: u64,
+    reach: &Reach,
+) -> Result<(), Trouble> {
+    const SCRIPT: &str = r#"from=$1; to=$2; shift 2; mkdir -p "$to" && for f; do
+        if [ -e "$from/$f" ]; then cp -p "$from/$f" "$to/" || exit 1; fi; done"#;
+    let paths = Paths::of(old);
+    let last = end.line.last().map_or(1, |stretch| stretch.timeline);
+    let first = bytes_of(&fork.0).unwrap_or(end.at) / segment;
+    let numbers = (first..=end.at / segment).take(EVIDENCE_MOST);
+    let mut names: Vec<String> = numbers
+        .map(|number| files(&end.line, last, number * segment + 1, segment).swap_remove(0))
+        .collect();
+    names.push(format!("{last:08X}.history"));
+    let from = format!("{}/pg_wal", paths.main);
+    let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S");
+    let to = format!("{}/evidence/{now}", paths.base);
+    let mut argv = vec!["sh", "-c", SCRIPT, "keep", &from, &to];
+    argv.extend(names.iter().map(String::as_str));
+    server::run(old, &Command::new(argv).service_user(), reach)
+        .await
+        .map(|_| ())
 }
 
 async fn rewind(old: &Node, primary: &Node, bin: &str, reach: &Reach) -> Result<(), Trouble> {

@@ -235,6 +235,8 @@ pub(super) struct Control {
     pub checkpoint: String,
     pub timeline: u32,
     pub system: String,
+    /// Bytes of one file of the log.
+    pub segment: u64,
 }
 
 pub(super) async fn control(node: &Node, reach: &Reach) -> Result<Control, Fault> {
@@ -261,6 +263,11 @@ fn parse_control(text: &str) -> Result<Control, Fault> {
         checkpoint: get("Latest checkpoint location")?,
         timeline: get("Latest checkpoint's TimeLineID")?.parse().unwrap_or(0),
         system: get("Database system identifier")?,
+        segment: get("Bytes per WAL segment")?
+            .parse()
+            .ok()
+            .filter(|bytes| *bytes > 0)
+            .ok_or_else(|| Fault::new("`pg_controldata` says an odd `Bytes per WAL segment`"))?,
     })
 }
 

@@ -540,9 +540,9 @@ async fn an_old_primary_with_log_of_its_own_is_rewound() {
     };
     split(&machine).await;
     // Stopped, after a crash.
-    let Divergence::Diverged { fork, extra } = Postgres.divergence(old, new, reach).await.unwrap()
-    else {
-        panic!("one")
+    let divergence = Postgres.divergence(old, new, reach).await.unwrap();
+    let Divergence::Diverged { fork, extra } = divergence else {
+        panic!("{divergence:?}")
     };
     assert!(extra > 50_000, "{extra}");
     assert!(
@@ -572,6 +572,10 @@ async fn an_old_primary_with_log_of_its_own_is_rewound() {
     until("the same rows", async || count(old, &machine).await == 501).await;
     let verified = Postgres.verify(new, old, reach).await.unwrap();
     assert_eq!((verified.rows, verified.different.len()), (501, 0));
+    assert!(
+        is_kept_aside(old, b"lost"),
+        "what was taken back is kept aside"
+    );
     assert_eq!(
         Postgres.divergence(old, new, reach).await.unwrap(),
         Divergence::None
@@ -590,6 +594,93 @@ async fn an_old_primary_with_log_of_its_own_is_rewound() {
         Rejoined::Followed
     );
     assert_eq!(count(old, &machine).await, 501);
+}
+
+/// Whether log that was taken back holds `bytes`.
+fn is_kept_aside(node: &Node, bytes: &[u8]) -> bool {
+    let folder = format!("{}/evidence", super::Paths::of(node).base);
+    let times = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let files = times.flat_map(|time| std::fs::read_dir(time.path()).unwrap().flatten());
+    let mut contents = files.map(|file| std::fs::read(file.path()).unwrap());
+    contents.any(|content| content.windows(bytes.len()).any(|part| part == bytes))
+}
+
+#[tokio::test]
+async fn a_read_only_setting_is_no_proof() {
+    let Some(machine) = Machine::with("a_read_only_setting_is_no_proof", &["shop-east-db-1"])
+    else {
+        return;
+    };
+    let (node, reach) = (&machine.nodes[0], &machine.reach);
+    let client = primary(&machine).await;
+    assert_eq!(Postgres.write_refused(node, reach).await.unwrap(), None);
+    let name = &node.database.user;
+    let sql = format!("ALTER DATABASE {name} SET default_transaction_read_only = on");
+    client.batch_execute(&sql).await.unwrap();
+    assert!(Postgres.write_refused(node, reach).await.is_err());
+    let through = "BEGIN READ WRITE; INSERT INTO orders VALUES (1, 'through'); COMMIT";
+    login(node, &reach.keys, PASSWORD)
+        .await
+        .unwrap()
+        .batch_execute(through)
+        .await
+        .unwrap();
+}
+
+/// A primary was opened again after a stop, while the replica, which had all, was opened elsewhere: both call their
+/// new timeline by one number, and both forked at one position. Only the bytes of the log differ.
+#[tokio::test]
+async fn two_timelines_of_one_number_are_told_apart() {
+    let test = "two_timelines_of_one_number_are_told_apart";
+    let Some(machine) = Machine::with(test, &["shop-east-db-1", "shop-west-db-1"]) else {
+        return;
+    };
+    let (reach, [old, new]) = (&machine.reach, &machine.nodes[..]) else {
+        panic!("two")
+    };
+    let client = primary(&machine).await;
+    Postgres.seed(old, new, reach).await.unwrap();
+    client
+        .batch_execute("INSERT INTO orders VALUES (1, 'shared')")
+        .await
+        .unwrap();
+    drop(client);
+    let position = Postgres.stop_clean(old, reach).await.unwrap();
+    until("everything is replayed", async || {
+        let status = Postgres.status(new, reach).await.unwrap();
+        Postgres.bytes_between(&status.position, &position).unwrap() >= 0
+    })
+    .await;
+    let fork = Postgres.status(new, reach).await.unwrap().position;
+    Postgres.stop_now(new, reach).await.unwrap();
+    Postgres.start(old, reach).await.unwrap();
+    let ours = Postgres.promote(old, reach).await.unwrap();
+    let client = login(old, &reach.keys, PASSWORD).await.unwrap();
+    client
+        .batch_execute("INSERT INTO orders VALUES (2, 'only on the old one')")
+        .await
+        .unwrap();
+    machine.shell.crash(&old.host);
+    Postgres.start(new, reach).await.unwrap();
+    assert_eq!(Postgres.promote(new, reach).await.unwrap(), ours, "twins");
+    let client = login(new, &reach.keys, PASSWORD).await.unwrap();
+    for id in 10..60 {
+        let insert = format!("INSERT INTO orders VALUES ({id}, 'only on the new one')");
+        client.batch_execute(&insert).await.unwrap();
+    }
+    let divergence = Postgres.divergence(old, new, reach).await.unwrap();
+    let Divergence::Diverged { fork: found, extra } = divergence else {
+        panic!("{divergence:?}")
+    };
+    assert_eq!((found, extra > 0), (fork, true));
+    assert_eq!(
+        Postgres.rejoin(old, new, reach).await.unwrap(),
+        Rejoined::Reseeded
+    );
+    until("the same rows", async || count(old, &machine).await == 51).await;
+    assert!(is_kept_aside(old, b"only on the old one"));
+    let verified = Postgres.verify(new, old, reach).await.unwrap();
+    assert_eq!((verified.rows, verified.different.len()), (51, 0));
 }
 
 #[tokio::test]
