@@ -13,6 +13,8 @@ pub struct Ran {
     pub code: i32,
     pub stdout: String,
     pub stderr: String,
+    /// As it came: JSON is read from this.
+    pub raw: Vec<u8>,
 }
 
 impl Home {
@@ -66,6 +68,7 @@ impl Home {
             code: output.status.code().unwrap_or(-1),
             stdout: self.normal(&output.stdout),
             stderr: self.normal(&output.stderr),
+            raw: output.stdout,
         }
     }
 

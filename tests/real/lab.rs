@@ -72,7 +72,7 @@ impl Lab {
 
     pub fn json(&self, words: &str) -> Value {
         let ran = self.run(&format!("{words} --json"));
-        serde_json::from_str(&ran.stdout)
+        serde_json::from_slice(&ran.raw)
             .unwrap_or_else(|error| panic!("`hafog {words}`: {error}\n{}", ran.all()))
     }
 

@@ -13,7 +13,7 @@ fn the_demo_tells_the_whole_story() {
     let home = Home::new();
     let ran = home.run(&["demo", "--json"]);
     assert_eq!(ran.code, 0, "{}", ran.all());
-    let report: Value = serde_json::from_str(&ran.stdout).expect("the report is JSON");
+    let report: Value = serde_json::from_slice(&ran.raw).expect("the report is JSON");
     assert_eq!(report["lost_in_switchovers"], 0, "{report}");
     assert_eq!(report["left_processes"], 0, "{report}");
     let verbs: Vec<&str> = report["moves"]

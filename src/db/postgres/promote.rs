@@ -100,7 +100,9 @@ pub(super) async fn write_refused(node: &Node, reach: &Reach) -> Result<Option<S
             if session.one::<bool>(RECOVERING, &[]).await? {
                 return Ok(Some(message.clone()));
             }
-            Err(failure.fault.because("it is a primary: only a setting refuses writes"))
+            Err(failure
+                .fault
+                .because("it is a primary: only a setting refuses writes"))
         }
         How::Said { code, message } if *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
             barred(node, message, reach)
