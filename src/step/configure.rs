@@ -209,7 +209,7 @@ async fn app(
     let services = recipe
         .services
         .iter()
-        .filter_map(|service| run(service, &env, &env_file))
+        .filter_map(|service| run(service, host, &env, &env_file))
         .collect();
     let secret_files = vec![File {
         path: env_file,
@@ -235,12 +235,22 @@ pub(super) fn program() -> Result<String, Fault> {
     Ok(program.to_string_lossy().into_owned())
 }
 
-fn run(service: &RecipeService, env: &BTreeMap<String, String>, env_file: &str) -> Option<Service> {
-    let line = service.run.as_ref()?;
+/// The program of a service: part of the image, so that a server that moves to another image runs what is in it.
+pub(super) fn launcher(host: &Host, service: &str) -> String {
+    format!("{}/hafog-services/{service}", host.dirs.image)
+}
+
+fn run(
+    service: &RecipeService,
+    host: &Host,
+    env: &BTreeMap<String, String>,
+    env_file: &str,
+) -> Option<Service> {
+    service.run.as_ref()?;
     Some(Service {
         name: service.name.clone(),
         before: Vec::new(),
-        argv: vec!["sh".to_owned(), "-c".to_owned(), format!("exec {line}")],
+        argv: vec!["sh".to_owned(), launcher(host, &service.name)],
         env: env.clone(),
         env_file: Some(env_file.to_owned()),
         as_service_user: false,

@@ -105,6 +105,16 @@ impl Act for ApplyRecipe {
         context
             .progress(format!("{count} files are in {}", self.builder))
             .await;
+        for service in &recipe.services {
+            let Some(line) = &service.run else { continue };
+            let file = File {
+                path: configure::launcher(&host, &service.name),
+                bytes: format!("#!/bin/sh\nexec {line}\n").into_bytes(),
+                mode: 0o755,
+                for_service_user: false,
+            };
+            shell.put(&host, &file).await?;
+        }
         for line in &recipe.run {
             let command = Command::new(["sh", "-euc", line])
                 .env("HAFOG_IMAGE", host.dirs.image.clone())
