@@ -116,7 +116,8 @@ pub fn use_program(path: impl Into<PathBuf>) {
     let _ = PROGRAM.set(path.into());
 }
 
-fn program() -> std::io::Result<PathBuf> {
+/// The hafog program that long-running parts are started with.
+pub fn program() -> std::io::Result<PathBuf> {
     match (PROGRAM.get(), std::env::var_os("HAFOG_EXE")) {
         (Some(path), _) => Ok(path.clone()),
         (None, Some(path)) => Ok(path.into()),

@@ -227,10 +227,7 @@ async fn app(
 
 /// This program, where a server's services can start it.
 pub(super) fn program() -> Result<String, Fault> {
-    if let Ok(program) = std::env::var("HAFOG_EXE") {
-        return Ok(program);
-    }
-    let program = std::env::current_exe()
+    let program = crate::shell::supervisor::program()
         .map_err(|error| Fault::new("cannot find the hafog program").because(error))?;
     Ok(program.to_string_lossy().into_owned())
 }
