@@ -113,15 +113,25 @@ pub struct Follower {
 }
 
 /// How an old primary came back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Rejoined {
     /// It had nothing that the new primary lacks.
     Followed,
     /// Its extra log was taken back.
     Rewound,
-    /// Copied anew.
-    Reseeded,
+    /// Copied anew, because it could not come back with what it had.
+    Reseeded { because: String },
+}
+
+impl std::fmt::Display for Rejoined {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Rejoined::Followed => f.write_str("follows with what it had"),
+            Rejoined::Rewound => f.write_str("was rewound"),
+            Rejoined::Reseeded { because } => write!(f, "was copied anew: {because}"),
+        }
+    }
 }
 
 /// Whether two copies share one history.

@@ -157,12 +157,11 @@ impl Act for Rejoin {
         let engine = world.engine(&old.database).nothing_changed()?;
         engine.admit(&primary, &up_reach).await?;
         let how = engine.rejoin(&old, &primary, &reach).await?;
-        let how = format!("{how:?}").to_lowercase();
         context.progress(format!("{} {how}", self.old)).await;
         context
             .made(Output::Server {
                 name: self.old.to_string(),
-                id: how,
+                id: how.to_string(),
             })
             .await
             .partial()

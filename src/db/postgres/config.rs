@@ -315,6 +315,15 @@ pub(super) async fn change(
     reach.shell.service(&node.host, &name, change).await
 }
 
+/// Whether somebody told the supervisor that it should not run. What cannot be found out is no.
+pub(super) async fn is_unwanted(node: &Node, reach: &Reach) -> bool {
+    let name = service_name(&node.database.name);
+    let services = reach.shell.services(&node.host).await.unwrap_or_default();
+    services
+        .iter()
+        .any(|service| service.name == name && !service.wanted && !service.running)
+}
+
 /// `None`: the service is not installed.
 pub(super) async fn is_running(node: &Node, reach: &Reach) -> Result<Option<bool>, Fault> {
     let name = service_name(&node.database.name);

@@ -417,14 +417,16 @@ pub(super) async fn rejoin(old: &Node, primary: &Node, reach: &Reach) -> Result<
         );
         return Err(Trouble::NothingChanged(Fault::refused(message)));
     }
-    if server::has_data(old, reach).await.nothing_changed()?
-        && let Ok(rejoined) = gently(old, primary, reach).await
-    {
-        return Ok(rejoined);
-    }
+    let because = match server::has_data(old, reach).await.nothing_changed()? {
+        false => "it had no data".to_owned(),
+        true => match gently(old, primary, reach).await {
+            Ok(rejoined) => return Ok(rejoined),
+            Err(trouble) => trouble.fault().to_string(),
+        },
+    };
     // Whatever went wrong, a fresh copy puts it right. It is the refusals above that must not end here.
     seed::seed(primary, old, reach).await?;
-    Ok(Rejoined::Reseeded)
+    Ok(Rejoined::Reseeded { because })
 }
 
 /// Follow or rewind. Any failure means: copy anew.

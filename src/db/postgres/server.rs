@@ -134,15 +134,36 @@ pub(super) async fn start(node: &Node, reach: &Reach) -> Result<(), Trouble> {
             config::change(node, ServiceChange::Start, reach).await?;
         }
     }
-    await_answer(node, reach).await
+    if await_answer(node, reach).await? == Answer::Stopped {
+        // An agent that fenced what it saw before; it does not stop what was started since.
+        config::change(node, ServiceChange::Start, reach).await?;
+        if await_answer(node, reach).await? == Answer::Stopped {
+            let message = format!(
+                "PostgreSQL on `{}` was stopped twice while it was starting",
+                node.host.name
+            );
+            return Err(Trouble::Partial(Fault::unavailable(message)));
+        }
+    }
+    Ok(())
 }
 
-async fn await_answer(node: &Node, reach: &Reach) -> Result<(), Trouble> {
+#[derive(PartialEq)]
+enum Answer {
+    Here,
+    /// Somebody else stopped it while it was awaited.
+    Stopped,
+}
+
+async fn await_answer(node: &Node, reach: &Reach) -> Result<Answer, Trouble> {
     let until = Instant::now() + START_LIMIT;
     loop {
         let Err(failure) = connect::connect(node, OURS, reach).await else {
-            return Ok(());
+            return Ok(Answer::Here);
         };
+        if config::is_unwanted(node, reach).await {
+            return Ok(Answer::Stopped);
+        }
         if Instant::now() >= until {
             let message = format!(
                 "PostgreSQL on `{}` does not answer after {} s",

@@ -673,14 +673,35 @@ async fn two_timelines_of_one_number_are_told_apart() {
         panic!("{divergence:?}")
     };
     assert_eq!((found, extra > 0), (fork, true));
-    assert_eq!(
-        Postgres.rejoin(old, new, reach).await.unwrap(),
-        Rejoined::Reseeded
-    );
+    let Rejoined::Reseeded { because } = Postgres.rejoin(old, new, reach).await.unwrap() else {
+        panic!("it cannot have come back with what it had")
+    };
+    assert_eq!(because, format!("`{}` cannot be rewound", old.host.name));
     until("the same rows", async || count(old, &machine).await == 51).await;
     assert!(is_kept_aside(old, b"only on the old one"));
     let verified = Postgres.verify(new, old, reach).await.unwrap();
     assert_eq!((verified.rows, verified.different.len()), (51, 0));
+}
+
+/// An agent may fence by what it saw before the start.
+#[tokio::test]
+async fn a_server_that_is_stopped_while_it_starts_is_started_once_more() {
+    let test = "a_server_that_is_stopped_while_it_starts_is_started_once_more";
+    let Some(machine) = Machine::with(test, &["shop-east-db-1"]) else {
+        return;
+    };
+    let (reach, node) = (&machine.reach, &machine.nodes[0]);
+    Postgres.create(node, Some(PASSWORD), reach).await.unwrap();
+    Postgres.stop_now(node, reach).await.unwrap();
+    let started = Postgres.start(node, reach);
+    let fenced = async {
+        while super::config::is_running(node, reach).await.unwrap() != Some(true) {
+            tokio::task::yield_now().await;
+        }
+        Postgres.stop_now(node, reach).await.unwrap();
+    };
+    let (started, ()) = tokio::join!(started, fenced);
+    started.unwrap();
 }
 
 #[tokio::test]
@@ -699,12 +720,11 @@ async fn an_old_primary_that_cannot_be_rewound_is_copied_anew() {
     assert!(matches!(unknown, Divergence::Unknown { .. }), "{unknown:?}");
     // What a copy left that was killed.
     std::fs::create_dir_all(format!("{main}.new/base")).unwrap();
-    assert_eq!(
-        timed("rejoin, reseeded", Postgres.rejoin(old, new, reach))
-            .await
-            .unwrap(),
-        Rejoined::Reseeded
-    );
+    let rejoined = timed("rejoin, reseeded", Postgres.rejoin(old, new, reach)).await;
+    let Rejoined::Reseeded { because } = rejoined.unwrap() else {
+        panic!("it cannot have come back with what it had")
+    };
+    assert!(because.contains("pg_controldata"), "{because}");
     until("the same rows", async || count(old, &machine).await == 501).await;
     assert!(!std::fs::exists(format!("{main}.new")).unwrap());
 }
