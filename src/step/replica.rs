@@ -143,7 +143,14 @@ impl Act for SeedReplica {
 #[async_trait]
 impl Act for Rejoin {
     async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
-        standing(context, &self.database, &self.primary, &self.old).await
+        let standing = standing(context, &self.database, &self.primary, &self.old).await?;
+        let how = context.own_outputs().await.into_iter().next();
+        Ok(match (standing, how) {
+            (Standing::Done(evidence), Some(Output::Server { id, .. })) => {
+                Standing::Done(format!("{evidence}; it {id}"))
+            }
+            (standing, _) => standing,
+        })
     }
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
