@@ -115,7 +115,6 @@ const LAYERS: &[Layer] = &[
                 "plan::build::MADE_FOR",
                 "the tag by which a builder is known as one",
             ),
-            ("plan::hex", "a digest as text"),
             ("plan::Step", "what a step is given"),
             ("agent::AgentConfig", "a step writes it"),
             ("agent::Peer", "part of it"),

@@ -17,6 +17,7 @@ use crate::dns::registry::find as dns_host;
 use crate::dns::{CACHING, ZoneSettings, ttl};
 use crate::error::{Fault, Kind};
 use crate::exit;
+use crate::model::digest::hex;
 use crate::model::id::HostName;
 use crate::model::record::RecordType;
 use crate::model::roles::Published;
@@ -143,7 +144,7 @@ impl Story {
             std::fs::File::open("/dev/urandom")?.read_exact(bytes)
         };
         read(&mut random).map_err(fault)?;
-        let password = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let password = hex(&random);
         Ok(Story {
             ui,
             folder,

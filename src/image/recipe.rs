@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::error::Fault;
+use crate::model::digest::hex;
 use crate::model::id::{ImageName, RecipeName};
 use crate::model::stack::{Builtin, CodeFrom, Recipe, Stack};
 
@@ -77,11 +78,7 @@ pub fn contents(recipe: &Recipe, base: &Path) -> Result<Contents, Fault> {
         ));
         digest.update(&file.bytes);
     }
-    let hex: String = digest
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hex = hex(&digest.finalize());
     Ok(Contents {
         image: ImageName::new(format!("{}-{}", recipe.name, &hex[..12])),
         files,

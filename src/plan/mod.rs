@@ -19,8 +19,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
+use crate::model::digest::sha256;
 use crate::model::id::{SiteName, StepName};
 use crate::model::units::Span;
 pub use action::Action;
@@ -173,7 +173,7 @@ impl Plan {
             .collect();
         let named = (&self.kind, &self.intent, &self.steps, refusals);
         let bytes = serde_json::to_vec(&named).expect("a plan serialises");
-        hex(&Sha256::digest(bytes))[..16].to_owned()
+        sha256(&bytes)[..16].to_owned()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -252,8 +252,4 @@ impl Step {
         self.skip = reason;
         self
     }
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -6,11 +6,10 @@
 
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
-
 use super::event::{Event, Line, Progress, VERSION};
 use crate::clock::Clock;
 use crate::error::Fault;
+use crate::model::digest::sha256;
 use crate::model::id::RunId;
 use crate::state::stores::Stores;
 
@@ -170,7 +169,7 @@ impl Journal {
 }
 
 fn digest(text: &str) -> String {
-    crate::plan::hex(&Sha256::digest(text.as_bytes())[..16])
+    sha256(text.as_bytes())[..32].to_owned()
 }
 
 /// A journal as it was read.

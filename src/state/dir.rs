@@ -14,11 +14,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::{PutError, StateStore, Version};
 use crate::durable::{self, Lock, blocking};
 use crate::error::Fault;
+use crate::model::digest::sha256;
 use crate::model::id::RunId;
 
 /// How long another writer is waited for.
@@ -117,13 +117,6 @@ impl DirStore {
         durable::sync_folder(path.parent().expect("it has `docs` above it"))
             .map_err(|error| durable::fault("sync the folder of", &path, error))
     }
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }
 
 fn read_doc(path: &Path) -> Result<Option<(Header, Vec<u8>)>, Fault> {

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use super::{Act, Context, Standing, Tags, health};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::image::render;
+use crate::model::digest::hex;
 use crate::model::id::*;
 use crate::model::stack::{Job, RecipeService, Server};
 use crate::plan::action::*;
@@ -48,7 +49,7 @@ impl Configuration {
             .chain(&self.secrets)
             .collect();
         digest.update(serde_json::to_vec(&(names, &self.services)).expect("services serialise"));
-        crate::plan::hex(&digest.finalize()[..8])
+        hex(&digest.finalize()[..8])
     }
 }
 
