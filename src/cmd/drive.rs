@@ -19,7 +19,7 @@ use crate::plan::{Intent, Plan, PlanKind, Refusal};
 use crate::run::event::{Opened, Status};
 use crate::run::journal;
 use crate::run::open::{OpenOptions, Session};
-use crate::run::runner::End;
+use crate::run::runner::{End, way_back};
 use crate::ui::ask;
 use crate::ui::plan as show;
 use crate::ui::progress::Progress;
@@ -329,7 +329,7 @@ impl Road<'_> {
     pub async fn carry_on(&self, session: &Session, opened: &Opened) -> Ended {
         let ui = &self.call.ui;
         let lines = report::read(&session.world.stores, &opened.run).await?.0;
-        let text = unfinished_text(opened, &lines);
+        let text = unfinished_text(opened, &lines, Way::On);
         if self.change.dry_run {
             self.planned(&opened.plan, "planned", || text);
             self.same_plan(&opened.digest)?;
@@ -442,41 +442,53 @@ fn in_the_way(opened: &Opened) -> Fault {
     .hint("hafog abort")
 }
 
-/// What is left of a run, as a list.
-pub fn unfinished_text(opened: &Opened, lines: &[crate::run::event::Line]) -> String {
+/// Where an unfinished run is headed.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Way {
+    On,
+    Back,
+}
+
+/// What is left of a run to do or to undo, as a list.
+pub fn unfinished_text(opened: &Opened, lines: &[crate::run::event::Line], way: Way) -> String {
     let mut progress = crate::run::event::Progress::default();
     for line in lines {
         // The journal was verified when it was read.
         let _ = progress.add(&line.event);
     }
     let plan = &opened.plan;
-    let over = |status| matches!(status, Status::Finished | Status::Skipped);
-    let names = show::Names::of(&plan.steps);
-    let done = plan
-        .steps
-        .iter()
-        .filter(|step| over(progress.status(&step.name)))
-        .count();
-    let way = if progress.unwinding {
-        ", on the way back"
-    } else {
-        ""
+    let over = |step: &&crate::plan::Step| {
+        matches!(
+            progress.status(&step.name),
+            Status::Finished | Status::Skipped
+        )
+    };
+    let done = plan.steps.iter().filter(over).count();
+    let (way, left): (_, Vec<_>) = match way {
+        Way::On if !progress.unwinding => (
+            "goes on",
+            plan.steps.iter().filter(|step| !over(step)).collect(),
+        ),
+        Way::On => ("goes on taking back", way_back(plan, &progress)),
+        Way::Back => ("is taken back", way_back(plan, &progress)),
     };
     let mut text = format!(
-        "run {} of {} goes on{way}: {done} of {} steps are done, plan {}\n",
+        "run {} of {} {way}: {done} of {} steps are done, plan {}\n",
         opened.run,
         plan.intent.verb(),
         plan.steps.len(),
         opened.digest
     );
-    for (index, step) in plan.steps.iter().enumerate() {
-        if !over(progress.status(&step.name)) {
-            let name = names.column(index, step.name.as_str());
-            text.push_str(&format!(
-                "{name}  {}\n",
-                crate::ui::snippet::clean(&step.about)
-            ));
-        }
+    if left.is_empty() {
+        text.push_str("nothing has to be undone\n");
+    }
+    let names = show::Names::of(&plan.steps);
+    for step in left {
+        let index = plan.steps.iter().position(|other| other.name == step.name);
+        let name = names.column(index.unwrap_or(0), step.name.as_str());
+        let undo = if way == "goes on" { "" } else { "undo: " };
+        let about = crate::ui::snippet::clean(&step.about);
+        text.push_str(&format!("{name}  {undo}{about}\n"));
     }
     text
 }

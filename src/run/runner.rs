@@ -360,23 +360,7 @@ impl Runner<'_> {
         journal: &Mutex<Journal>,
         why: Fault,
     ) -> End {
-        let back = {
-            let progress = &journal.lock().await.progress;
-            let mut back: Vec<&Step> = plan
-                .steps
-                .iter()
-                .filter(|step| undo_due(step, progress))
-                .collect();
-            let order = |step: &Step| {
-                progress
-                    .acted
-                    .iter()
-                    .position(|name| name == &step.name)
-                    .unwrap_or(usize::MAX)
-            };
-            back.sort_by_key(|step| std::cmp::Reverse(order(step)));
-            back
-        };
+        let back = way_back(plan, &journal.lock().await.progress);
         for step in back {
             let say = async |event: Event| journal.lock().await.add(event).await;
             if let Err(fault) = self.lease.still_ours().await {
@@ -443,6 +427,24 @@ impl Runner<'_> {
 }
 
 /// Steps that were begun and are to be taken back. One whose fate is unknown is included: undo is idempotent.
+/// The steps that have to be undone, in the order in which they are.
+pub fn way_back<'a>(plan: &'a Plan, progress: &super::event::Progress) -> Vec<&'a Step> {
+    let mut back: Vec<&Step> = plan
+        .steps
+        .iter()
+        .filter(|step| undo_due(step, progress))
+        .collect();
+    let order = |step: &Step| {
+        progress
+            .acted
+            .iter()
+            .position(|name| name == &step.name)
+            .unwrap_or(usize::MAX)
+    };
+    back.sort_by_key(|step| std::cmp::Reverse(order(step)));
+    back
+}
+
 fn undo_due(step: &Step, progress: &super::event::Progress) -> bool {
     let begun = match progress.status(&step.name) {
         Status::Started | Status::Failed | Status::Undoing | Status::UndoFailed => true,

@@ -169,11 +169,10 @@ impl Lines {
         }
         match &line.event {
             Event::Opened(opened) => shown.push(format!("run {}", opened.run)),
-            Event::Resumed { .. } => shown.push("the run goes on".to_owned()),
             Event::Started { step } | Event::Undoing { step } => {
                 self.started.insert(step.clone(), line.at);
             }
-            Event::Made { .. } | Event::Closed { .. } => {}
+            Event::Resumed { .. } | Event::Made { .. } | Event::Closed { .. } => {}
             Event::Paused { why } => shown.push(format!("paused: {}", clean(why))),
             Event::Finished {
                 step,

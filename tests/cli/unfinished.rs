@@ -112,8 +112,8 @@ fn the_same_verb_goes_on() {
     assert_eq!(home.run(&["abort"]).code, 7);
     assert_snapshot!(home.run(&["abort", "--dry-run"]).all(), @r"
     --- stdout
-    run 20261121T091403-7c1e of switchover is to be aborted: 1 of 2 steps are done, plan DIGEST
-     2 smoke-test        west passes its health checks
+    run 20261121T091403-7c1e of switchover is taken back: 1 of 2 steps are done, plan DIGEST
+    nothing has to be undone
     --- exit 0
     ");
 }
