@@ -19,11 +19,28 @@ pub struct RealClock;
 #[async_trait]
 impl Clock for RealClock {
     fn now(&self) -> Timestamp {
+        #[cfg(debug_assertions)]
+        return Timestamp::now() + stepped();
+        #[cfg(not(debug_assertions))]
         Timestamp::now()
     }
     async fn sleep(&self, time: Duration) {
         tokio::time::sleep(time).await;
     }
+}
+
+/// Debug builds only: the seconds, forwards or backwards, in the file that `HAFOG_CLOCK_STEP` names; read every time,
+/// so that the clock can be stepped under a running process. No file is no step.
+#[cfg(debug_assertions)]
+fn stepped() -> jiff::SignedDuration {
+    use std::sync::LazyLock;
+    static FILE: LazyLock<Option<std::ffi::OsString>> =
+        LazyLock::new(|| std::env::var_os("HAFOG_CLOCK_STEP"));
+    let text = FILE
+        .as_ref()
+        .and_then(|file| std::fs::read_to_string(file).ok());
+    let seconds = text.and_then(|text| text.trim().parse().ok());
+    jiff::SignedDuration::from_secs(seconds.unwrap_or_default())
 }
 
 /// A clock that moves only when somebody sleeps on it: simulated hours cost nothing.

@@ -4,6 +4,8 @@ pub mod clock;
 pub mod error; // Fault and Trouble: what went wrong, and what that means for the world
 pub mod exit; // documented exit codes // time as a port
 
+#[cfg(debug_assertions)]
+pub mod cut; // the process ends at an exact line of its journal; never in a release
 pub mod durable; // files that survive a crash and a second writer
 pub mod model; // nouns without I/O: Stack, Roles, RecordSet, names, units
 pub mod spec; // hafog.yaml -> Spec -> Stack, every mistake with its place

@@ -22,12 +22,13 @@ const LAYERS: &[Layer] = &[
     layer("error", &[], &[]),
     layer("exit", &["error"], &[]),
     layer("clock", &[], &[]),
+    layer("cut", &[], &[]),
     layer("durable", &["error"], &[]),
     layer("model", &[], &[]),
     layer("spec", &["model", "error"], &[]),
     // Ports. None of them knows plan, run, step, world or another port.
     layer("shell", &["model", "error", "durable"], &[]),
-    layer("state", &["model", "error", "durable"], &[]),
+    layer("state", &["model", "error", "durable", "cut"], &[]),
     layer(
         "probe",
         &["model", "error"],
@@ -127,7 +128,9 @@ const LAYERS: &[Layer] = &[
     ),
     layer(
         "run",
-        &["model", "error", "clock", "state", "plan", "step", "world"],
+        &[
+            "model", "error", "clock", "state", "plan", "step", "world", "cut",
+        ],
         &[(
             "observe",
             "a session looks at the world after it took the lease",

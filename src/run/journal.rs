@@ -116,11 +116,15 @@ impl Journal {
             event,
         };
         let text = serde_json::to_string(&line).expect("a journal line serialises");
+        #[cfg(debug_assertions)]
+        crate::cut::begins();
         if let Err(fault) = self.write(&text).await {
             // Whether the line is there is not known, so no other may follow it from this process.
             self.broken = Some(fault.clone());
             return Err(fault);
         }
+        #[cfg(debug_assertions)]
+        crate::cut::ends();
         self.prev = digest(&text);
         self.next += 1;
         self.progress.add(&line.event).expect("it was just allowed");

@@ -154,6 +154,10 @@ fn append_now(path: &Path, line: &str) -> Result<(), Fault> {
     }
     let mut file = durable::lock_file(file, path, LOCK_LIMIT)?;
     let length = mend_tail(&mut file).map_err(failed)?;
+    #[cfg(debug_assertions)]
+    crate::cut::tears(line, |half| {
+        let _ = file.write_all(half).and_then(|()| file.sync_data());
+    });
     let write = |file: &mut File| {
         file.write_all(format!("{line}\n").as_bytes())?;
         file.sync_data()
