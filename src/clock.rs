@@ -1,7 +1,7 @@
 //! Time as a port: the real clock, and one that tests step.
 
-use std::sync::Mutex;
-use std::time::Duration;
+use std::sync::{LazyLock, Mutex};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -10,6 +10,8 @@ use jiff::Timestamp;
 pub trait Clock: Send + Sync {
     /// Wall clock, UTC.
     fn now(&self) -> Timestamp;
+    /// Time since some fixed moment. Unlike `now` it is never stepped: for limits and pauses.
+    fn elapsed(&self) -> Duration;
     async fn sleep(&self, time: Duration);
 }
 
@@ -24,6 +26,10 @@ impl Clock for RealClock {
         #[cfg(not(debug_assertions))]
         Timestamp::now()
     }
+    fn elapsed(&self) -> Duration {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        START.elapsed()
+    }
     async fn sleep(&self, time: Duration) {
         tokio::time::sleep(time).await;
     }
@@ -33,7 +39,6 @@ impl Clock for RealClock {
 /// so that the clock can be stepped under a running process. No file is no step.
 #[cfg(debug_assertions)]
 fn stepped() -> jiff::SignedDuration {
-    use std::sync::LazyLock;
     static FILE: LazyLock<Option<std::ffi::OsString>> =
         LazyLock::new(|| std::env::var_os("HAFOG_CLOCK_STEP"));
     let text = FILE
@@ -61,6 +66,10 @@ impl SteppedClock {
 impl Clock for SteppedClock {
     fn now(&self) -> Timestamp {
         *self.0.lock().expect("no holder of the clock panics")
+    }
+    fn elapsed(&self) -> Duration {
+        let since = self.now().duration_since(Timestamp::UNIX_EPOCH);
+        Duration::try_from(since).expect("no test lives before 1970")
     }
     async fn sleep(&self, time: Duration) {
         self.advance(time);

@@ -23,6 +23,7 @@ const LAYERS: &[Layer] = &[
     layer("exit", &["error"], &[]),
     layer("clock", &[], &[]),
     layer("cut", &[], &[]),
+    layer("wait", &["error", "clock"], &[]),
     layer("durable", &["error"], &[]),
     layer("model", &[], &[]),
     layer("spec", &["model", "error"], &[]),
@@ -42,13 +43,7 @@ const LAYERS: &[Layer] = &[
     layer(
         "dns",
         &["model", "error"],
-        &[
-            (
-                "probe::DnsAnswer",
-                "what the DNS client brings back is what a probe reports",
-            ),
-            ("shell::control", "the control socket of `hafog dns serve`"),
-        ],
+        &[("shell::control", "the control socket of `hafog dns serve`")],
     ),
     layer("image", &["model", "error"], &[]),
     layer(
@@ -107,7 +102,7 @@ const LAYERS: &[Layer] = &[
     layer(
         "step",
         &[
-            "model", "error", "world", "image", "shell", "cloud", "db", "dns",
+            "model", "error", "wait", "world", "journal", "image", "shell", "cloud", "db", "dns",
         ],
         &[
             ("plan::action", "the data of the steps"),
@@ -121,15 +116,17 @@ const LAYERS: &[Layer] = &[
             ("agent::Peer", "part of it"),
             ("probe::HttpAsk", "what it asks of the probe"),
             ("state::PutError", "two writers of one document"),
-            ("run::event", "outputs are journaled the moment they exist"),
-            ("run::journal", "the same"),
-            ("run::wait", "polling with a limit, in one place"),
         ],
+    ),
+    layer(
+        "journal",
+        &["model", "error", "clock", "state", "cut"],
+        &[("plan::Plan", "a run's first line holds its plan")],
     ),
     layer(
         "run",
         &[
-            "model", "error", "clock", "state", "plan", "step", "world", "cut",
+            "model", "error", "clock", "state", "plan", "journal", "step", "world",
         ],
         &[(
             "observe",
@@ -140,8 +137,8 @@ const LAYERS: &[Layer] = &[
         "ui",
         &["model", "error", "plan"],
         &[
-            ("run::event", "what it shows"),
-            ("run::journal::Listener", "how it hears"),
+            ("journal::event", "what it shows"),
+            ("journal::Listener", "how it hears"),
         ],
     ),
     // Every port in memory. Nothing that is shipped imports it.

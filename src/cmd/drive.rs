@@ -11,13 +11,13 @@ use super::interrupt::Interrupts;
 use super::{Call, Ended, open, report};
 use crate::error::{Fault, Kind};
 use crate::exit;
+use crate::journal;
+use crate::journal::event::{Opened, Status};
 use crate::model::id::{RunId, SiteName, StackName};
 use crate::model::stack::Stack;
 use crate::model::units::Span;
 use crate::plan::facts::Facts;
 use crate::plan::{Intent, Plan, PlanKind, Refusal};
-use crate::run::event::{Opened, Status};
-use crate::run::journal;
 use crate::run::open::{OpenOptions, Session};
 use crate::run::runner::{End, way_back};
 use crate::ui::ask;
@@ -450,8 +450,8 @@ pub enum Way {
 }
 
 /// What is left of a run to do or to undo, as a list.
-pub fn unfinished_text(opened: &Opened, lines: &[crate::run::event::Line], way: Way) -> String {
-    let mut progress = crate::run::event::Progress::default();
+pub fn unfinished_text(opened: &Opened, lines: &[crate::journal::event::Line], way: Way) -> String {
+    let mut progress = crate::journal::event::Progress::default();
     for line in lines {
         // The journal was verified when it was read.
         let _ = progress.add(&line.event);

@@ -8,7 +8,7 @@ use super::interrupt::Interrupts;
 use super::{Call, Ended, open, report};
 use crate::error::{Fault, Kind};
 use crate::exit;
-use crate::run::event::Opened;
+use crate::journal::event::Opened;
 use crate::run::open::Session;
 use crate::run::runner::End;
 use crate::ui::progress::Progress;

@@ -103,14 +103,14 @@ pub async fn take(
     reason: &str,
     patience: Duration,
 ) -> Result<Held, Fault> {
-    let give_up = clock.now() + patience;
+    let give_up = clock.elapsed() + patience;
     loop {
         let now = clock.now();
         let found: Option<(Lease, Version)> = stores.get(KEY).await?;
         let epoch = found.as_ref().map_or(0, |(lease, _)| lease.epoch) + 1;
         let other = found.as_ref().and_then(|(lease, _)| lease.holder.as_ref());
         match other.filter(|other| other.until > now && !other.is_dead_here()) {
-            Some(other) if now >= give_up => return Err(held_by(other, now, patience)),
+            Some(other) if clock.elapsed() >= give_up => return Err(held_by(other, now, patience)),
             Some(_) => {}
             None => {
                 let holder = Holder::me(reason, now);

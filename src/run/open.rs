@@ -9,11 +9,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
-use super::event::{Event, Opened, Outcome};
-use super::journal::{self, Journal, Listener};
 use super::lease::{self, Held, Keeper};
 use super::runner::{End, Runner, Stop, past_no_return};
 use crate::error::{Fault, Kind};
+use crate::journal::event::{Event, Opened, Outcome};
+use crate::journal::{self, Journal, Listener};
 use crate::model::id::{RunId, SiteName};
 use crate::observe;
 use crate::plan::facts::Facts;

@@ -11,10 +11,10 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{Mutex, Notify};
 
-use super::event::{Event, How, Outcome, Status, World as WorldIs};
-use super::journal::Journal;
 use super::lease::Held;
 use crate::error::{Fault, Kind, Trouble};
+use crate::journal::Journal;
+use crate::journal::event::{Event, How, Outcome, Status, World as WorldIs};
 use crate::model::id::{RunId, StepName};
 use crate::plan::{Plan, PlanKind, Step, UndoPolicy};
 use crate::step::{Act, Context, Standing, behaviour};
@@ -334,14 +334,16 @@ impl Runner<'_> {
     /// Repeats a check that cannot say anything, for a while.
     async fn check(&self, act: &dyn Act, context: &Context<'_>) -> Result<Standing, Fault> {
         let clock = &self.world.clock;
-        let give_up = clock.now() + CHECK_LIMIT.min(context.step.limit.0);
+        let give_up = clock.elapsed() + CHECK_LIMIT.min(context.step.limit.0);
         loop {
             match tokio::time::timeout(CHECK_LIMIT, act.check(context)).await {
                 Ok(Ok(standing)) => return Ok(standing),
-                Ok(Err(fault)) if clock.now() >= give_up || fault.kind() != Kind::Unavailable => {
+                Ok(Err(fault))
+                    if clock.elapsed() >= give_up || fault.kind() != Kind::Unavailable =>
+                {
                     return Err(fault);
                 }
-                Err(_) if clock.now() >= give_up => {
+                Err(_) if clock.elapsed() >= give_up => {
                     return Err(Fault::unavailable(format!(
                         "no answer within {} s",
                         CHECK_LIMIT.as_secs()
@@ -428,7 +430,7 @@ impl Runner<'_> {
 
 /// Steps that were begun and are to be taken back. One whose fate is unknown is included: undo is idempotent.
 /// The steps that have to be undone, in the order in which they are.
-pub fn way_back<'a>(plan: &'a Plan, progress: &super::event::Progress) -> Vec<&'a Step> {
+pub fn way_back<'a>(plan: &'a Plan, progress: &crate::journal::event::Progress) -> Vec<&'a Step> {
     let mut back: Vec<&Step> = plan
         .steps
         .iter()
@@ -445,7 +447,7 @@ pub fn way_back<'a>(plan: &'a Plan, progress: &super::event::Progress) -> Vec<&'
     back
 }
 
-fn undo_due(step: &Step, progress: &super::event::Progress) -> bool {
+fn undo_due(step: &Step, progress: &crate::journal::event::Progress) -> bool {
     let begun = match progress.status(&step.name) {
         Status::Started | Status::Failed | Status::Undoing | Status::UndoFailed => true,
         Status::Finished => progress.acted.contains(&step.name),
@@ -455,7 +457,7 @@ fn undo_due(step: &Step, progress: &super::event::Progress) -> bool {
 }
 
 /// The point of no return counts as passed when its step has been started.
-pub fn past_no_return(plan: &Plan, progress: &super::event::Progress) -> bool {
+pub fn past_no_return(plan: &Plan, progress: &crate::journal::event::Progress) -> bool {
     plan.steps
         .iter()
         .filter(|step| step.undo == UndoPolicy::PointOfNoReturn)

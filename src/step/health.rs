@@ -12,7 +12,7 @@ use crate::model::id::*;
 use crate::model::stack::{BALANCER_GROUP, Check, Job};
 use crate::plan::action::*;
 use crate::probe::HttpAsk;
-use crate::run::wait;
+use crate::wait;
 use crate::world::World;
 
 const ASK_LIMIT: Duration = Duration::from_secs(2);

@@ -8,11 +8,11 @@ use super::configure;
 use super::{Act, Context, Standing};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::image::recipe;
+use crate::journal::event::Output;
 use crate::model::id::ImageName;
 use crate::plan::action::*;
-use crate::run::event::Output;
-use crate::run::wait;
 use crate::shell::{Command, File, ServiceChange};
+use crate::wait;
 
 const MARK: &str = "hafog-recipe.json";
 

@@ -5,10 +5,10 @@ use async_trait::async_trait;
 use super::{Act, Context, Standing};
 use crate::db::{Divergence, Link, Node, NodeRole, NodeStatus, Reach};
 use crate::error::{Fault, Trouble, TroubleExt};
+use crate::journal::event::Output;
 use crate::model::id::{DatabaseName, ServerName};
 use crate::plan::action::*;
-use crate::run::event::Output;
-use crate::run::wait;
+use crate::wait;
 use crate::world::World;
 
 /// A node with what is needed to get to it.

@@ -4,14 +4,16 @@
 //! journal that lies is worse than not deciding. A torn line (a crash while writing) is passed over, since nothing was
 //! done on the strength of it; the chain shows that nothing else is missing.
 
+pub mod event;
+
 use std::sync::Arc;
 
-use super::event::{Event, Line, Progress, VERSION};
 use crate::clock::Clock;
 use crate::error::Fault;
 use crate::model::digest::sha256;
 use crate::model::id::RunId;
 use crate::state::stores::Stores;
+use event::{Event, Line, Progress, VERSION};
 
 /// Told about every line once it is durable: progress bars, NDJSON, tests.
 pub trait Listener: Send + Sync {
