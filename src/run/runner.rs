@@ -23,6 +23,8 @@ use crate::world::World;
 /// How long `check` is repeated when it cannot say anything, and after an act whose fate is unknown.
 const CHECK_LIMIT: Duration = Duration::from_secs(10);
 const CHECK_PAUSE: Duration = Duration::from_millis(100);
+/// How long the world may take to show what was done.
+const SETTLE_LIMIT: Duration = Duration::from_secs(20);
 /// A step whose first act did nothing for sure is tried again this often.
 const ATTEMPTS: u32 = 2;
 
@@ -317,18 +319,43 @@ impl Runner<'_> {
             ))),
         };
         // Done or not is for the world to say, not for the reply.
-        match (self.check(act, context).await, fault) {
+        let mut standing = self.check(act, context).await;
+        if fault.is_none() {
+            standing = self.settle(standing, act, context).await;
+        }
+        match (standing, fault) {
             (Ok(Standing::Done(evidence)), _) => Ok(evidence),
             (Ok(Standing::Ready), Some(fault)) => Err(Halt::Failed(Trouble::NothingChanged(fault))),
-            (Ok(Standing::Ready), None) => Err(Halt::Failed(Trouble::Partial(Fault::new(
-                "it was done, and yet the world does not show it",
-            )))),
+            (Ok(Standing::Ready), None) => {
+                Err(Halt::Failed(Trouble::Partial(Fault::new(format!(
+                    "it was done, and yet the world did not show it within {} s",
+                    SETTLE_LIMIT.as_secs()
+                )))))
+            }
             (Ok(Standing::Blocked { why, refusal }), _) => Err(Halt::Failed(Trouble::Partial(
                 blocked(context.step, &why, refusal),
             ))),
             (Err(check), Some(fault)) => Err(Halt::Failed(Trouble::Unknown(fault.because(check)))),
             (Err(check), None) => Err(Halt::Failed(Trouble::Unknown(check))),
         }
+    }
+
+    /// What was done may show a little later: a stream breaks once and comes back, a cloud's list lags behind.
+    async fn settle(
+        &self,
+        mut standing: Result<Standing, Fault>,
+        act: &dyn Act,
+        context: &Context<'_>,
+    ) -> Result<Standing, Fault> {
+        let clock = &self.world.clock;
+        let give_up = clock.elapsed() + SETTLE_LIMIT.min(context.step.limit.0);
+        let mut pause = CHECK_PAUSE;
+        while matches!(standing, Ok(Standing::Ready)) && clock.elapsed() < give_up {
+            clock.sleep(pause).await;
+            pause *= 2;
+            standing = self.check(act, context).await;
+        }
+        standing
     }
 
     /// Repeats a check that cannot say anything, for a while.
