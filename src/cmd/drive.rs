@@ -534,6 +534,20 @@ mod tests {
     }
 
     #[test]
+    fn every_refusal_that_stands_alone_stops_the_plan_until_it_is_accepted() {
+        for about in crate::plan::safety::REFUSALS {
+            let found = [refusal(about.name, "why", "hafog status")];
+            assert_eq!(refusals(&found, &[]).len(), 1, "{}", about.name);
+            let others = crate::plan::safety::REFUSALS.iter();
+            let others = others.filter(|other| other.name != about.name);
+            let others: Vec<String> = others.map(|other| other.name.to_owned()).collect();
+            assert_eq!(refusals(&found, &others).len(), 1, "{}", about.name);
+            let left = refusals(&found, &[about.name.to_owned()]).len();
+            assert_eq!(left, usize::from(!about.waivable), "{}", about.name);
+        }
+    }
+
+    #[test]
     fn every_end_has_its_exit_code_and_the_next_command() {
         let run = RunId::new("20261121T091403-7c1e");
         let fault = || Fault::unavailable("no answer from shop-west-db-1");

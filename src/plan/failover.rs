@@ -566,9 +566,7 @@ fn not_ready(stack: &Stack, facts: &Facts, to: &SiteName) -> Option<String> {
         Some(Seen::Known(status)) => Some(format!(
             "{to} does not pass its health check: {status}, not 200"
         )),
-        Some(Seen::Unknown(why)) => {
-            Some(format!("{to} does not answer its health check: {why}"))
-        }
+        Some(Seen::Unknown(why)) => Some(format!("{to} does not answer its health check: {why}")),
         None if stack.balancer.is_none() || !stack.site(to).is_some_and(serves) => None,
         None => {
             let answers = facts.sites.get(to).map(|site| &site.answers);
