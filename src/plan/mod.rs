@@ -87,6 +87,14 @@ pub enum Intent {
 }
 
 impl Intent {
+    /// Sites that a heading names: verbs that a person may type without saying where.
+    pub fn sites(&self) -> &[SiteName] {
+        match self {
+            Intent::Build { sites } | Intent::Deploy { sites } | Intent::Destroy { sites } => sites,
+            _ => &[],
+        }
+    }
+
     /// The verb as a person types it.
     pub fn verb(&self) -> &'static str {
         match self {

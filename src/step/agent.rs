@@ -134,7 +134,7 @@ impl StartAgent {
             for_service_user: false,
         };
         Ok(vec![
-            file("ca.crt", keys.ca_pem().as_bytes().to_vec(), 0o644),
+            file("ca.crt", keys.ca_pem()?.as_bytes().to_vec(), 0o644),
             file("agent.crt", pair.cert_pem.into_bytes(), 0o644),
             file("agent.key", pair.key_pem.into_bytes(), 0o600),
             file(CONFIG, json(config), 0o644),

@@ -80,6 +80,9 @@ impl Act for ForgetState {
                 return Ok(Standing::Ready);
             }
         }
+        if context.world.keys.exist() {
+            return Ok(Standing::Ready);
+        }
         Ok(Standing::done("only the journals are left"))
     }
 
@@ -93,6 +96,6 @@ impl Act for ForgetState {
         }
         stores.delete_everywhere(NAMES).await.unknown()?;
         stores.delete_everywhere(ROLES).await.unknown()?;
-        Ok(())
+        context.world.keys.forget().unknown()
     }
 }

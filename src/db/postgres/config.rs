@@ -205,7 +205,7 @@ pub(super) async fn put_all(node: &Node, door: Door, reach: &Reach) -> Result<bo
     if reach.keys.is_authority() {
         files.push(file(
             format!("{conf}/{AUTHORITY}.crt"),
-            reach.keys.ca_pem().to_owned(),
+            reach.keys.ca_pem().nothing_changed()?.to_owned(),
             0o600,
         ));
         let server = reach.keys.server(&node.host).nothing_changed()?;
