@@ -245,6 +245,10 @@ impl Road<'_> {
                 false => exit::DONE,
             });
         }
+        let missing = unreadable(session, plan);
+        if !missing.is_empty() {
+            return Err(missing.into());
+        }
         self.show(&show::render(name.as_str(), plan, ui.colour_err));
         self.agree(&plan.digest(), name, severe).await?;
         let progress = Arc::new(Progress::new(ui, plan));
@@ -393,6 +397,18 @@ pub fn outcome(plan: &Plan, run: &RunId, verb: &str, end: End) -> Result<u8, Fau
         )
         .hint(again),
     })
+}
+
+/// Secrets that the plan delivers and that cannot be read here.
+fn unreadable(session: &Session, plan: &Plan) -> Vec<Fault> {
+    let world = &session.world;
+    let secrets = plan.secrets(&world.stack);
+    let read = |name: &String| {
+        let doing = format!("the plan needs the secret `{name}`");
+        let fault = world.secrets.read(name).err()?;
+        Some(fault.while_doing(doing).with_kind(Kind::Spec))
+    };
+    secrets.iter().filter_map(read).collect()
 }
 
 /// Refusals that nobody accepted, each with the command that mends it. Accepting what may not be accepted changes nothing.
