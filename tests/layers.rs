@@ -65,6 +65,7 @@ const LAYERS: &[Layer] = &[
             ("db::NodeStatus", "facts carry what an engine reports"),
             ("db::NodeRole", "part of it"),
             ("db::Link", "part of it"),
+            ("db::Certificate", "what lies on a node"),
             (
                 "dns::RecordChange",
                 "an action carries what it asks of a DNS host",

@@ -310,6 +310,14 @@ impl Engine for World {
     async fn admit(&self, _: &Node, _: &Reach) -> Result<(), Trouble> {
         unreachable!("not an agent's")
     }
+    async fn certificates(
+        &self,
+        _: &Node,
+        _: &Reach,
+    ) -> Result<Vec<crate::db::Certificate>, Fault> {
+        Ok(Vec::new())
+    }
+
     fn bytes_between(&self, _: &Position, _: &Position) -> Option<i64> {
         None
     }

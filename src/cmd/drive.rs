@@ -245,6 +245,10 @@ impl Road<'_> {
                 false => exit::DONE,
             });
         }
+        let missing = unreadable(session, plan);
+        if !missing.is_empty() {
+            return Err(missing.into());
+        }
         self.show(&show::render(name.as_str(), plan, ui.colour_err));
         self.agree(&plan.digest(), name, severe).await?;
         let progress = Arc::new(Progress::new(ui, plan));
@@ -395,6 +399,18 @@ pub fn outcome(plan: &Plan, run: &RunId, verb: &str, end: End) -> Result<u8, Fau
     })
 }
 
+/// Secrets that the plan delivers and that cannot be read here.
+fn unreadable(session: &Session, plan: &Plan) -> Vec<Fault> {
+    let world = &session.world;
+    let secrets = plan.secrets(&world.stack);
+    let read = |name: &String| {
+        let doing = format!("the plan needs the secret `{name}`");
+        let fault = world.secrets.read(name).err()?;
+        Some(fault.while_doing(doing).with_kind(Kind::Spec))
+    };
+    secrets.iter().filter_map(read).collect()
+}
+
 /// Refusals that nobody accepted, each with the command that mends it. Accepting what may not be accepted changes nothing.
 pub fn refusals(found: &[Refusal], accepted: &[String]) -> Vec<Fault> {
     let open = found
@@ -543,6 +559,20 @@ mod tests {
             ""
         );
         assert_eq!(refusals(&found, &["standby".to_owned()]).len(), 3);
+    }
+
+    #[test]
+    fn every_refusal_that_stands_alone_stops_the_plan_until_it_is_accepted() {
+        for about in crate::plan::safety::REFUSALS {
+            let found = [refusal(about.name, "why", "hafog status")];
+            assert_eq!(refusals(&found, &[]).len(), 1, "{}", about.name);
+            let others = crate::plan::safety::REFUSALS.iter();
+            let others = others.filter(|other| other.name != about.name);
+            let others: Vec<String> = others.map(|other| other.name.to_owned()).collect();
+            assert_eq!(refusals(&found, &others).len(), 1, "{}", about.name);
+            let left = refusals(&found, &[about.name.to_owned()]).len();
+            assert_eq!(left, usize::from(!about.waivable), "{}", about.name);
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Every node boots non-writable: its service starts it as a replica, and only its agent, under the write lease of
 //! the current epoch, or a step of a run that holds the lease, opens it.
 
+pub mod certificate;
 pub mod keys;
 pub mod postgres;
 pub mod registry;
@@ -18,6 +19,7 @@ use crate::error::{Fault, Trouble};
 use crate::model::id::{DatabaseName, ServerName};
 use crate::model::stack::Database;
 use crate::shell::{Host, Shell};
+pub use certificate::Certificate;
 use keys::Keys;
 
 /// The role that agents log in with.
@@ -205,6 +207,8 @@ pub trait Engine: Send + Sync {
     ) -> Result<(), Trouble>;
     /// Lets in exactly `node.peers` from now on. Nothing happens when they are let in already.
     async fn admit(&self, node: &Node, reach: &Reach) -> Result<(), Trouble>;
+    /// The certificates that are on the node, and until when they are good. None where the engine has none there.
+    async fn certificates(&self, node: &Node, reach: &Reach) -> Result<Vec<Certificate>, Fault>;
     /// `ahead - behind` in bytes of log; negative when `behind` is further. `None` when the two cannot be compared.
     fn bytes_between(&self, ahead: &Position, behind: &Position) -> Option<i64>;
     /// Used by the agent on the node itself: writes heartbeat `seq` and returns position and transaction count.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::cloud::Server as CloudServer;
-use crate::db::NodeStatus;
+use crate::db::{Certificate, NodeStatus};
 use crate::model::id::*;
 use crate::model::record::RecordSet;
 use crate::model::roles::{Published, Roles, Writer};
@@ -69,6 +69,7 @@ pub struct NodeFact {
     /// Whether there are data files; unknown when the server does not answer.
     pub has_data: Seen<bool>,
     pub status: Seen<NodeStatus>,
+    pub certificates: Seen<Vec<Certificate>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

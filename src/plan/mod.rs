@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::digest::sha256;
 use crate::model::id::{SiteName, StepName};
+use crate::model::stack::{Job, Stack};
 use crate::model::units::Span;
 pub use action::Action;
 pub use safety::Refusal;
@@ -87,6 +88,14 @@ pub enum Intent {
 }
 
 impl Intent {
+    /// Sites that a heading names: verbs that a person may type without saying where.
+    pub fn sites(&self) -> &[SiteName] {
+        match self {
+            Intent::Build { sites } | Intent::Deploy { sites } | Intent::Destroy { sites } => sites,
+            _ => &[],
+        }
+    }
+
     /// The verb as a person types it.
     pub fn verb(&self) -> &'static str {
         match self {
@@ -189,6 +198,37 @@ impl Plan {
 
     pub fn step(&self, name: &StepName) -> Option<&Step> {
         self.steps.iter().find(|step| &step.name == name)
+    }
+
+    /// Names of the secrets that its steps deliver. They are asked for before the first step, so that a missing one
+    /// does not stop a run in the middle.
+    pub fn secrets(&self, stack: &Stack) -> BTreeSet<String> {
+        let mut wanted = BTreeSet::new();
+        let passwords = || {
+            stack
+                .databases
+                .iter()
+                .filter_map(|one| one.password.clone())
+        };
+        for step in self.steps.iter().filter(|step| step.skip.is_none()) {
+            match &step.action {
+                Action::ConfigureServer(action) => {
+                    let is_app = stack
+                        .server(&action.server)
+                        .is_some_and(|server| server.job == Job::App);
+                    if is_app {
+                        wanted.extend(stack.secrets.keys().cloned().chain(passwords()));
+                    }
+                }
+                Action::CreateDatabase(action) => wanted.extend(
+                    stack
+                        .database(&action.database)
+                        .and_then(|database| database.password.clone()),
+                ),
+                _ => {}
+            }
+        }
+        wanted
     }
 
     /// Broken invariants of a planner; a test runs it over every plan, and the runner refuses a plan that has any.

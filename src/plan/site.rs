@@ -13,6 +13,7 @@ use crate::db::{Link, NodeRole};
 use crate::dns::RecordChange;
 use crate::model::id::*;
 use crate::model::record::{RecordSet, RecordType};
+use crate::model::roles::Roles;
 use crate::model::stack::{Database, Job, Name, Server, Stack, Tier};
 
 /// Provisions the primary site and publishes its names.
@@ -82,7 +83,7 @@ pub fn clone(stack: &Stack, facts: &Facts, site: &SiteName) -> Plan {
             primary: roles.primary.clone(),
             standbys,
             left_behind,
-            provisional: None,
+            provisional: still_provisional(stack, roles),
         };
         plan.push(
             step(
@@ -94,6 +95,15 @@ pub fn clone(stack: &Stack, facts: &Facts, site: &SiteName) -> Plan {
         );
     }
     plan
+}
+
+/// A phase that goes on: another site that comes, goes or rejoins does not end it.
+pub(super) fn still_provisional(stack: &Stack, roles: &Roles) -> Option<ProvisionalWant> {
+    roles.provisional.as_ref().map(|phase| ProvisionalWant {
+        from: phase.from.clone(),
+        planned: phase.planned,
+        window: stack.commit_window,
+    })
 }
 
 /// `replicate setup`: only the databases of a standby site.

@@ -64,6 +64,18 @@ impl Holder {
         }
     }
 
+    /// Why this holder stops nobody any more, and what to type; `None` while it may still be at work.
+    pub fn is_gone(&self, epoch: u64, now: Timestamp) -> Option<String> {
+        let why = match (self.is_dead_here(), self.until <= now) {
+            (true, _) => "that process is dead".to_owned(),
+            (false, true) => format!("it expired at {:.0}", self.until),
+            (false, false) => return None,
+        };
+        Some(format!(
+            "{why}: the next command takes the lease over, and `hafog lock release --epoch {epoch}` frees it now"
+        ))
+    }
+
     /// The holder ran on this boot of this machine, and its process is gone.
     fn is_dead_here(&self) -> bool {
         !self.boot.is_empty() && self.boot == boot_id() && start_of(self.pid) != Some(self.started)
@@ -161,11 +173,25 @@ fn held_by(other: &Holder, now: Timestamp, patience: Duration) -> Fault {
 }
 
 impl Held {
+    /// The process counts too: after a `destroy` epochs begin anew.
+    fn is_ours(&self, lease: &Lease) -> bool {
+        let process = |holder: &Holder| (holder.boot.clone(), holder.pid, holder.started);
+        let holder = lease.holder.as_ref();
+        lease.epoch == self.epoch
+            && holder.is_some_and(|holder| process(holder) == process(&self.holder))
+    }
+
+    /// Releases it and removes the document.
+    pub async fn forget(&self) -> Result<(), Fault> {
+        self.still_ours().await?;
+        self.stores.delete_everywhere(KEY).await
+    }
+
     /// A stale process stops here.
     pub async fn still_ours(&self) -> Result<(), Fault> {
         let found: Option<(Lease, Version)> = self.stores.get(KEY).await?;
         match found {
-            Some((lease, _)) if lease.epoch == self.epoch && lease.holder.is_some() => Ok(()),
+            Some((lease, _)) if self.is_ours(&lease) => Ok(()),
             _ => Err(Fault::of(
                 Kind::Partial,
                 "the lease was lost: another run may be changing the stack; this one stopped",
@@ -176,8 +202,7 @@ impl Held {
 
     pub async fn renew(&self) -> Result<(), Fault> {
         let found: Option<(Lease, Version)> = self.stores.get(KEY).await?;
-        let Some((mut lease, version)) = found.filter(|(lease, _)| lease.epoch == self.epoch)
-        else {
+        let Some((mut lease, version)) = found.filter(|(lease, _)| self.is_ours(lease)) else {
             return self.still_ours().await;
         };
         if let Some(holder) = &mut lease.holder {
@@ -203,7 +228,7 @@ impl Held {
 
     pub async fn release(&self) -> Result<(), Fault> {
         let found: Option<(Lease, Version)> = self.stores.get(KEY).await?;
-        if let Some((lease, version)) = found.filter(|(lease, _)| lease.epoch == self.epoch) {
+        if let Some((lease, version)) = found.filter(|(lease, _)| self.is_ours(lease)) {
             let free = Lease {
                 epoch: lease.epoch,
                 holder: None,

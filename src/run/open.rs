@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -17,7 +17,7 @@ use crate::journal::{self, Journal, Listener};
 use crate::model::id::{RunId, SiteName};
 use crate::observe;
 use crate::plan::facts::Facts;
-use crate::plan::{Plan, PlanKind};
+use crate::plan::{Action, Plan, PlanKind, Step};
 use crate::world::World;
 
 /// Document that names the run that was begun last and is not closed.
@@ -44,6 +44,8 @@ pub struct Session {
     pub held: Option<Held>,
     pub facts: Facts,
     reason: Option<String>,
+    /// The stack is no more: what names its runs and its holder goes with it.
+    forgotten: AtomicBool,
     _keeper: Option<Keeper>,
 }
 
@@ -68,6 +70,7 @@ pub async fn open(mut world: World, options: &OpenOptions) -> Result<Session, Fa
             held,
             facts,
             reason: options.reason.clone(),
+            forgotten: AtomicBool::new(false),
             _keeper: keeper,
         }),
         Err(fault) => {
@@ -161,10 +164,17 @@ impl Session {
             parallelism,
         };
         let (end, journal) = runner.run(plan, journal).await;
-        if journal.progress.closed.is_some()
-            && let Err(fault) = mark_open(&self.world, None).await
-        {
-            return End::Stopped(fault);
+        let forgets = |step: &Step| matches!(step.action, Action::ForgetState(_));
+        let forgotten = matches!(end, End::Done) && plan.steps.iter().any(forgets);
+        self.forgotten.store(forgotten, Ordering::Relaxed);
+        if journal.progress.closed.is_some() {
+            let marked = match forgotten {
+                true => self.world.stores.delete_everywhere(OPEN_RUN).await,
+                false => mark_open(&self.world, None).await,
+            };
+            if let Err(fault) = marked {
+                return End::Stopped(fault);
+            }
         }
         end
     }
@@ -275,9 +285,10 @@ impl Session {
             .await
     }
 
-    /// Releases the lease.
+    /// Releases the lease. Of a stack that is no more nothing stays, not even who held it last.
     pub async fn close(self) -> Result<(), Fault> {
         match &self.held {
+            Some(held) if self.forgotten.load(Ordering::Relaxed) => held.forget().await,
             Some(held) => held.release().await,
             None => Ok(()),
         }

@@ -13,8 +13,8 @@ use super::call::{Call, Part};
 use super::node::{Data, Mode, SimNode, Upstream, position, read_position};
 use super::world::{SimServer, World};
 use crate::db::{
-    Divergence, Engine, Follower, Heartbeat, Link, Node, NodeRole, NodeStatus, Position, Reach,
-    Rejoined, Verified,
+    Certificate, Divergence, Engine, Follower, Heartbeat, Link, Node, NodeRole, NodeStatus,
+    Position, Reach, Rejoined, Verified,
 };
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{DatabaseName, ServerName};
@@ -282,6 +282,10 @@ impl Engine for SimEngine {
                 Ok(())
             })
             .await
+    }
+
+    async fn certificates(&self, _: &Node, _: &Reach) -> Result<Vec<Certificate>, Fault> {
+        Ok(Vec::new())
     }
 
     fn bytes_between(&self, ahead: &Position, behind: &Position) -> Option<i64> {

@@ -202,7 +202,7 @@ async fn app(
         env.insert("PGSSLROOTCERT".to_owned(), ca.clone());
         files.push(File {
             path: ca,
-            bytes: world.keys.ca_pem().as_bytes().to_vec(),
+            bytes: world.keys.ca_pem()?.as_bytes().to_vec(),
             mode: 0o644,
             for_service_user: false,
         });

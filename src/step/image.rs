@@ -71,7 +71,8 @@ impl Act for ApplyRecipe {
         let recipe = recipe.ok_or_else(|| {
             Trouble::NothingChanged(Fault::new(format!("there is no recipe `{}`", self.recipe)))
         })?;
-        let contents = recipe::contents(recipe, &world.base).nothing_changed()?;
+        let contents =
+            recipe::contents(recipe, &world.base, &world.stack.secrets).nothing_changed()?;
         if contents.image != self.image {
             return Err(Trouble::NothingChanged(
                 Fault::new(format!(

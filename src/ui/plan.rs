@@ -1,6 +1,6 @@
 //! A plan as text: numbered steps, the line after which there is no way back, and what is expected.
 
-use super::print::{bold, count, dim};
+use super::print::{bold, count, dim, list};
 use super::snippet::clean;
 use crate::model::units::Bytes;
 use crate::plan::{Forecast, Loss, Plan, Step, UndoPolicy};
@@ -10,8 +10,12 @@ pub const NO_WAY_BACK: &str = " ── no way back after this line ──";
 /// The whole plan. Ends with a line break.
 pub fn render(stack: &str, plan: &Plan, colour: bool) -> String {
     let doing = plan.steps.iter().filter(|step| step.skip.is_none()).count();
+    let sites = match plan.intent.sites() {
+        [] => String::new(),
+        sites => format!(" at {}", list(sites, "and")),
+    };
     let heading = format!(
-        "{} of {stack}: {}",
+        "{} of {stack}{sites}: {}",
         plan.intent.verb(),
         count(doing, "step")
     );

@@ -35,7 +35,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::{
-    Divergence, Engine, EngineAbout, Node, NodeStatus, Position, Reach, Rejoined, Verified,
+    Certificate, Divergence, Engine, EngineAbout, Node, NodeStatus, Position, Reach, Rejoined,
+    Verified,
 };
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{DatabaseName, ServerName};
@@ -167,6 +168,10 @@ impl Engine for Postgres {
             server::reload(node, reach).await?;
         }
         Ok(())
+    }
+
+    async fn certificates(&self, node: &Node, reach: &Reach) -> Result<Vec<Certificate>, Fault> {
+        config::certificates(node, reach).await
     }
 
     fn bytes_between(&self, ahead: &Position, behind: &Position) -> Option<i64> {

@@ -24,7 +24,7 @@ async fn login(node: &Node, keys: &Keys, password: &str) -> Result<Client, Strin
     let mut roots = rustls::RootCertStore::empty();
     use rustls::pki_types::{CertificateDer, pem::PemObject};
     roots
-        .add(CertificateDer::from_pem_slice(keys.ca_pem().as_bytes()).unwrap())
+        .add(CertificateDer::from_pem_slice(keys.ca_pem().unwrap().as_bytes()).unwrap())
         .unwrap();
     let tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -225,7 +225,7 @@ async fn only_known_roles_get_in_and_only_over_tls() {
         "{fault}"
     );
     let pair = stranger.client("hafog_admin").unwrap();
-    let mixed = Keys::of_role("hafog_agent", reach.keys.ca_pem(), pair);
+    let mixed = Keys::of_role("hafog_agent", reach.keys.ca_pem().unwrap(), pair);
     let mixed = crate::db::Reach {
         shell: machine.shell.clone(),
         keys: Arc::new(mixed),
@@ -240,7 +240,7 @@ async fn only_known_roles_get_in_and_only_over_tls() {
 
     // A certificate is good for its own name only.
     let pair = reach.keys.client("hafog_probe").unwrap();
-    let posing = Keys::of_role("hafog_agent", reach.keys.ca_pem(), pair);
+    let posing = Keys::of_role("hafog_agent", reach.keys.ca_pem().unwrap(), pair);
     let posing = crate::db::Reach {
         shell: machine.shell.clone(),
         keys: Arc::new(posing),
