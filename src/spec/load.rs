@@ -68,8 +68,10 @@ pub fn load_bytes(file: &str, bytes: &[u8], known: &Known) -> Result<Loaded, Vec
                 .take(100)
                 .collect();
             let text = format!("{good}{end}");
-            let message = "the spec is not UTF-8";
-            Err(single(file, &text, Span::new(line, column, 1), message))
+            let mut mistakes = Mistakes::default();
+            let (message, hint) = encoding(bytes);
+            mistakes.add_hinted(Span::new(line, column, 1), message, [hint.to_owned()]);
+            Err(mistakes.into_faults(&Source::new(file, &text)))
         }
     }
 }
@@ -128,6 +130,18 @@ pub fn load_str(file: &str, text: &str, known: &Known) -> Result<Loaded, Vec<Fau
         lints,
         text: text.to_owned(),
     })
+}
+
+/// What bytes that are not UTF-8 most probably are.
+fn encoding(bytes: &[u8]) -> (&'static str, &'static str) {
+    const SAVE: &str = "save the file as UTF-8";
+    match bytes {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => ("the spec is UTF-16, not UTF-8", SAVE),
+        _ if bytes.iter().take(1_000).any(|byte| *byte == 0) => {
+            ("the spec is not a text", "`--file PATH` names another")
+        }
+        _ => ("the spec is not UTF-8", SAVE),
+    }
 }
 
 fn single(file: &str, text: &str, at: Span, message: impl Into<String>) -> Vec<Fault> {
