@@ -32,3 +32,7 @@ pub mod cmd; // one file a subcommand
 pub mod ui; // the only place that writes to a terminal // the command line as types, and one match
 
 pub mod demo; // the whole story on this machine
+
+#[cfg(test)]
+#[path = "fuzz_tests.rs"]
+mod fuzz; // hostile bytes against every reader

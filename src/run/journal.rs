@@ -169,7 +169,7 @@ impl Journal {
     }
 }
 
-fn digest(text: &str) -> String {
+pub(crate) fn digest(text: &str) -> String {
     crate::plan::hex(&Sha256::digest(text.as_bytes())[..16])
 }
 

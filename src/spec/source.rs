@@ -168,6 +168,11 @@ impl Mistakes {
             .any(|mask| (mask.column..mask.column + mask.width).contains(&span.column))
     }
 
+    /// Takes over what was found elsewhere in the same text.
+    pub fn join(&mut self, other: Mistakes) {
+        self.list.extend(other.list);
+    }
+
     /// In the order of the text.
     pub fn into_faults(mut self, source: &Source) -> Vec<Fault> {
         self.list

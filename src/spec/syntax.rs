@@ -4,6 +4,7 @@
 //! that people meet are looked for by name; what is none of them keeps the parser's words.
 
 use super::source::{Source, Span};
+use super::tree::DEPTH_MAX;
 
 /// One mistake: where, what, and perhaps what to do.
 pub struct Said {
@@ -90,6 +91,11 @@ pub fn explain(
         .hint("begin it in the same column as the entry above it"),
         "mapping values are not allowed in this context" => said(at, "a `:` where none can be")
             .hint("quote a text that has `: ` in it; indent what belongs to the key above"),
+        // The parser reads ahead, and has a limit of its own.
+        "recursion limit exceeded" => said(
+            at,
+            format!("lists and maps are nested deeper than {DEPTH_MAX} levels"),
+        ),
         _ => said(at, format!("this is not YAML: {info}")),
     }
 }

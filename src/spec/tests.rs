@@ -593,13 +593,13 @@ fn a_missing_file_says_how_to_get_one() {
 fn huge_files_are_refused_before_they_are_parsed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("huge.yaml");
-    fs::write(&path, vec![b'#'; (10 << 20) + 1]).unwrap();
+    fs::write(&path, vec![b'#'; (4 << 20) + 1]).unwrap();
     let faults = load(&path, &KNOWN).unwrap_err();
-    assert_eq!(faults[0].message(), "the spec is larger than 10 MiB");
+    assert_eq!(faults[0].message(), "the spec is larger than 4 MiB");
     fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
     assert_eq!(
         load(&path, &KNOWN).unwrap_err()[0].message(),
-        "the spec is larger than 10 MiB"
+        "the spec is larger than 4 MiB"
     );
 }
 

@@ -11,7 +11,7 @@ use serde_yaml::Value;
 use super::source::{Mistakes, Source, Span};
 use super::{secret, syntax};
 
-const DEPTH_MAX: usize = 32;
+pub const DEPTH_MAX: usize = 32;
 const VALUES_MAX: usize = 500_000;
 
 #[derive(Clone, Debug)]
