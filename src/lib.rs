@@ -51,3 +51,8 @@ pub mod ui;
 
 // The whole story on this machine.
 pub mod demo;
+
+// Hostile bytes against every reader.
+#[cfg(test)]
+#[path = "fuzz_tests.rs"]
+mod fuzz;

@@ -102,7 +102,7 @@ impl Job {
 struct Planned<'a> {
     verb: &'a str,
     outcome: &'a str,
-    digest: String,
+    digest: &'a str,
     /// Steps that would be done.
     pending: usize,
     plan: &'a Plan,
@@ -198,17 +198,17 @@ impl Road<'_> {
         if after_another && self.call.ui.json {
             return;
         }
-        self.planned(plan, "nothing-to-do", || {
+        self.planned(plan, &plan.digest(), "nothing-to-do", || {
             format!("{}: nothing to do\n", plan.intent.verb())
         });
     }
 
     /// The plan as `--json`, or `text`, on stdout.
-    fn planned(&self, plan: &Plan, outcome: &str, text: impl FnOnce() -> String) {
+    fn planned(&self, plan: &Plan, digest: &str, outcome: &str, text: impl FnOnce() -> String) {
         let planned = Planned {
             verb: plan.intent.verb(),
             outcome,
-            digest: plan.digest(),
+            digest,
             pending: plan.steps.iter().filter(|step| step.skip.is_none()).count(),
             plan,
         };
@@ -227,19 +227,21 @@ impl Road<'_> {
     ) -> Ended {
         let name = &session.world.stack.name;
         let ui = &self.call.ui;
+        // Made once: it reads the whole plan.
+        let digest = plan.digest();
         if !refused.is_empty() {
             if ui.json || ui.events {
-                self.planned(plan, "refused", String::new);
+                self.planned(plan, &digest, "refused", String::new);
             } else if !plan.steps.is_empty() {
-                ui.say(&show::render(name.as_str(), plan, ui.colour_err));
+                ui.say(&show::render(name.as_str(), plan, &digest, ui.colour_err));
             }
             return Err(refused.into());
         }
         if self.change.dry_run {
-            self.planned(plan, "planned", || {
-                show::render(name.as_str(), plan, ui.colour_out)
+            self.planned(plan, &digest, "planned", || {
+                show::render(name.as_str(), plan, &digest, ui.colour_out)
             });
-            self.same_plan(&plan.digest())?;
+            self.same_plan(&digest)?;
             return Ok(match self.change.detailed_exitcode {
                 true => exit::PENDING,
                 false => exit::DONE,
@@ -249,8 +251,8 @@ impl Road<'_> {
         if !missing.is_empty() {
             return Err(missing.into());
         }
-        self.show(&show::render(name.as_str(), plan, ui.colour_err));
-        self.agree(&plan.digest(), name, severe).await?;
+        self.show(&show::render(name.as_str(), plan, &digest, ui.colour_err));
+        self.agree(&digest, name, severe).await?;
         let progress = Arc::new(Progress::new(ui, plan));
         let accepted = &self.change.accept;
         let stop = &self.interrupts.stop;
@@ -335,7 +337,7 @@ impl Road<'_> {
         let lines = report::read(&session.world.stores, &opened.run).await?.0;
         let text = unfinished_text(opened, &lines, Way::On);
         if self.change.dry_run {
-            self.planned(&opened.plan, "planned", || text);
+            self.planned(&opened.plan, &opened.digest, "planned", || text);
             self.same_plan(&opened.digest)?;
             return Ok(match self.change.detailed_exitcode {
                 true => exit::PENDING,

@@ -88,7 +88,7 @@ async fn plan(call: &Call, run: &Run) -> Result<(), super::Faults> {
     let plan = &opened.plan;
     let colour = call.ui.colour_out;
     call.ui.result(plan, || {
-        crate::ui::plan::render(stack.name.as_str(), plan, colour)
+        crate::ui::plan::render(stack.name.as_str(), plan, &plan.digest(), colour)
     });
     Ok(())
 }

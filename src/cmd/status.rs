@@ -288,10 +288,8 @@ mod tests {
             status.lease = Some(lease::Lease { epoch: 7, holder });
             let text = text::render(&status, false);
             let line = text.lines().find(|line| line.starts_with("locked by "));
-            let line = line
-                .expect("it is locked")
-                .replace(&lease::Holder::me("up", facts.at).who, "ME");
-            line
+            line.expect("it is locked")
+                .replace(&lease::Holder::me("up", facts.at).who, "ME")
         };
         assert_eq!(said(&holder), "locked by ME for `up`");
         holder.started += 1;

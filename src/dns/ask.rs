@@ -254,3 +254,22 @@ pub fn chain<'a>(answer: &'a DnsAnswer, host: &HostName, kind: RecordType) -> Ch
         }
     }
 }
+
+/// For `fuzz`: a reply to `www.shop.test A`, whatever its id.
+#[cfg(test)]
+pub(crate) fn hostile(packet: &[u8]) {
+    let host = HostName::new("www.shop.test");
+    let question = question(&host, RecordType::A).expect("a good name");
+    let mut packet = packet.to_vec();
+    if let Some(id) = packet.get_mut(..2) {
+        id.copy_from_slice(&question.metadata.id.to_be_bytes());
+    }
+    let Some(message) = fitting(&packet, &question) else {
+        return;
+    };
+    let answer = read(&message);
+    for host in answer.sets.iter().map(|set| &set.host).chain([&host]) {
+        let chain = chain(&answer, host, RecordType::A);
+        assert!(chain.links.len() <= answer.sets.len());
+    }
+}

@@ -174,7 +174,7 @@ impl Journal {
     }
 }
 
-fn digest(text: &str) -> String {
+pub(crate) fn digest(text: &str) -> String {
     sha256(text.as_bytes())[..32].to_owned()
 }
 

@@ -19,8 +19,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
-use crate::model::digest::sha256;
+use crate::model::digest::hex;
 use crate::model::id::{SiteName, StepName};
 use crate::model::stack::{Job, Stack};
 use crate::model::units::Span;
@@ -181,8 +182,10 @@ impl Plan {
             .map(|refusal| refusal.name.as_str())
             .collect();
         let named = (&self.kind, &self.intent, &self.steps, refusals);
-        let bytes = serde_json::to_vec(&named).expect("a plan serialises");
-        sha256(&bytes)[..16].to_owned()
+        let mut hashing = Hashing(Sha256::new());
+        let buffered = std::io::BufWriter::with_capacity(16 << 10, &mut hashing);
+        serde_json::to_writer(buffered, &named).expect("a plan serialises");
+        hex(&hashing.0.finalize())[..16].to_owned()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -291,5 +294,19 @@ impl Step {
     pub fn skip_if(mut self, reason: Option<String>) -> Step {
         self.skip = reason;
         self
+    }
+}
+
+/// A plan of ten thousand servers is many megabytes of JSON, which nobody needs at once.
+struct Hashing(Sha256);
+
+impl std::io::Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }

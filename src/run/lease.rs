@@ -28,6 +28,12 @@ pub struct Lease {
     pub holder: Option<Holder>,
 }
 
+impl Lease {
+    fn next(&self) -> Option<u64> {
+        self.epoch.checked_add(1)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Holder {
     /// `user@machine, process 4711`.
@@ -119,7 +125,10 @@ pub async fn take(
     loop {
         let now = clock.now();
         let found: Option<(Lease, Version)> = stores.get(KEY).await?;
-        let epoch = found.as_ref().map_or(0, |(lease, _)| lease.epoch) + 1;
+        let next = found.as_ref().map_or(Some(1), |(lease, _)| lease.next());
+        let epoch = next.ok_or_else(|| {
+            Fault::new("the lease's epoch is the last there is: somebody else wrote that document")
+        })?;
         let other = found.as_ref().and_then(|(lease, _)| lease.holder.as_ref());
         match other.filter(|other| other.until > now && !other.is_dead_here()) {
             Some(other) if clock.elapsed() >= give_up => return Err(held_by(other, now, patience)),
@@ -270,7 +279,7 @@ pub async fn release_other(stores: &Stores, epoch: u64) -> Result<(), Fault> {
     }
     // The epoch grows, so that the old holder cannot take itself for the new one.
     let free = Lease {
-        epoch: lease.epoch + 1,
+        epoch: lease.epoch.saturating_add(1),
         holder: None,
     };
     match stores.put(KEY, &free, Some(&version)).await {
@@ -279,5 +288,20 @@ pub async fn release_other(stores: &Stores, epoch: u64) -> Result<(), Fault> {
             Err(Fault::new("the lease changed meanwhile").hint("hafog lock status"))
         }
         Err(PutError::Fault(fault)) => Err(fault),
+    }
+}
+
+/// For `fuzz`: what is done with a lease that somebody else wrote.
+#[cfg(test)]
+pub(crate) fn hostile(bytes: &[u8], now: Timestamp) {
+    let Ok(lease) = serde_json::from_slice::<Lease>(bytes) else {
+        return;
+    };
+    let _ = lease.next();
+    if let Some(holder) = &lease.holder {
+        let _ = (
+            holder.is_dead_here(),
+            held_by(holder, now, Duration::from_secs(1)),
+        );
     }
 }

@@ -207,6 +207,16 @@ fn parse(bytes: &[u8]) -> Result<Generation, Fault> {
     Ok(document.generation)
 }
 
+/// For `fuzz`.
+#[cfg(test)]
+pub(crate) fn hostile(bytes: &[u8]) {
+    let _ = parse(bytes).map(Snapshot::build);
+    // Behind the digest too.
+    if let Ok(document) = serde_json::from_slice::<Document>(bytes) {
+        let _ = Snapshot::build(document.generation);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -117,7 +117,8 @@ pub async fn ask<Q: Serialize, A: DeserializeOwned>(
         let mut stream = UnixStream::from_std(stream)?;
         send(&mut stream, question).await?;
         let mut line = String::new();
-        BufReader::new(&mut stream).read_line(&mut line).await?;
+        let bounded = tokio::io::AsyncReadExt::take(&mut stream, LINE_MAX);
+        BufReader::new(bounded).read_line(&mut line).await?;
         serde_json::from_str::<A>(&line).map_err(std::io::Error::from)
     };
     match tokio::time::timeout(limit, talk).await {

@@ -41,6 +41,11 @@ struct Header {
 }
 
 impl Header {
+    /// The number of the next write. A counter at its end is not ours.
+    fn next(&self) -> Option<u64> {
+        self.writes.checked_add(1)
+    }
+
     fn version(&self) -> Version {
         Version(format!("{}-{}", self.writes, &self.sha256[..16]))
     }
@@ -91,8 +96,12 @@ impl DirStore {
                 return Ok(None);
             }
             let now = Timestamp::now().as_microsecond().unsigned_abs();
+            let ended =
+                || durable::fault("count a write of", &path, "its number is the last there is");
             let header = Header {
-                writes: current.map_or(now, |header| header.writes + 1),
+                writes: current
+                    .map_or(Some(now), |header| header.next())
+                    .ok_or_else(ended)?,
                 sha256: sha256(bytes),
             };
             let mut file = serde_json::to_vec(&header).expect("a header is always JSON");
@@ -120,9 +129,11 @@ impl DirStore {
 }
 
 fn read_doc(path: &Path) -> Result<Option<(Header, Vec<u8>)>, Fault> {
-    let Some(mut file) = durable::read(path)? else {
-        return Ok(None);
-    };
+    let file = durable::read(path)?;
+    file.map(|file| parse_doc(file, path)).transpose()
+}
+
+fn parse_doc(mut file: Vec<u8>, path: &Path) -> Result<(Header, Vec<u8>), Fault> {
     let broken = |why: String| durable::fault("understand", path, why);
     let end = file.iter().position(|byte| *byte == b'\n');
     let end = end.ok_or_else(|| broken("it has no first line".to_owned()))?;
@@ -134,7 +145,7 @@ fn read_doc(path: &Path) -> Result<Option<(Header, Vec<u8>)>, Fault> {
             "its contents do not have the digest of its first line".to_owned(),
         ));
     }
-    Ok(Some((header, bytes)))
+    Ok((header, bytes))
 }
 
 fn append_now(path: &Path, line: &str) -> Result<(), Fault> {
@@ -241,6 +252,21 @@ impl StateStore for DirStore {
         let (store, key) = (self.clone(), key.to_owned());
         blocking(move || store.delete_now(&key)).await
     }
+}
+
+/// For `fuzz`: the value that a document's file holds.
+#[cfg(test)]
+pub(crate) fn hostile(file: &[u8]) -> Vec<u8> {
+    let read = parse_doc(file.to_vec(), Path::new("/nonexistent"));
+    if let Ok((header, _)) = &read {
+        let _ = (header.version(), header.next());
+    }
+    // Behind the digest too.
+    let end = file
+        .iter()
+        .position(|byte| *byte == b'\n')
+        .map_or(0, |end| end + 1);
+    read.map_or_else(|_| file[end..].to_vec(), |(_, bytes)| bytes)
 }
 
 #[cfg(test)]

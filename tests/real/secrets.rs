@@ -412,7 +412,7 @@ fn broken_specs(canaries: &mut Canaries) {
 fn a_planted_secret_is_found() {
     let search = Arc::new(Search::new());
     let folder = tempfile::tempdir().expect("a folder");
-    assert_eq!(search.files(folder.path()), [PathBuf::new(); 0]);
+    assert!(search.files(folder.path()).is_empty());
     let deep = folder.path().join("a/b");
     std::fs::create_dir_all(&deep).expect("folders");
     for core in CORES {
@@ -441,7 +441,7 @@ fn a_planted_secret_is_found() {
         }
         let path = deep.join(core);
         std::fs::write(&path, "").expect("written");
-        assert_eq!(search.files(folder.path()), [path.clone()]);
+        assert_eq!(search.files(folder.path()), std::slice::from_ref(&path));
         std::fs::remove_file(path).expect("removed");
     }
     // A shell that waits for its standard input: it ends when the test does.

@@ -190,3 +190,16 @@ impl Engine for Postgres {
         promote::beat(node, seq, at, reach).await
     }
 }
+
+/// For `fuzz`: everything of PostgreSQL's that we read ourselves.
+#[cfg(test)]
+pub(crate) fn hostile(text: &str) {
+    let (control, history) = text.split_once("---\n").unwrap_or((text, text));
+    let segment = server::hostile(control).map_or(16 << 20, |control| control.segment);
+    rejoin::hostile(history, segment);
+    for word in text.split_whitespace() {
+        if let (Some(here), Some(next)) = (bytes_of(word), past(word)) {
+            assert_eq!(bytes_of(&next.0), Some(here + 1));
+        }
+    }
+}

@@ -14,6 +14,8 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 const RELOAD_LIMIT: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(50);
 const OLDEST: u32 = 14;
+/// What `initdb --wal-segsize` takes.
+const SEGMENTS: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 30;
 
 /// Prints folder and version of every PostgreSQL that is installed.
 pub(super) const FIND: &str = r#"
@@ -287,9 +289,17 @@ fn parse_control(text: &str) -> Result<Control, Fault> {
         segment: get("Bytes per WAL segment")?
             .parse()
             .ok()
-            .filter(|bytes| *bytes > 0)
+            .filter(|bytes| SEGMENTS.contains(bytes) && bytes.is_power_of_two())
             .ok_or_else(|| Fault::new("`pg_controldata` says an odd `Bytes per WAL segment`"))?,
     })
+}
+
+/// For `fuzz`: what programs of PostgreSQL print.
+#[cfg(test)]
+pub(super) fn hostile(text: &str) -> Option<Control> {
+    let _ = newest(text, None);
+    let _ = newest(text, Some(15));
+    parse_control(text).ok()
 }
 
 #[cfg(test)]
