@@ -69,6 +69,8 @@ pub struct NodeFact {
     /// Whether there are data files; unknown when the server does not answer.
     pub has_data: Seen<bool>,
     pub status: Seen<NodeStatus>,
+    /// Bytes of log between the writer's last heartbeat and what the node has received; `None` where nobody can say.
+    pub behind: Option<i64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -485,6 +485,8 @@ pub(crate) mod tests {
                 seq: 1,
                 at: now() - Duration::from_millis(800),
             }),
+            committed: None,
+            transactions: None,
             followers: Vec::new(),
             seen: now(),
         }
@@ -538,6 +540,7 @@ pub(crate) mod tests {
                 site: site.into(),
                 has_data: Seen::Known(true),
                 status: Seen::Known(status),
+                behind: None,
             };
             (ServerName::new(name), fact)
         };
