@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
+use crate::db::{Engine, NodeStatus, Position};
 use crate::error::Fault;
 use crate::model::id::*;
+use crate::model::roles::Writer;
 use crate::model::stack::Server;
 use crate::plan::facts::{Facts, NodeFact, Seen, SiteFacts, ZoneFacts};
 use crate::shell::Host;
@@ -56,7 +58,7 @@ pub async fn facts(world: &World) -> Result<Facts, Fault> {
         .flat_map(|site| site.servers.values())
         .filter_map(|server| Some((server.name.clone(), server.host.clone()?)))
         .collect();
-    let nodes = nodes(world, &hosts);
+    let nodes = nodes(world, &hosts, &writers);
     let configured = configured(world, &sites);
     let up = |site: &SiteName| sites.get(site).is_some_and(|seen| !seen.servers.is_empty());
     let doors = join_all(
@@ -125,6 +127,7 @@ async fn zone_facts(world: &World, zone: &ZoneName) -> ZoneFacts {
 async fn nodes(
     world: &World,
     hosts: &BTreeMap<ServerName, Host>,
+    writers: &BTreeMap<DatabaseName, Writer>,
 ) -> BTreeMap<ServerName, NodeFact> {
     let mut wanted = Vec::new();
     for database in &world.stack.databases {
@@ -144,7 +147,7 @@ async fn nodes(
     join_all(there.map(|(database, server)| async {
         (
             server.name.clone(),
-            node(world, hosts, database, server).await,
+            node(world, hosts, database, server, writers.get(database)).await,
         )
     }))
     .await
@@ -157,6 +160,7 @@ async fn node(
     hosts: &BTreeMap<ServerName, Host>,
     database: &DatabaseName,
     server: &Server,
+    writer: Option<&Writer>,
 ) -> NodeFact {
     let open = || {
         let node = world.node_among(hosts, database, &server.name)?;
@@ -182,9 +186,22 @@ async fn node(
         database: database.clone(),
         site: server.site.clone(),
         has_data,
+        behind: writer.and_then(|writer| {
+            let engine = open().ok()?.2;
+            behind(engine.as_ref(), writer, status.known()?)
+        }),
         status,
         certificates,
     }
+}
+
+/// From what the node has received to what the writer had at its last heartbeat.
+fn behind(engine: &dyn Engine, writer: &Writer, status: &NodeStatus) -> Option<i64> {
+    let known = Position(writer.beat.as_ref()?.position.clone());
+    let replayed = engine.bytes_between(&known, &status.position)?;
+    let received = status.received.as_ref();
+    let received = received.and_then(|received| engine.bytes_between(&known, received));
+    Some(received.map_or(replayed, |received| received.min(replayed)))
 }
 
 async fn configured(world: &World, sites: &BTreeMap<SiteName, SiteFacts>) -> BTreeSet<ServerName> {

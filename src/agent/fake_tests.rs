@@ -199,6 +199,8 @@ fn status(writable: bool, heartbeat: Option<u64>) -> NodeStatus {
             seq,
             at: Timestamp::UNIX_EPOCH,
         }),
+        committed: None,
+        transactions: None,
         followers: Vec::new(),
         seen: Timestamp::UNIX_EPOCH,
     }

@@ -335,6 +335,7 @@ mod tests {
             database: "main".to_owned(),
             seconds: None,
             bytes: None,
+            transactions: None,
             because: "shop-west-db-1 has no heartbeat".to_owned(),
         });
         Event::Opened(Box::new(Opened {

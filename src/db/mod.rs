@@ -77,6 +77,10 @@ pub struct NodeStatus {
     pub link: Option<Link>,
     /// The newest heartbeat row that this node has.
     pub heartbeat: Option<Heartbeat>,
+    /// When the newest transaction that a replica has replayed was committed, by the primary's clock.
+    pub committed: Option<Timestamp>,
+    /// Transactions that the node has, counted as [`Engine::beat`] does; `None` while it replays what it received.
+    pub transactions: Option<u64>,
     /// Who streams from this node.
     pub followers: Vec<Follower>,
     pub seen: Timestamp,

@@ -4,7 +4,7 @@
 //! orders all the time through the DNS name, and keep their own books of what was acknowledged.
 
 pub mod app;
-mod client;
+pub mod client;
 mod report;
 mod story;
 

@@ -226,6 +226,16 @@ pub struct Database {
     pub keep_log: Bytes,
 }
 
+/// Time from one heartbeat to the next, where the write lease is not short.
+pub const BEAT_EVERY: Span = Span::secs(1);
+
+impl Database {
+    /// Time from one heartbeat of its writer's agent to the next.
+    pub fn beat_every(&self) -> Span {
+        Span(BEAT_EVERY.0.min(self.write_lease.0 / 10))
+    }
+}
+
 /// What a node does when its write lease expired and nobody answers.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,

@@ -70,6 +70,8 @@ pub struct NodeFact {
     pub has_data: Seen<bool>,
     pub status: Seen<NodeStatus>,
     pub certificates: Seen<Vec<Certificate>>,
+    /// Bytes of log between the writer's last heartbeat and what the node has received; `None` where nobody can say.
+    pub behind: Option<i64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

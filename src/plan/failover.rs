@@ -6,7 +6,7 @@ use super::action::*;
 use super::facts::{Facts, Seen};
 use super::safety::refusal;
 use super::site::{follows, hosts, see_record, seed_replica};
-use super::{Intent, Loss, Plan, PlanKind, Step, step};
+use super::{Intent, Plan, PlanKind, Step, loss, step};
 use crate::db::NodeRole;
 use crate::dns::RecordChange;
 use crate::model::id::*;
@@ -529,7 +529,10 @@ fn review(
             .push(refusal("provisional", why, "hafog commit"));
     }
     for m in moves {
-        plan.forecast.loss.push(loss(facts, m, options));
+        plan.forecast.loss.push(match options.planned {
+            true => loss::planned(m.database),
+            false => loss::forced(facts, m.database, from, &m.old, &m.new.name),
+        });
         // What its database and its servers lack follows from its not being a standby, and the hint above mends it.
         if is_standby {
             review_standby(plan, facts, m, to, options);
@@ -720,69 +723,4 @@ fn review_primary(
 pub fn lag(facts: &Facts, node: &ServerName) -> Option<Duration> {
     let heartbeat = facts.status(node)?.heartbeat.as_ref()?;
     Some(Duration::try_from(facts.at.duration_since(heartbeat.at)).unwrap_or(Duration::ZERO))
-}
-
-/// The bound on what is lost. Everything acknowledged up to the newest heartbeat on the standby is there; after
-/// that anything may have been acknowledged until the fence holds.
-fn loss(facts: &Facts, m: &Move, options: &Options) -> Loss {
-    let database = m.database.name.to_string();
-    if options.planned {
-        return Loss {
-            database,
-            seconds: Some(0.0),
-            bytes: Some(0),
-            because: "planned: proved by position before promotion".to_owned(),
-        };
-    }
-    let Some(status) = facts.status(&m.new.name) else {
-        return Loss {
-            database,
-            seconds: None,
-            bytes: None,
-            because: format!("{} does not answer", m.new.name),
-        };
-    };
-    let Some(lag) = lag(facts, &m.new.name) else {
-        return Loss {
-            database,
-            seconds: None,
-            bytes: None,
-            because: format!("{} has no heartbeat", m.new.name),
-        };
-    };
-    let beat = facts
-        .writers
-        .get(&m.database.name)
-        .and_then(|writer| writer.beat.as_ref());
-    // The primary's agent was last heard of then; a dead machine acknowledged nothing later than one beat after.
-    let because = match beat {
-        Some(beat) => format!(
-            "the newest heartbeat on {} is {:.1} s old; the primary was last heard of {:.1} s ago",
-            m.new.name,
-            lag.as_secs_f64(),
-            facts.at.duration_since(beat.at).as_secs_f64().max(0.0)
-        ),
-        None => format!(
-            "the newest heartbeat on {} is {:.1} s old",
-            m.new.name,
-            lag.as_secs_f64()
-        ),
-    };
-    let bytes = beat.and_then(|beat| bytes_between(&beat.position, &status.position.0));
-    Loss {
-        database,
-        seconds: Some(lag.as_secs_f64()),
-        bytes,
-        because,
-    }
-}
-
-/// Bytes of log known to exist beyond `have`. Positions are engine text; only the `X/Y` form (PostgreSQL's LSN) can
-/// be subtracted without the engine.
-fn bytes_between(known: &str, have: &str) -> Option<u64> {
-    let number = |text: &str| {
-        let (high, low) = text.split_once('/')?;
-        Some(u64::from_str_radix(high, 16).ok()? << 32 | u64::from_str_radix(low, 16).ok()?)
-    };
-    Some(number(known)?.saturating_sub(number(have)?))
 }

@@ -9,6 +9,7 @@ pub mod deploy;
 pub mod destroy;
 pub mod facts;
 pub mod failover;
+mod loss;
 pub mod preflight;
 pub mod rejoin;
 pub mod safety;
@@ -160,6 +161,9 @@ pub struct Loss {
     pub seconds: Option<f64>,
     /// Bytes of log that are known to exist and not to be on the standby.
     pub bytes: Option<u64>,
+    /// Transactions that are known to exist and not to be on the standby.
+    #[serde(default)]
+    pub transactions: Option<u64>,
     pub because: String,
 }
 

@@ -612,6 +612,8 @@ pub(crate) mod tests {
                 seq: 1,
                 at: now() - Duration::from_millis(800),
             }),
+            committed: None,
+            transactions: None,
             followers: Vec::new(),
             seen: now(),
         }
@@ -669,6 +671,7 @@ pub(crate) mod tests {
                     name: "server".to_owned(),
                     until: now() + Duration::from_secs(397 * 24 * 3600),
                 }]),
+                behind: None,
             };
             (ServerName::new(name), fact)
         };

@@ -397,6 +397,8 @@ impl World {
             received: is_replica.then(|| position(there.received)),
             link,
             heartbeat: there.heartbeat.clone(),
+            committed: None,
+            transactions: Some(there.rows().count() as u64),
             followers: there.slots.iter().map(follower).collect(),
             seen: self.now(),
         })

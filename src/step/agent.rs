@@ -11,14 +11,12 @@ use crate::agent::{AgentConfig, Peer};
 use crate::db::keys::RENEW_BEFORE;
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{DatabaseName, ServerName};
-use crate::model::units::Span;
 use crate::plan::action::*;
 use crate::shell::{File, Host, Service, ServiceChange, StopSignal};
 use crate::world::World;
 
 pub const SERVICE: &str = "hafog-agent";
 const CONFIG: &str = "agent.json";
-const BEAT_EVERY: Span = Span::secs(1);
 
 fn folder(host: &Host) -> String {
     format!("{}/agent", host.dirs.etc)
@@ -111,7 +109,7 @@ impl StartAgent {
                 .to_string_lossy()
                 .into_owned(),
             self_fence: world.stack.self_fence,
-            every: BEAT_EVERY,
+            every: crate::model::stack::BEAT_EVERY,
             others,
             host: node.host.clone(),
         };

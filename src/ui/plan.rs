@@ -99,11 +99,25 @@ pub fn bound(loss: &Loss) -> String {
     match (seconds, loss.bytes) {
         (Some(0.0), Some(0)) => "nothing".to_owned(),
         (Some(seconds), Some(bytes)) => {
-            format!("at most {seconds:.1} s, at least {} of log", Bytes(bytes))
+            format!(
+                "at most {seconds:.1} s, {}",
+                known(bytes, loss.transactions)
+            )
         }
         (Some(seconds), None) => format!("at most {seconds:.1} s, bytes unknown"),
-        (None, Some(bytes)) => format!("unknown, at least {} of log", Bytes(bytes)),
+        (None, Some(bytes)) => format!("unknown, {}", known(bytes, loss.transactions)),
         (None, None) => "unknown".to_owned(),
+    }
+}
+
+fn known(bytes: u64, transactions: Option<u64>) -> String {
+    let bytes = format!("at least {} of log", Bytes(bytes));
+    match transactions {
+        Some(number) => {
+            let number = usize::try_from(number).unwrap_or(usize::MAX);
+            format!("{bytes} and {}", count(number, "transaction"))
+        }
+        None => bytes,
     }
 }
 
@@ -141,6 +155,7 @@ mod tests {
             database: "main".to_owned(),
             seconds: Some(3.24),
             bytes: Some(4096),
+            transactions: Some(1),
             because: "the newest heartbeat is 3.2 s old".to_owned(),
         });
         plan.forecast.effective_after = Some(Span::secs(60));
@@ -153,7 +168,7 @@ mod tests {
          ── no way back after this line ──
          3 promote-standby main     open �[2Jit
          4 smoke-test               west passes
-        loss: main: at most 3.2 s, at least 4KiB of log (the newest heartbeat is 3.2 s old)
+        loss: main: at most 3.2 s, at least 4KiB of log and 1 transaction (the newest heartbeat is 3.2 s old)
         effective: at most 1m after the records change, when the last honest cache has moved
         note: west has one replica
         ");
@@ -165,6 +180,7 @@ mod tests {
             database: String::new(),
             seconds,
             bytes,
+            transactions: None,
             because: String::new(),
         };
         for (seconds, bytes, words) in [

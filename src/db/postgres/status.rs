@@ -15,6 +15,7 @@ use crate::error::Fault;
 const SILENCE_MAX: f64 = 15.0;
 
 /// `pg_control_checkpoint` is stale right after a promotion, so a primary's timeline is read from its current log file.
+/// Less than a page beyond what is replayed is the torn beginning of a record that will never be whole.
 const ABOUT: &str = "
 SELECT recovering, version, (SELECT system_identifier::text FROM pg_control_system()),
        CASE WHEN recovering THEN coalesce(pg_last_wal_replay_lsn(), (SELECT checkpoint_lsn FROM pg_control_checkpoint()))
@@ -23,7 +24,10 @@ SELECT recovering, version, (SELECT system_identifier::text FROM pg_control_syst
        CASE WHEN recovering THEN NULL ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END,
        greatest((SELECT received_tli FROM pg_stat_wal_receiver),
                 (SELECT min_recovery_end_timeline FROM pg_control_recovery()),
-                (SELECT timeline_id FROM pg_control_checkpoint()))
+                (SELECT timeline_id FROM pg_control_checkpoint())),
+       CASE WHEN recovering THEN (extract(epoch FROM pg_last_xact_replay_timestamp()) * 1000000)::int8 END,
+       CASE WHEN recovering AND pg_last_wal_receive_lsn() - pg_last_wal_replay_lsn() > 8192 THEN NULL
+            ELSE pg_snapshot_xmax(pg_current_snapshot())::text::int8 END
 FROM (SELECT pg_is_in_recovery() AS recovering, current_setting('server_version') AS version) AS about";
 
 const LINK: &str = "
@@ -71,6 +75,8 @@ pub(super) async fn status(node: &Node, reach: &Reach) -> Result<NodeStatus, Fau
             None
         },
         heartbeat: heartbeat(&session).await?,
+        committed: value::<Option<i64>>(&about, 7)?.map(instant).transpose()?,
+        transactions: value::<Option<i64>>(&about, 8)?.map(i64::unsigned_abs),
         followers: followers(&session).await?,
         seen: Timestamp::now(),
     })
@@ -110,12 +116,15 @@ async fn heartbeat(session: &Session) -> Result<Option<Heartbeat>, Fault> {
         return Ok(None);
     };
     let (seq, micros): (i64, i64) = (value(row, 0)?, value(row, 1)?);
-    let at = Timestamp::from_microsecond(micros)
-        .map_err(|error| Fault::new("the heartbeat's time is out of range").because(error))?;
     Ok(Some(Heartbeat {
         seq: seq.unsigned_abs(),
-        at,
+        at: instant(micros)?,
     }))
+}
+
+fn instant(micros: i64) -> Result<Timestamp, Fault> {
+    Timestamp::from_microsecond(micros)
+        .map_err(|error| Fault::new("PostgreSQL's time is out of range").because(error))
 }
 
 fn is_missing(failure: &Failure) -> bool {
