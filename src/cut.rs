@@ -31,6 +31,11 @@ fn parse(text: &str) -> (Moment, u64) {
     wanted.unwrap_or_else(|| panic!("HAFOG_CUT is `before:N`, `torn:N` or `after:N`, not `{text}`"))
 }
 
+/// Then every line is written by itself, so that each is a moment.
+pub fn is_wanted() -> bool {
+    WANTED.is_some()
+}
+
 /// A line of a journal is about to be written.
 pub fn begins() {
     LINE.fetch_add(1, Ordering::SeqCst);

@@ -207,10 +207,11 @@ fn behind(engine: &dyn Engine, writer: &Writer, status: &NodeStatus) -> Option<i
 async fn configured(world: &World, sites: &BTreeMap<SiteName, SiteFacts>) -> BTreeSet<ServerName> {
     let there = world.stack.servers.iter().filter_map(|server| {
         let seen = sites.get(&server.site)?.servers.get(&server.name)?;
-        Some((server, seen.tags.clone()))
+        Some((server, seen))
     });
-    let checks = there.map(|(server, tags)| async move {
-        step::is_configured(world, server, &tags)
+    let checks = there.map(|(server, seen)| async move {
+        let host = seen.host.as_ref()?;
+        step::is_configured(world, server, host, &seen.tags)
             .await
             .then(|| server.name.clone())
     });

@@ -320,7 +320,7 @@ async fn mark_open(world: &World, run: Option<&RunId>) -> Result<(), Fault> {
         .stores
         .newest(OPEN_RUN, |open: &OpenRun| open.serial)
         .await?;
-    let serial = open.map_or(0, |open| open.serial) + 1;
+    let serial = open.map_or(0, |open| open.serial).saturating_add(1);
     world
         .stores
         .write_everywhere(

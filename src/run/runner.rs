@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, Notify, oneshot};
 
 use super::lease::Held;
 use crate::error::{Fault, Kind, Trouble};
@@ -72,6 +72,38 @@ pub struct Runner<'a> {
     pub lease: &'a Held,
     pub stop: &'a Stop,
     pub parallelism: usize,
+}
+
+/// What steps that run at the same time have to say: whoever gets the journal writes it for all, with one sync.
+#[derive(Default)]
+struct Together(std::sync::Mutex<Vec<(Event, oneshot::Sender<Result<(), Fault>>)>>);
+
+impl Together {
+    /// Durable when it returns.
+    async fn say(&self, journal: &Mutex<Journal>, event: Event) -> Result<(), Fault> {
+        let (tell, mut told) = oneshot::channel();
+        self.waiting().push((event, tell));
+        let mut journal = journal.lock().await;
+        if let Ok(written) = told.try_recv() {
+            // What others have to say since then may still become more.
+            return written;
+        }
+        let waiting = std::mem::take(&mut *self.waiting());
+        let (events, tellers): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
+        for (result, tell) in journal.add_all(events).await.into_iter().zip(tellers) {
+            // Somebody who is gone does not need to know.
+            let _ = tell.send(result);
+        }
+        drop(journal);
+        told.await
+            .unwrap_or_else(|_| Err(Fault::new("nobody wrote the journal's line")))
+    }
+
+    fn waiting(
+        &self,
+    ) -> std::sync::MutexGuard<'_, Vec<(Event, oneshot::Sender<Result<(), Fault>>)>> {
+        self.0.lock().expect("nobody panics while holding it")
+    }
 }
 
 /// Why one step did not finish.
@@ -183,6 +215,7 @@ impl Runner<'_> {
                 }
             }
         }
+        let together = Together::default();
         let mut running = FuturesUnordered::new();
         let mut halts = Vec::new();
         loop {
@@ -195,7 +228,8 @@ impl Runner<'_> {
                 };
                 let Some(index) = next else { break };
                 let step = left.remove(index);
-                running.push(async move { (step, self.one(step, run, journal).await) });
+                let together = &together;
+                running.push(async move { (step, self.one(step, run, journal, together).await) });
             }
             match running.next().await {
                 None => return halts,
@@ -205,11 +239,17 @@ impl Runner<'_> {
         }
     }
 
-    async fn one(&self, step: &Step, run: &RunId, journal: &Mutex<Journal>) -> Result<(), Halt> {
+    async fn one(
+        &self,
+        step: &Step,
+        run: &RunId,
+        journal: &Mutex<Journal>,
+        together: &Together,
+    ) -> Result<(), Halt> {
         if self.stop.is_asked() {
             return Err(Halt::Interrupted);
         }
-        let say = async |event: Event| journal.lock().await.add(event).await.map_err(Halt::Lost);
+        let say = async |event: Event| together.say(journal, event).await.map_err(Halt::Lost);
         let name = || step.name.clone();
         if let Some(reason) = &step.skip {
             return say(Event::Finished {

@@ -219,6 +219,13 @@ impl StateStore for DirStore {
         blocking(move || append_now(&path, &line)).await
     }
 
+    /// All or none of them, with one sync.
+    async fn append_all(&self, run: &RunId, lines: &[String]) -> Result<(), (usize, Fault)> {
+        self.append(run, &lines.join("\n"))
+            .await
+            .map_err(|fault| (0, fault))
+    }
+
     async fn read(&self, run: &RunId) -> Result<Option<Vec<u8>>, Fault> {
         let path = self.journal(run)?;
         blocking(move || durable::read(&path)).await

@@ -52,7 +52,7 @@ impl Act for SetRoles {
             _ => want.at(now),
         });
         let roles = Roles {
-            serial: old.map_or(0, |roles| roles.serial) + 1,
+            serial: old.map_or(0, |roles| roles.serial).saturating_add(1),
             primary: self.primary.clone(),
             standbys: self.standbys.clone(),
             left_behind: self.left_behind.clone(),
