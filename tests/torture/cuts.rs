@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::bench::{Bench, Standing, expect, other};
 use crate::random::Random;
-use crate::stack::{Cut, Stack, Wrong};
+use crate::stack::{Cut, Wrong};
 
 pub struct Verb {
     pub name: &'static str,
@@ -27,7 +27,7 @@ pub const VERBS: &[Verb] = &[
     verb("deploy", Pair, Pair, 0),
     verb("destroy", Pair, Bare, 0),
     moving("switchover", Pair, Provisional, 1),
-    moving("rollback", Provisional, Pair, 1),
+    moving("rollback", Provisional, Provisional, 1),
     moving("failover", Dark, Fallen, 2),
     moving("failback", LeftBehind, Provisional, 2),
     verb("commit", Provisional, Pair, 2),
@@ -172,10 +172,4 @@ fn label(line: &str) -> String {
         Some(step) => format!("{event} {step}"),
         None => event.clone(),
     }
-}
-
-/// Kept for the other cases: a stack that stands where a verb begins.
-pub fn ready_pair(bench: &mut Bench) -> Result<&mut Stack, Wrong> {
-    bench.arrive(Pair)?;
-    Ok(bench.stack())
 }
