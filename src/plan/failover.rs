@@ -438,6 +438,9 @@ fn after(
         .skip_if(forced.clone())
         .limit(60),
     );
+    if options.rollback {
+        restore_ttl(plan, stack, facts, to);
+    }
     let roles = facts.roles.as_ref();
     let mut standbys: Vec<SiteName> = roles
         .map(|roles| roles.standbys.clone())
@@ -479,6 +482,32 @@ fn after(
         }
         .into(),
     ));
+}
+
+/// A rollback ends the provisional phase, as a commit does: nothing else would raise the TTL again.
+fn restore_ttl(plan: &mut Plan, stack: &Stack, facts: &Facts, to: &SiteName) {
+    for name in &stack.names {
+        let lease = facts.published.ttl_leases.get(&name.target);
+        let ttl = lease.map_or(name.ttl, |lease| lease.normal);
+        let WantedRecord::Exactly(RecordChange {
+            after: Some(flipped),
+            ..
+        }) = flip(stack, facts, to, name, true)
+        else {
+            continue;
+        };
+        let reason = (flipped.ttl >= ttl).then(|| format!("it is {} already", flipped.ttl));
+        let about = format!("TTL of {} from {} back to {ttl}", name.target, flipped.ttl);
+        let action = SetTtl {
+            zone: name.zone.clone(),
+            host: name.target.clone(),
+            before: flipped,
+            ttl,
+            lease: None,
+            wait: false,
+        };
+        plan.push(step(format!("restore-ttl {}", name.host), about, action.into()).skip_if(reason));
+    }
 }
 
 /// Refusals and the forecast.

@@ -1,7 +1,7 @@
 //! A folder of its own and a cleared environment for each test, and output that does not depend on either.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 /// Removed when it is dropped, also when the test fails.
 pub struct Home {
@@ -64,11 +64,16 @@ impl Home {
         let mut command = self.command(arguments);
         command.envs(environment.iter().copied());
         let output = command.output().expect("the binary starts");
+        self.ran(output.status, output.stdout, &output.stderr)
+    }
+
+    /// What a command did that somebody else started.
+    pub fn ran(&self, status: ExitStatus, stdout: Vec<u8>, stderr: &[u8]) -> Ran {
         Ran {
-            code: output.status.code().unwrap_or(-1),
-            stdout: self.normal(&output.stdout),
-            stderr: self.normal(&output.stderr),
-            raw: output.stdout,
+            code: status.code().unwrap_or(-1),
+            stdout: self.normal(&stdout),
+            stderr: self.normal(stderr),
+            raw: stdout,
         }
     }
 

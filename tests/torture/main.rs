@@ -1,39 +1,167 @@
-//! Runs the cases whose name (`verb/step/fault`) contains the first word given; all without one.
+//! `make torture`: every verb, cut or hindered at every step; the judge is the world. `make test` runs a sample.
+//!
+//! Without libtest, because a case is data: its number of lines is known only after an uncut run, and a long run is
+//! taken up where it was. The flags of libtest are understood as far as they mean something here.
 
 #[path = "../harness/mod.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod harness;
+
+mod bench;
+mod choose;
+mod cuts;
+mod faults;
+mod random;
+mod results;
+mod stack;
+mod world;
 mod writers;
 
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::Instant;
 
+use bench::Bench;
+use choose::{Case, Options, What};
+use cuts::Verb;
+use random::Random;
+use results::{Record, Results};
+
 fn main() -> ExitCode {
-    let filter = std::env::args()
-        .skip(1)
-        .find(|word| !word.starts_with("--"));
-    let seed = std::env::var("HAFOG_SEED");
-    let seed = seed.ok().and_then(|text| text.parse().ok()).unwrap_or(1);
-    let mut failed = 0;
-    for (verb, step, fault, run) in writers::CASES {
-        let name = format!("{verb}/{step}/{fault}");
-        if filter.as_ref().is_some_and(|word| !name.contains(word)) {
-            continue;
-        }
-        let began = Instant::now();
-        let ended = std::panic::catch_unwind(|| run(seed))
-            .unwrap_or_else(|_| Err("it panicked".to_owned()));
-        failed += usize::from(ended.is_err());
-        let line = format!(
-            "{name}: {ended:?} in {:.1} s\n",
-            began.elapsed().as_secs_f64()
-        );
-        let _ = std::io::stdout().write_all(line.as_bytes());
+    let options = Options::read();
+    if options.cannot_match() {
+        return ExitCode::SUCCESS;
     }
+    if let Some(why) = missing() {
+        skipped("torture", &why);
+        return ExitCode::SUCCESS;
+    }
+    let mut bench = Bench::default();
+    let failed = run(&options, &mut bench);
     if failed == 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// Runs what the options choose. How many failed.
+fn run(options: &Options, bench: &mut Bench) -> usize {
+    let seed = options.seed;
+    let mut results = Results::open(options.all.then_some(seed));
+    let cases = match choose::cases(options, bench, &mut results) {
+        Ok(cases) => cases,
+        Err(why) => {
+            say(&format!("an uncut run failed:\n{why}\n"));
+            return 1;
+        }
+    };
+    if options.list {
+        let names = cases.iter().map(|case| format!("{}: test\n", case.name()));
+        say(&names.collect::<String>());
+        return 0;
+    }
+    say(&format!(
+        "\nrunning {} cases of torture, HAFOG_SEED={seed}\n",
+        cases.len()
+    ));
+    let total = cases.len();
+    for (number, case) in cases.iter().enumerate() {
+        if results.has(&case.name()) {
+            continue;
+        }
+        let record = one(case, bench, seed);
+        let verdict = if record.failed {
+            "FAILED"
+        } else {
+            record.end.as_str()
+        };
+        say(&format!(
+            "{:>5}/{total} {} ({}) ... {verdict} in {:.1} s\n",
+            number + 1,
+            case.name(),
+            case.step,
+            record.seconds
+        ));
+        if record.failed {
+            say(&format!(
+                "{}\nalone: {}\n",
+                record.end,
+                alone(seed, &case.name())
+            ));
+        }
+        results.add(record);
+    }
+    say(&results.table());
+    results.failures()
+}
+
+fn one(case: &Case, bench: &mut Bench, seed: u64) -> Record {
+    let began = Instant::now();
+    let name = case.name();
+    let mut random = Random::of(seed, &name);
+    let ended = catch_unwind(AssertUnwindSafe(|| match &case.what {
+        What::Cut(verb, line) => verb.cut(bench, &case.fault, *line, &mut random),
+        What::Fault(run) => run(bench, &mut random),
+        What::Writer(run) => run(random.next()),
+    }));
+    let ended = ended.unwrap_or_else(|_| Err("it panicked".to_owned()));
+    if ended.is_err() {
+        bench.throw_away();
+    }
+    Record {
+        case: name,
+        verb: case.verb.clone(),
+        step: case.step.clone(),
+        fault: case.fault.clone(),
+        failed: ended.is_err(),
+        end: ended.unwrap_or_else(|why| why),
+        seconds: began.elapsed().as_secs_f64(),
+    }
+}
+
+fn alone(seed: u64, name: &str) -> String {
+    format!(
+        "HAFOG_SEED={seed} cargo test --no-default-features --locked --test torture -- --exact '{name}'"
+    )
+}
+
+/// Programs, and the code that only a debug build has.
+fn missing() -> Option<String> {
+    if !cfg!(debug_assertions) {
+        return Some("a release build has no cuts".to_owned());
+    }
+    let programs = [
+        ("haproxy", "/usr/sbin/haproxy"),
+        ("PostgreSQL", "/usr/lib/postgresql"),
+    ];
+    let gone = programs
+        .iter()
+        .find(|(_, path)| !std::path::Path::new(path).exists());
+    gone.map(|(name, _)| format!("{name} is not installed"))
+}
+
+/// Names a test that did not run; `make test` prints these last.
+pub fn skipped(test: &str, reason: &str) {
+    let line = format!("skipped: {test}: {reason}\n");
+    if let Some(file) = std::env::var_os("HAFOG_SKIPPED")
+        && let Ok(mut file) = std::fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(file)
+    {
+        let _ = file.write_all(line.as_bytes());
+    }
+    let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
+pub fn say(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    let _ = std::io::stdout().flush();
+}
+
+/// The verbs whose journals have to be learned before their cases are known.
+pub fn verbs() -> &'static [Verb] {
+    cuts::VERBS
 }
