@@ -74,7 +74,10 @@ pub struct Runner<'a> {
 
 /// What steps that run at the same time have to say: whoever gets the journal writes it for all, with one sync.
 #[derive(Default)]
-struct Together(std::sync::Mutex<Vec<(Event, oneshot::Sender<Result<(), Fault>>)>>);
+struct Together(std::sync::Mutex<Vec<Waiting>>);
+
+/// An event that is not written yet, and who waits for it.
+type Waiting = (Event, oneshot::Sender<Result<(), Fault>>);
 
 impl Together {
     /// Durable when it returns.
@@ -97,9 +100,7 @@ impl Together {
             .unwrap_or_else(|_| Err(Fault::new("nobody wrote the journal's line")))
     }
 
-    fn waiting(
-        &self,
-    ) -> std::sync::MutexGuard<'_, Vec<(Event, oneshot::Sender<Result<(), Fault>>)>> {
+    fn waiting(&self) -> std::sync::MutexGuard<'_, Vec<Waiting>> {
         self.0.lock().expect("nobody panics while holding it")
     }
 }
