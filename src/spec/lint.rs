@@ -8,8 +8,9 @@ use crate::error::{Fault, Kind, Place};
 use crate::model::stack::{Check, Site, Stack};
 use crate::model::units::Ttl;
 
-use super::resolve::{Spot, is_published};
+use super::resolve::is_published;
 use super::source::Span;
+use super::spot::Spot;
 use super::types::Spec;
 
 #[derive(Clone, Debug, PartialEq)]

@@ -9,8 +9,9 @@ use crate::error::Fault;
 use crate::model::stack::Stack;
 
 use super::lint::{Lint, lint};
-use super::resolve::{Spot, resolve};
+use super::resolve::resolve;
 use super::source::{Mistakes, Source, Span};
+use super::spot::Spot;
 use super::tree::{self, Node, What};
 use super::types::Spec;
 use super::{Known, check, schema};

@@ -15,6 +15,7 @@ mod resolve;
 mod schema;
 pub mod secret;
 mod source;
+mod spot;
 mod starters;
 mod syntax;
 mod tree;

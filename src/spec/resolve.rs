@@ -3,107 +3,24 @@
 //! The tree that comes with the spec fits the rules (see `check.rs`), so texts parse. What is left are the mistakes
 //! that need more than one place to see: words that refer to nothing, numbers that do not go together.
 
+mod names;
+mod servers;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::model::id::*;
 use crate::model::stack::*;
-use crate::model::units::{self, Bytes, Ttl};
+use crate::model::units::{self, Bytes};
 
 use super::format::url_host;
 use super::nearest::{did_you_mean, one_of};
-use super::source::{Mistakes, Span};
-use super::tree::{Node, What};
+use super::source::Mistakes;
+use super::spot::Spot;
 use super::types::*;
 use super::{Known, secret};
 
-/// More servers than this in one stack are taken for a slip of the finger.
-const SERVERS_MAX: u64 = 50_000;
-/// A server's name is a host name's label (RFC 1035 section 2.3.4).
-const SERVER_NAME_MAX: usize = 63;
 const SHORTEST_WRITE_LEASE: units::Span = units::Span::secs(2);
 const LONGEST_WRITE_LEASE: units::Span = units::Span::secs(600);
-
-/// A place in the tree: a value if it is there, else the nearest key above it.
-#[derive(Clone, Copy)]
-pub struct Spot<'t> {
-    node: Option<&'t Node>,
-    /// The nearest node above, where there is none.
-    above: Option<&'t Node>,
-    key: Span,
-    /// Nothing here is a stand-in, so it may be complained about.
-    sound: bool,
-}
-
-impl<'t> Spot<'t> {
-    pub fn root(node: &'t Node) -> Spot<'t> {
-        Spot {
-            node: Some(node),
-            above: None,
-            key: Span::new(1, 1, 1),
-            sound: !node.stand_in,
-        }
-    }
-
-    pub fn key(self, name: &str) -> Spot<'t> {
-        let entry = self
-            .node
-            .and_then(Node::as_map)
-            .and_then(|map| map.get(name));
-        match entry {
-            Some(entry) => Spot {
-                node: Some(&entry.node),
-                above: None,
-                key: entry.key_at,
-                sound: self.sound && !entry.node.stand_in,
-            },
-            None => Spot {
-                node: None,
-                above: self.node.or(self.above),
-                ..self
-            },
-        }
-    }
-
-    pub fn nth(self, index: usize) -> Spot<'t> {
-        match self.node.map(|node| &node.what) {
-            Some(What::List(items)) => match items.get(index) {
-                Some(item) => Spot {
-                    node: Some(item),
-                    above: None,
-                    key: item.at,
-                    sound: self.sound && !item.stand_in,
-                },
-                None => self,
-            },
-            _ => self,
-        }
-    }
-
-    /// What to underline: the key when the value is a map or a list, or is not there.
-    pub fn span(self) -> Span {
-        match self.node {
-            Some(node) if matches!(node.what, What::Scalar { .. }) => node.at,
-            _ => self.key,
-        }
-    }
-
-    /// Whether it was written, and is not a default.
-    pub fn is_written(self) -> bool {
-        self.node.is_some()
-    }
-
-    /// Whether what is looked for here, or all of it, may stand under a key that was misspelt.
-    fn has_lost(self) -> bool {
-        self.node
-            .or(self.above)
-            .and_then(Node::as_map)
-            .is_some_and(|map| map.lost)
-    }
-
-    pub fn key_span(self) -> Span {
-        self.key
-    }
-}
 
 /// Resolves. The stack is only of use when there are no mistakes.
 pub fn resolve(spec: &Spec, root: Spot, known: &Known, mistakes: &mut Mistakes) -> Stack {
@@ -526,247 +443,6 @@ impl<'a> Resolver<'a, '_> {
         }
     }
 
-    fn servers(&mut self, sites: &[Site], databases: &[Database]) -> Vec<Server> {
-        if !self.few_enough(sites.len() as u64) {
-            return Vec::new();
-        }
-        let jobs: HashMap<&str, &Database> = databases
-            .iter()
-            .map(|database| (database.on.as_str(), database))
-            .collect();
-        let mut servers = Vec::new();
-        for site in sites {
-            for (name, group) in self.spec.servers.iter() {
-                let database = jobs.get(name.0.as_str()).copied();
-                let want = Want {
-                    group: GroupName::new(&name.0),
-                    recipe: RecipeName::new(&group.image.0),
-                    job: database.map_or(Job::App, |database| Job::Database(database.name.clone())),
-                    size: size(&group.size),
-                    disk: group.disk.as_ref().map(amount),
-                    open: match database {
-                        Some(database) if group.open.is_empty() => vec![database.port],
-                        _ => group.open.iter().map(|port| port.0).collect(),
-                    },
-                };
-                servers.extend((1..=group.count).map(|index| self.server(site, &want, index)));
-            }
-            servers.extend(self.balancer_server(site));
-        }
-        self.check_groups(sites);
-        servers
-    }
-
-    fn few_enough(&mut self, sites: u64) -> bool {
-        let counts = self
-            .spec
-            .servers
-            .iter()
-            .map(|(_, group)| u64::from(group.count));
-        let all = counts.sum::<u64>().saturating_mul(sites);
-        if all > SERVERS_MAX {
-            let message = format!("these are {all} servers; a stack has at most {SERVERS_MAX}");
-            self.complain(self.root.key("servers"), message);
-        }
-        all <= SERVERS_MAX
-    }
-
-    /// Once a group, however many servers it has.
-    fn check_groups(&mut self, sites: &[Site]) {
-        let mut prefixes = HashMap::new();
-        for (name, group) in self.spec.servers.iter() {
-            let spot = self.root.key("servers").key(&name.0);
-            self.ports(&group.open, spot.key("open"));
-            if name.0 == BALANCER_GROUP {
-                let hint = "write `balancer:` beside `servers:`".to_owned();
-                let message = "the group `balancer` is made by `balancer:`";
-                self.complain_hinted(spot, message, [hint]);
-                continue;
-            }
-            self.server_names(sites, &name.0, group.count, spot, &mut prefixes);
-        }
-        if self.spec.balancer.is_some() {
-            let spot = self.root.key("balancer");
-            self.server_names(sites, BALANCER_GROUP, 1, spot, &mut prefixes);
-        }
-    }
-
-    /// Server names are short enough, and no two are the same. One complaint a group is enough.
-    fn server_names(
-        &mut self,
-        sites: &[Site],
-        group: &'a str,
-        count: u32,
-        spot: Spot,
-        prefixes: &mut HashMap<String, (SiteName, &'a str)>,
-    ) {
-        let mut complaint = None;
-        for site in sites {
-            let prefix = format!("{}-{group}", site.name);
-            let longest = format!("{}-{prefix}-{count}", self.spec.stack);
-            if longest.len() > SERVER_NAME_MAX {
-                complaint = Some(format!(
-                    "the server name `{longest}` is longer than {SERVER_NAME_MAX} characters"
-                ));
-            }
-            let here = (site.name.clone(), group);
-            if let Some((other_site, other)) = prefixes.insert(prefix, here) {
-                complaint = Some(format!(
-                    "servers of `{group}` at `{}` would have the names of those of `{other}` at `{other_site}`",
-                    site.name
-                ));
-            }
-        }
-        if let Some(message) = complaint {
-            self.complain(spot, message);
-        }
-    }
-
-    fn server(&self, site: &Site, want: &Want, index: u32) -> Server {
-        let stack = &self.spec.stack;
-        Server {
-            name: ServerName::new(format!("{stack}-{}-{}-{index}", site.name, want.group)),
-            site: site.name.clone(),
-            group: want.group.clone(),
-            index,
-            recipe: want.recipe.clone(),
-            job: want.job.clone(),
-            size: want.size,
-            disk: want.disk,
-            open: want.open.clone(),
-        }
-    }
-
-    fn balancer_server(&self, site: &Site) -> Option<Server> {
-        let balancer = self.spec.balancer.as_ref()?;
-        let want = Want {
-            group: GroupName::from(BALANCER_GROUP),
-            recipe: RecipeName::from("haproxy"),
-            job: Job::Balancer,
-            size: size(&SizeSpec::default()),
-            disk: None,
-            open: balancer.listen.iter().map(|port| port.0).collect(),
-        };
-        Some(self.server(site, &want, 1))
-    }
-
-    fn names(&mut self) -> (Vec<Zone>, Vec<Name>) {
-        let mut zones: Vec<Zone> = Vec::new();
-        let mut names = Vec::new();
-        let list = self.root.key("names");
-        let hosts = self.spec.names.iter().map(|name| name.host.0.as_str());
-        self.no_twins(list, "host", "name", hosts);
-        let mut indexes: HashMap<&str, usize> = HashMap::new();
-        for (index, name) in self.spec.names.iter().enumerate() {
-            let spot = list.nth(index);
-            let zone = self.zone(&name.zone, spot.key("zone"));
-            match indexes.get(name.zone.name.0.as_str()) {
-                Some(earlier) if zones[*earlier] != zone => {
-                    let message =
-                        format!("the zone `{}` is described differently above", zone.name);
-                    self.complain(spot.key("zone"), message);
-                }
-                Some(_) => {}
-                None => {
-                    indexes.insert(&name.zone.name.0, zones.len());
-                    zones.push(zone);
-                }
-            }
-            names.push(self.name(name, spot));
-        }
-        (zones, names)
-    }
-
-    fn zone(&mut self, zone: &ZoneSpec, spot: Spot) -> Zone {
-        let host = self
-            .known
-            .dns_hosts
-            .iter()
-            .find(|host| host.name == zone.host.0);
-        if let Some(host) = host
-            && spot.key("host").sound
-        {
-            for setting in zone.settings.keys() {
-                if !host.settings.contains(&setting.as_str()) {
-                    let others = match host.settings {
-                        [] => "it has none".to_owned(),
-                        settings => format!("expected {}", one_of(settings.iter().copied())),
-                    };
-                    let message = format!(
-                        "the DNS host `{}` has no setting `{setting}`: {others}",
-                        host.name
-                    );
-                    let at = spot.key(setting);
-                    if at.sound {
-                        self.mistakes.add(at.key_span(), message);
-                    }
-                }
-            }
-        }
-        Zone {
-            name: ZoneName::new(&zone.name.0),
-            host: zone.host.0.clone(),
-            settings: zone.settings.clone(),
-        }
-    }
-
-    fn name(&mut self, name: &'a NameSpec, spot: Spot) -> Name {
-        let to = spot.key("to");
-        if name.to.0 == BALANCER_GROUP {
-            if self.spec.balancer.is_none() && self.root.sound {
-                let hint = "write `balancer: { to: GROUP }`".to_owned();
-                self.complain_hinted(to, "there is no `balancer:` in this spec", [hint]);
-            }
-        } else if let Some(group) = self.group(&name.to.0, to) {
-            self.group_listens(&name.to, group, to);
-        }
-        let (ttl, failover_ttl) = (ttl(&name.ttl), ttl(&name.failover_ttl));
-        if failover_ttl > ttl && spot.key("ttl").sound {
-            let message = format!("`failover_ttl` ({failover_ttl}) is above `ttl` ({ttl})");
-            let low = spot.key("failover_ttl");
-            // When only `ttl` is written, that is the one that was meant too low.
-            let at = if low.is_written() {
-                low
-            } else {
-                spot.key("ttl")
-            };
-            self.complain(at, message);
-        }
-        Name {
-            host: HostName::new(&name.host.0),
-            to: GroupName::new(&name.to.0),
-            zone: ZoneName::new(&name.zone.name.0),
-            ttl,
-            failover_ttl,
-            target: self.target(name, spot),
-        }
-    }
-
-    /// At the apex there can be no CNAME (RFC 1034 section 3.6.2), so the name itself is the target. Elsewhere it is
-    /// the same labels below `hafog-STACK`: unique for each name, and of no use to anyone else.
-    fn target(&mut self, name: &NameSpec, spot: Spot) -> HostName {
-        let (host, zone) = (name.host.0.as_str(), name.zone.name.0.as_str());
-        let at = spot.key("host");
-        let zone_sound = spot.key("zone").key("name").sound;
-        let Some(labels) = labels_below(host, zone) else {
-            if host != zone && zone_sound {
-                self.complain(at, format!("`{host}` is not in the zone `{zone}`"));
-            }
-            return HostName::new(host);
-        };
-        let ours = format!("hafog-{}", self.spec.stack);
-        if labels.split('.').next_back() == Some(ours.as_str()) && self.root.key("stack").sound {
-            let message = format!("names below `{ours}.{zone}` are hafog's own");
-            self.complain(at, message);
-        }
-        let target = format!("{labels}.{ours}.{zone}");
-        if target.len() > 253 && self.root.key("stack").sound && zone_sound {
-            let message = format!("the name's target `{target}` is longer than 253 characters");
-            self.complain(at, message);
-        }
-        HostName::new(target)
-    }
-
     fn health(&mut self) -> Vec<Check> {
         self.spec
             .health
@@ -848,16 +524,6 @@ impl<'a> Resolver<'a, '_> {
     }
 }
 
-/// What the servers of a group have in common.
-struct Want {
-    group: GroupName,
-    recipe: RecipeName,
-    job: Job,
-    size: Size,
-    disk: Option<Bytes>,
-    open: Vec<u16>,
-}
-
 /// The images that hafog brings: `haproxy`, `postgres`, `postgres-NN`.
 fn builtin(word: &str) -> Option<Builtin> {
     match word {
@@ -926,20 +592,8 @@ fn service(service: &ServiceSpec) -> RecipeService {
     }
 }
 
-fn size(size: &SizeSpec) -> Size {
-    Size {
-        cpu: size.cpu,
-        memory: amount(&size.memory),
-    }
-}
-
 fn time(text: &Time) -> units::Span {
     units::Span::parse(&text.0).expect("the format was checked")
-}
-
-fn ttl(text: &TtlText) -> Ttl {
-    let span = units::Span::parse(&text.0).expect("the format was checked");
-    Ttl(u32::try_from(span.0.as_secs()).expect("the format was checked"))
 }
 
 fn amount(text: &Amount) -> Bytes {
@@ -952,13 +606,6 @@ fn nodes(replicas: u32) -> String {
         1 => "a node and 1 replica".to_owned(),
         more => format!("a node and {more} replicas"),
     }
-}
-
-/// `a.b` of `a.b.shop.test` in `shop.test`; nothing at the apex and outside.
-fn labels_below<'h>(host: &'h str, zone: &str) -> Option<&'h str> {
-    host.strip_suffix(zone)?
-        .strip_suffix('.')
-        .filter(|labels| !labels.is_empty())
 }
 
 /// Two spellings of one folder are one store.

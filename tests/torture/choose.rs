@@ -93,7 +93,7 @@ impl Options {
 
     /// No case has such a name, whatever is learned: an uncut run of every verb would be for nothing.
     pub fn cannot_match(&self) -> bool {
-        self.none || !self.cuts() && others().iter().all(|case| !self.takes(&case.name()))
+        self.none || !self.cuts() && others(self.all).iter().all(|case| !self.takes(&case.name()))
     }
 
     /// Whether a case of a cut may be meant.
@@ -130,7 +130,7 @@ pub fn cases(
         true => cuts(options, bench, results)?,
         false => Vec::new(),
     };
-    cases.extend(others());
+    cases.extend(others(options.all));
     cases.retain(|case| options.takes(&case.name()));
     if !options.all {
         sample(&mut cases, options.seed);
@@ -139,7 +139,7 @@ pub fn cases(
 }
 
 fn named(name: &str) -> Option<Case> {
-    if let Some(case) = others().into_iter().find(|case| case.name() == name) {
+    if let Some(case) = others(true).into_iter().find(|case| case.name() == name) {
         return Some(case);
     }
     let mut parts = name.split('/');
