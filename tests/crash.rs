@@ -309,6 +309,8 @@ async fn cut_everywhere(name: &str) {
             .filter(|mishap| !matches!(mishap, Mishap::Hang))
         {
             let case = format!("{name}, change {n} of {changes}, {mishap:?}");
+            // `destroy` takes the keys along.
+            let keys = Arc::new(Keys::open(folder.path()).expect("keys"));
             let mut sim = starting_world(&stack, &keys, verb).await;
             // Counted from now: what made the starting world does not count.
             sim.script(Script::on_change(n, *mishap));
