@@ -368,7 +368,8 @@ fn flip(stack: &Stack, facts: &Facts, to: &SiteName, name: &Name, planned: bool)
     }
 }
 
-fn held<'a>(facts: &'a Facts, name: &Name) -> Option<&'a RecordSet> {
+/// What the zone serves; where nobody could look, what was published last.
+pub(super) fn held<'a>(facts: &'a Facts, name: &Name) -> Option<&'a RecordSet> {
     let zone = facts.zones.get(&name.zone)?;
     zone.records
         .iter()

@@ -307,12 +307,9 @@ pub async fn unfinished(world: &World) -> Result<Option<RunId>, Fault> {
     let Some(bytes) = world.stores.journal(&run).await? else {
         return Ok(None);
     };
-    // The journal decides; the document only says where to look.
-    Ok(journal::read(&run, &bytes)?
-        .progress
-        .closed
-        .is_none()
-        .then_some(run))
+    // The journal decides; the document only says where to look. Without a whole first line nothing was begun.
+    let progress = journal::read(&run, &bytes)?.progress;
+    Ok((progress.opened.is_some() && progress.closed.is_none()).then_some(run))
 }
 
 async fn mark_open(world: &World, run: Option<&RunId>) -> Result<(), Fault> {

@@ -385,6 +385,15 @@ impl Act for SetTtl {
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
         let world = context.world;
+        // The lease first: whatever kills this, no TTL is low without a note of what it was.
+        if let Some(window) = self.lease {
+            let mut published = world.published().await.nothing_changed()?;
+            let now = world.clock.now();
+            let (normal, low) = (self.before.ttl, self.ttl);
+            ttl::lower(&mut published, &self.host, normal, low, now, now + window.0);
+            let written = world.stores.write_everywhere(NAMES, &published).await;
+            written.nothing_changed()?;
+        }
         self.change_to(context, self.before.ttl, self.ttl).await?;
         confirm(
             world,

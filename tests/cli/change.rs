@@ -154,7 +154,19 @@ fn a_secret_that_is_missing_stops_the_plan_before_it_begins() {
         "{SMALL}secrets: {{ TOKEN: env, KEY: \"file:./key\" }}\n"
     ));
     let ran = home.run(&["up", "--yes"]);
-    assert_snapshot!(ran.all(), @"");
+    assert_snapshot!(ran.all(), @r"
+    --- stderr
+    error: the plan needs the secret `KEY`
+    cause: the secret file `$HOME/./key` cannot be read
+    cause: No such file or directory (os error 2)
+
+    error: the plan needs the secret `TOKEN`
+    cause: the environment variable `TOKEN` is not set
+    hint: export TOKEN=…
+
+    2 mistakes
+    --- exit 65
+    ");
     assert!(
         !home.path().join(".hafog/journal").exists(),
         "a run was made"
