@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build release demo test bench
+.PHONY: help setup build release demo test torture bench
 
 CARGO ?= cargo
 TEST_LOG := target/test.log
@@ -31,6 +31,9 @@ test: setup ## format, lints and every test; ends with the list of what was skip
 	@mkdir -p target && rm -f $(SKIPPED)
 	HAFOG_SKIPPED=$(SKIPPED) $(CARGO) test --no-default-features --locked -- --show-output 2>&1 | tee $(TEST_LOG)
 	@.ci/skipped $(TEST_LOG) $(SKIPPED)
+
+torture: setup ## kill, freeze and starve every verb at every step, for hours; HAFOG_SEED=N goes on where N was
+	HAFOG_TORTURE=all $(CARGO) test --no-default-features --locked --test torture
 
 bench: ## measure (benches/run)
 	@if [ -x benches/run ]; then benches/run; else echo 'there are no benchmarks: benches/run is missing'; exit 1; fi
