@@ -189,7 +189,6 @@ fn two(bench: &mut Bench, second: &str) -> Result<String, Wrong> {
     bench.arrive(Pair)?;
     let to = other(bench.primary());
     let stack = bench.stack();
-    stack.change_app();
     let first = Running::begin(stack, &format!("switchover {to} --yes"), &[]);
     let lease = stack.home.path().join("arbiter/docs/lease.json");
     stack.until("the first command has the lease", || {
