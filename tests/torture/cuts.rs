@@ -27,7 +27,7 @@ pub const VERBS: &[Verb] = &[
     verb("deploy", Pair, Pair, 0),
     verb("destroy", Pair, Bare, 0),
     moving("switchover", Pair, Provisional, 1),
-    moving("rollback", Provisional, Provisional, 1),
+    moving("rollback", Provisional, Pair, 1),
     moving("failover", Dark, Fallen, 2),
     moving("failback", LeftBehind, Provisional, 2),
     verb("commit", Provisional, Pair, 2),

@@ -95,6 +95,7 @@ pub(super) fn claim(base: &Path, stack: &str, site: &str) -> Result<SiteRecord, 
         }
         return Ok(record);
     }
+    forget(&claims, &owner)?;
     let digest = Sha256::digest(owner.as_bytes());
     let start = u32::from_be_bytes([0, digest[0], digest[1], digest[2]]);
     for probe in 0..COUNT {
@@ -118,6 +119,17 @@ pub(super) fn claim(base: &Path, stack: &str, site: &str) -> Result<SiteRecord, 
     Err(Fault::new(format!(
         "all {COUNT} blocks of loopback addresses are in use"
     )))
+}
+
+/// A command that was killed before it wrote `site.json` left a claim, and the block may be somebody else's by now.
+fn forget(claims: &Path, owner: &str) -> Result<(), Fault> {
+    for name in durable::names(claims)? {
+        let claim = claims.join(name);
+        if durable::read(&claim)?.is_some_and(|bytes| bytes == owner.as_bytes()) {
+            durable::remove(&claim)?;
+        }
+    }
+    Ok(())
 }
 
 fn write_claim(claims: &Path, block: Block, owner: &str) -> Result<(), Fault> {
@@ -197,6 +209,12 @@ mod tests {
         std::fs::rename(base.join("site.json"), base.join("away")).unwrap();
         assert_eq!(owner(), None);
         std::fs::rename(base.join("away"), base.join("site.json")).unwrap();
+        // Killed between the claim and its record, and the block is not to be had the next time.
+        std::fs::remove_file(base.join("site.json")).unwrap();
+        let stale = Block::number(u32::from(u16::MAX));
+        write_claim(&claims, stale, &base.display().to_string()).unwrap();
+        let mine = claim(&base, "shop", "east").unwrap();
+        assert!(mine.block == stale || !stale.claim(&claims).exists());
         release(&base).unwrap();
         assert!(!mine.block.claim(&claims).exists());
     }
