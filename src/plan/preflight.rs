@@ -590,6 +590,7 @@ pub(crate) mod tests {
                 ("west".into(), Seen::Known(200)),
             ]
             .into(),
+            apart: BTreeMap::new(),
         }
     }
 

@@ -71,6 +71,7 @@ pub const CASES: &[Row] = &[
     ("agent", "hold", "store unreachable, strict", |_| {
         store_away(true)
     }),
+    ("failover", "stop-writes", "unfenced, as accepted", unfenced),
 ];
 
 /// Only in `make torture`: they take minutes or hours.
@@ -660,4 +661,68 @@ fn store_away(strict: bool) -> Result<String, String> {
         "went on"
     }
     .to_owned())
+}
+
+/// Nobody can look at the old site and its agent is dead: both acknowledge, as accepted. The way back names what
+/// only the old one has.
+fn unfenced(seed: u64) -> Result<String, String> {
+    let rig = Rig::new(seed, false)?;
+    rig.writes("east")?;
+    let killed = Killing::start(rig.folder("east"), Duration::ZERO);
+    rig.must("failover --yes --assume-down east --accept unfenced-primary")?;
+    rig.writes("west")?;
+    rig.writes("east")?;
+    killed.stop()?;
+    // Its agent is back, and fences it.
+    until("the old primary is closed", || {
+        rig.lab.writable() == [node("west")]
+    })?;
+    rig.reigns(&["east", "west"])
+        .err()
+        .ok_or("nobody acknowledged twice: the case is empty")?;
+    let lost = rig.lost("east", "west")?;
+    let direct = lost
+        .iter()
+        .filter(|one| !one.id.starts_with("order "))
+        .count() as u64;
+    let ran = rig.lab.run("failback --rejoin-only --dry-run --json");
+    let said: Value = serde_json::from_slice(&ran.raw).map_err(|_| ran.all())?;
+    let apart = &said["plan"]["forecast"]["apart"]["shop-east-db-1"]["known"];
+    let contents = &apart["contents"]["known"];
+    note(&format!(
+        "acknowledged twice: {} writes; said {}",
+        lost.len(),
+        said["plan"]["forecast"]["notes"]
+    ));
+    let tables = contents["different"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let written = tables
+        .iter()
+        .find(|table| table["table"] == "public.written");
+    let written = written.ok_or_else(|| format!("no rows are named: {apart}"))?;
+    let named = written["only_old"].as_u64().unwrap_or_default();
+    // A write whose answer was cut off may be there too.
+    if named < direct || named > direct + 10 {
+        return Err(format!(
+            "{direct} were acknowledged by the old primary alone, and {named} are named"
+        ));
+    }
+    let first = written["keys"][0]
+        .as_str()
+        .unwrap_or_default()
+        .trim_matches(['(', ')', '"'])
+        .to_owned();
+    let held = rig.writing.held(rig.door("west"))?;
+    if first.is_empty() || held.contains(&first) {
+        return Err(format!("`{first}` is named, and the new primary has it"));
+    }
+    if contents["transactions"].as_u64() < Some(direct) {
+        return Err(format!("too few transactions: {contents}"));
+    }
+    rig.must("commit --yes")?;
+    rig.must("failback --rejoin-only --yes")?;
+    rig.ready()?;
+    Ok("two writers as accepted, and named".to_owned())
 }

@@ -219,7 +219,8 @@ pub(super) async fn beat(
     reach: &Reach,
 ) -> Result<(Position, Option<u64>), Fault> {
     const BEAT: &str = "INSERT INTO hafog.heartbeat (id, seq, at) VALUES (1, $1, to_timestamp($2::float8 / 1000000)) \
-                        ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, at = excluded.at";
+                        ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, at = excluded.at \
+                        WHERE heartbeat.seq < excluded.seq";
     const AFTER: &str =
         "SELECT pg_current_wal_lsn()::text, pg_snapshot_xmax(pg_current_snapshot())::text::int8";
     let session = connect::connect(node, OURS, reach).await?;
