@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build release demo test bench
+.PHONY: help setup build release demo test fuzz bench
 
 CARGO ?= cargo
 TEST_LOG := target/test.log
@@ -31,6 +31,9 @@ test: setup ## format, lints and every test; ends with the list of what was skip
 	@mkdir -p target && rm -f $(SKIPPED)
 	HAFOG_SKIPPED=$(SKIPPED) $(CARGO) test --no-default-features --locked -- --show-output 2>&1 | tee $(TEST_LOG)
 	@.ci/skipped $(TEST_LOG) $(SKIPPED)
+
+fuzz: ## damaged input for every reader: HAFOG_FUZZ seconds each (60), or a count (10000x); HAFOG_FUZZ_SEED repeats
+	HAFOG_FUZZ=$${HAFOG_FUZZ:-60} $(CARGO) test --no-default-features --locked --lib fuzz:: -- --nocapture --test-threads=2
 
 bench: ## measure (benches/run)
 	@if [ -x benches/run ]; then benches/run; else echo 'there are no benchmarks: benches/run is missing'; exit 1; fi

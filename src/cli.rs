@@ -110,7 +110,7 @@ enum Verb {
     Image(cmd::image::Verb),
     /// Remove sites and everything that was made for them
     Destroy(cmd::destroy::Args),
-    /// Say what a refusal means and whether it may be accepted
+    /// Say what a refusal or a check of preflight means
     Explain(cmd::explain::Args),
     /// Print the JSON Schema of the spec
     Schema(cmd::schema::Args),

@@ -1,7 +1,7 @@
 //! Time as a port: the real clock, and one that tests step.
 
-use std::sync::Mutex;
-use std::time::Duration;
+use std::sync::{LazyLock, Mutex};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -10,6 +10,8 @@ use jiff::Timestamp;
 pub trait Clock: Send + Sync {
     /// Wall clock, UTC.
     fn now(&self) -> Timestamp;
+    /// Time since some fixed moment. Unlike `now` it is never stepped: for limits and pauses.
+    fn elapsed(&self) -> Duration;
     async fn sleep(&self, time: Duration);
 }
 
@@ -19,11 +21,31 @@ pub struct RealClock;
 #[async_trait]
 impl Clock for RealClock {
     fn now(&self) -> Timestamp {
+        #[cfg(debug_assertions)]
+        return Timestamp::now() + stepped();
+        #[cfg(not(debug_assertions))]
         Timestamp::now()
+    }
+    fn elapsed(&self) -> Duration {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        START.elapsed()
     }
     async fn sleep(&self, time: Duration) {
         tokio::time::sleep(time).await;
     }
+}
+
+/// Debug builds only: the seconds, forwards or backwards, in the file that `HAFOG_CLOCK_STEP` names; read every time,
+/// so that the clock can be stepped under a running process. No file is no step.
+#[cfg(debug_assertions)]
+fn stepped() -> jiff::SignedDuration {
+    static FILE: LazyLock<Option<std::ffi::OsString>> =
+        LazyLock::new(|| std::env::var_os("HAFOG_CLOCK_STEP"));
+    let text = FILE
+        .as_ref()
+        .and_then(|file| std::fs::read_to_string(file).ok());
+    let seconds = text.and_then(|text| text.trim().parse().ok());
+    jiff::SignedDuration::from_secs(seconds.unwrap_or_default())
 }
 
 /// A clock that moves only when somebody sleeps on it: simulated hours cost nothing.
@@ -44,6 +66,10 @@ impl SteppedClock {
 impl Clock for SteppedClock {
     fn now(&self) -> Timestamp {
         *self.0.lock().expect("no holder of the clock panics")
+    }
+    fn elapsed(&self) -> Duration {
+        let since = self.now().duration_since(Timestamp::UNIX_EPOCH);
+        Duration::try_from(since).expect("no test lives before 1970")
     }
     async fn sleep(&self, time: Duration) {
         self.advance(time);

@@ -1,34 +1,58 @@
 //! hafog: multi-cloud standby stacks. The modules in reading order.
 
+// Small things that everybody uses: what went wrong and what that means for the world, the documented exit codes,
+// time as a port, waiting with a limit, files that survive a crash.
 pub mod clock;
-pub mod error; // Fault and Trouble: what went wrong, and what that means for the world
-pub mod exit; // documented exit codes // time as a port
+pub mod durable;
+pub mod error;
+pub mod exit;
+pub mod wait;
 
-pub mod durable; // files that survive a crash and a second writer
-pub mod model; // nouns without I/O: Stack, Roles, RecordSet, names, units
-pub mod spec; // hafog.yaml -> Spec -> Stack, every mistake with its place
+// Debug builds only: the process ends at an exact line of its journal.
+#[cfg(debug_assertions)]
+pub mod cut;
 
-pub mod cloud; // clouds: servers and images
-pub mod db; // database engines
+// Nouns without I/O, and hafog.yaml -> Spec -> Stack with every mistake at its place.
+pub mod model;
+pub mod spec;
+
+// Ports: clouds, database engines, DNS hosts with the TTL clock, eyes from outside, a server seen through a shell,
+// stores of journals and small documents.
+pub mod cloud;
+pub mod db;
 pub mod dns;
-pub mod probe; // eyes: http, tcp and dns from outside
-pub mod shell; // a server seen through a shell: commands, files, services
-pub mod state; // state stores: journals and small documents // DNS hosts, and the TTL clock
+pub mod probe;
+pub mod shell;
+pub mod state;
 
-pub mod image; // recipes and templates
-pub mod serve; // the authoritative DNS server
+// Recipes and templates; the authoritative DNS server.
+pub mod image;
+pub mod serve;
 
+// The road: every port together (`world`), World -> Facts (`observe`), Stack + Facts -> Plan (`plan`, pure), what each
+// action does (`step`), what was begun and done (`journal`), Plan -> Journal under a lease (`run`).
+pub mod journal;
+pub mod observe;
+pub mod plan;
+pub mod run;
+pub mod step;
+pub mod world;
+
+// The loop on a database server: beats, renews, opens and fences.
 pub mod agent;
-pub mod observe; // World -> Facts
-pub mod plan; // Stack + Facts -> Plan, pure
-pub mod run; // Plan -> Journal, with lease and sessions
-pub mod step; // what each action does: check, act, undo
-pub mod world; // every port together, built once per command // the loop on a database server: beats, renews, opens and fences
 
-pub mod sim; // the simulated world: every port in memory, with scripted faults
+// The simulated world: every port in memory, with scripted faults.
+pub mod sim;
 
+// The command line as types, one file a subcommand, and the only place that writes to a terminal.
 pub mod cli;
-pub mod cmd; // one file a subcommand
-pub mod ui; // the only place that writes to a terminal // the command line as types, and one match
+pub mod cmd;
+pub mod ui;
 
-pub mod demo; // the whole story on this machine
+// The whole story on this machine.
+pub mod demo;
+
+// Hostile bytes against every reader.
+#[cfg(test)]
+#[path = "fuzz_tests.rs"]
+mod fuzz;

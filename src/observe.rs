@@ -170,10 +170,13 @@ async fn site_facts(world: &World, site: &SiteName) -> SiteFacts {
 async fn zone_facts(world: &World, zone: &ZoneName) -> ZoneFacts {
     let open = within(async { world.zone_host(zone)?.is_open().await }).await;
     let records = within(async { world.zone_host(zone)?.records().await }).await;
-    ZoneFacts {
-        open,
-        records: records.known().cloned().unwrap_or_default(),
-    }
+    // A zone whose records nobody could read is not an empty one.
+    let (open, records) = match (open, records) {
+        (open, Seen::Known(records)) => (open, records),
+        (Seen::Known(true), Seen::Unknown(why)) => (Seen::Unknown(why), Vec::new()),
+        (open, Seen::Unknown(_)) => (open, Vec::new()),
+    };
+    ZoneFacts { open, records }
 }
 
 async fn nodes(
@@ -228,7 +231,12 @@ async fn node(
         let (node, reach, engine) = open()?;
         engine.status(&node, &reach).await
     });
-    let (has_data, status) = futures_util::future::join(has_data, status).await;
+    let certificates = within(async {
+        let (node, reach, engine) = open()?;
+        engine.certificates(&node, &reach).await
+    });
+    let (has_data, status, certificates) =
+        futures_util::future::join3(has_data, status, certificates).await;
     NodeFact {
         database: database.clone(),
         site: server.site.clone(),
@@ -238,6 +246,7 @@ async fn node(
             behind(engine.as_ref(), writer, status.known()?)
         }),
         status,
+        certificates,
     }
 }
 
@@ -253,17 +262,19 @@ fn behind(engine: &dyn Engine, writer: &Writer, status: &NodeStatus) -> Option<i
 async fn configured(world: &World, sites: &BTreeMap<SiteName, SiteFacts>) -> BTreeSet<ServerName> {
     let there = world.stack.servers.iter().filter_map(|server| {
         let seen = sites.get(&server.site)?.servers.get(&server.name)?;
-        Some((server, seen.tags.clone()))
+        Some((server, seen))
     });
-    let checks = there.map(|(server, tags)| async move {
-        step::is_configured(world, server, &tags)
+    let checks = there.map(|(server, seen)| async move {
+        let host = seen.host.as_ref()?;
+        step::is_configured(world, server, host, &seen.tags)
             .await
             .then(|| server.name.clone())
     });
     join_all(checks).await.into_iter().flatten().collect()
 }
 
-/// The front door's answer: the status of the first check that fails, or 200. `None`: there is nothing to ask.
+/// The front door's answer: the status of the first check that fails, or 200. Unknown: no answer, or one that is wrong
+/// in another way than by its status. `None`: there is nothing to ask.
 async fn door(world: &World, site: &SiteName) -> Option<Seen<u16>> {
     let doors = match within(step::front_door(world, site)).await {
         Seen::Known(Some(doors)) => doors,
@@ -273,7 +284,18 @@ async fn door(world: &World, site: &SiteName) -> Option<Seen<u16>> {
     for door in &doors {
         for ask in &door.asks {
             match world.probe.http(ask).await {
-                Ok(answer) if answer.status == door.status => {}
+                Ok(answer) if answer.status == door.status => {
+                    let wanted = door.contains.as_ref();
+                    if let Some(text) = wanted.filter(|text| !answer.body.contains(*text)) {
+                        let why = format!("the answer does not contain `{text}`");
+                        return Some(Seen::Unknown(why));
+                    }
+                }
+                // 200 means well to who reads this, and here another was asked for.
+                Ok(answer) if answer.status == 200 => {
+                    let why = format!("it answers 200, and {} was expected", door.status);
+                    return Some(Seen::Unknown(why));
+                }
                 Ok(answer) => return Some(Seen::Known(answer.status)),
                 Err(fault) => return Some(Seen::Unknown(fault.to_string())),
             }

@@ -109,6 +109,13 @@ impl World {
         })
     }
 
+    /// The servers of one site that have an address. Asks once, however many there are.
+    pub async fn hosts_at(&self, site: &SiteName) -> Result<BTreeMap<ServerName, Host>, Fault> {
+        let servers = self.cloud(site)?.servers().await?.into_iter();
+        let hosts = servers.filter_map(|server| Some((server.name.clone(), server.host?)));
+        Ok(hosts.collect())
+    }
+
     /// Every server's address, of the sites that may be asked and answer.
     pub async fn hosts(&self) -> BTreeMap<ServerName, Host> {
         let open = self
@@ -142,9 +149,17 @@ impl World {
         })?;
         // Connections within one machine come from 127.0.0.1, whatever loopback address they go to.
         let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        // A machine that only builds an image talks to no database.
+        let ours: BTreeSet<&ServerName> = self
+            .stack
+            .servers
+            .iter()
+            .map(|server| &server.name)
+            .collect();
         let peers: BTreeSet<IpAddr> = hosts
-            .values()
-            .map(|host| host.address)
+            .iter()
+            .filter(|(name, _)| ours.contains(name))
+            .map(|(_, host)| host.address)
             .chain([local])
             .collect();
         Ok(Node {

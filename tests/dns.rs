@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use hafog::dns::ask::DnsAnswer;
 use hafog::dns::ask::ask;
 use hafog::dns::cache::CachingClient;
 use hafog::dns::serve_control::{Hello, PURPOSE, Reply, Request};
@@ -21,7 +22,6 @@ use hafog::dns::{DnsHost, RecordChange, ZoneSettings};
 use hafog::error::{Fault, Trouble};
 use hafog::model::record::{RecordSet, RecordType};
 use hafog::model::units::Ttl;
-use hafog::probe::DnsAnswer;
 use hafog::serve::{ServeOptions, run};
 use hafog::shell::control;
 use tempfile::TempDir;

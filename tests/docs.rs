@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use hafog::plan::preflight::CHECKS;
 use hafog::plan::safety::REFUSALS;
 
 fn page(name: &str) -> PathBuf {
@@ -74,7 +75,7 @@ fn the_page_of_the_command_line_is_fresh() {
 }
 
 #[test]
-fn every_refusal_is_on_its_page() {
+fn every_refusal_and_every_check_is_on_its_page() {
     let text = read("docs/refusals.md");
     for refusal in REFUSALS {
         let accepted = if refusal.waivable { "yes" } else { "no" };
@@ -84,11 +85,18 @@ fn every_refusal_is_on_its_page() {
             "docs/refusals.md lacks this row:\n{row}"
         );
     }
+    for check in CHECKS {
+        let row = format!("| `{}` | {} |", check.name, check.about);
+        assert!(
+            text.contains(&row),
+            "docs/refusals.md lacks this row:\n{row}"
+        );
+    }
     let rows = text.lines().filter(|line| line.starts_with("| `")).count();
     assert_eq!(
         rows,
-        REFUSALS.len(),
-        "docs/refusals.md has rows of refusals that do not exist"
+        REFUSALS.len() + CHECKS.len(),
+        "docs/refusals.md has rows of what does not exist"
     );
 }
 

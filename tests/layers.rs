@@ -22,12 +22,14 @@ const LAYERS: &[Layer] = &[
     layer("error", &[], &[]),
     layer("exit", &["error"], &[]),
     layer("clock", &[], &[]),
+    layer("cut", &[], &[]),
+    layer("wait", &["error", "clock"], &[]),
     layer("durable", &["error"], &[]),
     layer("model", &[], &[]),
     layer("spec", &["model", "error"], &[]),
     // Ports. None of them knows plan, run, step, world or another port.
     layer("shell", &["model", "error", "durable"], &[]),
-    layer("state", &["model", "error", "durable"], &[]),
+    layer("state", &["model", "error", "durable", "cut"], &[]),
     layer(
         "probe",
         &["model", "error"],
@@ -41,13 +43,7 @@ const LAYERS: &[Layer] = &[
     layer(
         "dns",
         &["model", "error"],
-        &[
-            (
-                "probe::DnsAnswer",
-                "what the DNS client brings back is what a probe reports",
-            ),
-            ("shell::control", "the control socket of `hafog dns serve`"),
-        ],
+        &[("shell::control", "the control socket of `hafog dns serve`")],
     ),
     layer("image", &["model", "error"], &[]),
     layer(
@@ -69,6 +65,7 @@ const LAYERS: &[Layer] = &[
             ("db::NodeStatus", "facts carry what an engine reports"),
             ("db::NodeRole", "part of it"),
             ("db::Link", "part of it"),
+            ("db::Certificate", "what lies on a node"),
             (
                 "dns::RecordChange",
                 "an action carries what it asks of a DNS host",
@@ -106,7 +103,7 @@ const LAYERS: &[Layer] = &[
     layer(
         "step",
         &[
-            "model", "error", "world", "image", "shell", "cloud", "db", "dns",
+            "model", "error", "wait", "world", "journal", "image", "shell", "cloud", "db", "dns",
         ],
         &[
             ("plan::action", "the data of the steps"),
@@ -115,20 +112,23 @@ const LAYERS: &[Layer] = &[
                 "plan::build::MADE_FOR",
                 "the tag by which a builder is known as one",
             ),
-            ("plan::hex", "a digest as text"),
             ("plan::Step", "what a step is given"),
             ("agent::AgentConfig", "a step writes it"),
             ("agent::Peer", "part of it"),
             ("probe::HttpAsk", "what it asks of the probe"),
             ("state::PutError", "two writers of one document"),
-            ("run::event", "outputs are journaled the moment they exist"),
-            ("run::journal", "the same"),
-            ("run::wait", "polling with a limit, in one place"),
         ],
     ),
     layer(
+        "journal",
+        &["model", "error", "clock", "state", "cut"],
+        &[("plan::Plan", "a run's first line holds its plan")],
+    ),
+    layer(
         "run",
-        &["model", "error", "clock", "state", "plan", "step", "world"],
+        &[
+            "model", "error", "clock", "state", "plan", "journal", "step", "world",
+        ],
         &[(
             "observe",
             "a session looks at the world after it took the lease",
@@ -138,8 +138,8 @@ const LAYERS: &[Layer] = &[
         "ui",
         &["model", "error", "plan"],
         &[
-            ("run::event", "what it shows"),
-            ("run::journal::Listener", "how it hears"),
+            ("journal::event", "what it shows"),
+            ("journal::Listener", "how it hears"),
         ],
     ),
     // Every port in memory. Nothing that is shipped imports it.

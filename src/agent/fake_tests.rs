@@ -36,6 +36,7 @@ pub struct Inside {
     pub engine: Power,
     /// The engine's process is there and does not answer.
     pub hung: bool,
+    pub pid: u32,
     /// `stop_now` returns and nothing is stopped.
     pub deaf: bool,
     /// `promote` does not return, and has done nothing yet.
@@ -59,6 +60,7 @@ impl World {
             unwritable: false,
             engine,
             hung: false,
+            pid: 100,
             deaf: false,
             slow_promote: false,
             west: None,
@@ -319,6 +321,14 @@ impl Engine for World {
     async fn admit(&self, _: &Node, _: &Reach) -> Result<(), Trouble> {
         unreachable!("not an agent's")
     }
+    async fn certificates(
+        &self,
+        _: &Node,
+        _: &Reach,
+    ) -> Result<Vec<crate::db::Certificate>, Fault> {
+        Ok(Vec::new())
+    }
+
     fn bytes_between(&self, _: &Position, _: &Position) -> Option<i64> {
         None
     }
@@ -327,13 +337,14 @@ impl Engine for World {
 #[async_trait]
 impl Shell for World {
     async fn services(&self, _: &Host) -> Result<Vec<ServiceState>, Fault> {
-        let running = self.inside().engine != Power::Stopped;
+        let inside = self.enter("services");
+        let running = inside.engine != Power::Stopped;
         let name = SERVICE.to_owned();
         Ok(vec![ServiceState {
             name,
             running,
             wanted: running,
-            pid: None,
+            pid: running.then_some(inside.pid),
             starts: 1,
             trouble: None,
         }])

@@ -38,13 +38,38 @@ pub(super) struct LocalNode {
     pub seen: Seen,
     /// `Some` when `seen` is `Writable` and the engine does not answer: why.
     silent: Option<String>,
-    was_writable: bool,
+    /// The process that was writable when it last answered. One that was started since then was started
+    /// non-writable, however silent it is.
+    was_writable: Option<Process>,
     pub opened_under: Option<u64>,
     pub stopped_here: bool,
     /// The newest heartbeat in the engine.
     pub heartbeat: u64,
     /// How the last opening or start failed.
     pub failure: Option<String>,
+}
+
+/// What is known of an engine's process.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Process {
+    Gone,
+    Started {
+        pid: u32,
+        starts: u32,
+    },
+    /// It is there, or may be there; which one it is was not found out.
+    Unknown,
+}
+
+impl Process {
+    /// Whether `now` can still be what this one was.
+    fn may_be(self, now: Process) -> bool {
+        match (self, now) {
+            (_, Process::Gone) => false,
+            (Process::Started { .. }, Process::Started { .. }) => self == now,
+            _ => true,
+        }
+    }
 }
 
 /// An opening (under an epoch) or a start that is under way.
@@ -98,7 +123,7 @@ impl LocalNode {
             work: None,
             seen: Seen::Down,
             silent: None,
-            was_writable: false,
+            was_writable: None,
             opened_under: None,
             stopped_here: false,
             heartbeat: 0,
@@ -117,7 +142,11 @@ impl LocalNode {
                     .heartbeat
                     .as_ref()
                     .map_or(self.heartbeat, |heartbeat| heartbeat.seq);
-                self.was_writable = status.writable;
+                // Asked after the status: should it have been replaced in between, the new one counts as writable.
+                self.was_writable = match status.writable {
+                    true => Some(self.process().await),
+                    false => None,
+                };
                 match status.writable {
                     true => Seen::Writable,
                     false if opening => Seen::Opening,
@@ -126,12 +155,12 @@ impl LocalNode {
             }
             Err(_) if opening => Seen::Opening,
             // Too busy to answer is not too busy to write: only a process that is gone cannot.
-            Err(why) if self.was_writable && self.process().await != Some(false) => {
+            Err(why) if self.may_still_write().await => {
                 self.silent = Some(why);
                 Seen::Writable
             }
             Err(_) => {
-                self.was_writable = false;
+                self.was_writable = None;
                 Seen::Down
             }
         };
@@ -140,15 +169,31 @@ impl LocalNode {
         }
     }
 
-    /// Whether the engine's process is there; `None` when that cannot be found out.
-    async fn process(&self) -> Option<bool> {
-        let services = limited(self.limit, self.reach.shell.services(&self.node.host))
-            .await
-            .ok()?;
-        services
-            .iter()
-            .find(|service| service.name == self.service)
-            .map(|service| service.running)
+    /// Whether the process that was writable may still be there.
+    async fn may_still_write(&self) -> bool {
+        match self.was_writable {
+            Some(was) => was.may_be(self.process().await),
+            None => false,
+        }
+    }
+
+    async fn process(&self) -> Process {
+        let services = limited(self.limit, self.reach.shell.services(&self.node.host)).await;
+        let service = services.ok().and_then(|services| {
+            services
+                .into_iter()
+                .find(|service| service.name == self.service)
+        });
+        match service {
+            Some(service) if !service.running => Process::Gone,
+            Some(service) => service
+                .pid
+                .map_or(Process::Unknown, |pid| Process::Started {
+                    pid,
+                    starts: service.starts,
+                }),
+            None => Process::Unknown,
+        }
     }
 
     pub async fn beat(&self, seq: u64, at: Timestamp) -> Result<(Position, Option<u64>), String> {
@@ -229,27 +274,34 @@ impl LocalNode {
                 self.failure = None;
                 self.opened_under = work.opens.or(self.opened_under);
                 // Should it fall silent now, it may be writable.
-                self.was_writable |= work.opens.is_some();
+                if work.opens.is_some() && self.was_writable.is_none() {
+                    self.was_writable = Some(Process::Unknown);
+                }
             }
             Err(why) => self.failure = Some(why),
         }
     }
 
-    /// Stops the engine at once and looks whether it is stopped.
+    /// Stops the engine at once and looks whether it is stopped. One that somebody started in the meantime is left
+    /// to the next look.
     pub async fn fence(&mut self) -> Result<(), String> {
         if let Some(mut work) = self.work.take() {
             work.handle.abort();
             let _ = (&mut work.handle).await;
+            self.was_writable = None;
+        }
+        if self.was_writable.is_some() && !self.may_still_write().await {
+            return Err("its process is gone or was started anew: looking again".to_owned());
         }
         // An opening may have got through: until the stop is proved, the engine counts as writable.
-        self.was_writable = true;
+        self.was_writable = Some(Process::Unknown);
         let stopped = limited(STOP_LIMIT, self.engine.stop_now(&self.node, &self.reach)).await;
         if let Err(why) = self.stopped().await {
             return Err(stopped
                 .err()
                 .map_or(why.clone(), |first| format!("{why}; {first}")));
         }
-        self.was_writable = false;
+        self.was_writable = None;
         self.opened_under = None;
         self.stopped_here = true;
         self.failure = None;
@@ -257,7 +309,7 @@ impl LocalNode {
     }
 
     async fn stopped(&self) -> Result<(), String> {
-        if self.process().await == Some(false) {
+        if self.process().await == Process::Gone {
             return Ok(());
         }
         match limited(self.limit, self.engine.status(&self.node, &self.reach)).await {

@@ -505,6 +505,28 @@ async fn a_replica_that_boots_slowly_is_not_stopped() {
     assert_eq!(bench.tick().await, [""; 0]);
 }
 
+/// A run stops the old writer and starts it as a replica between two looks of its agent.
+#[tokio::test]
+async fn an_engine_that_was_started_anew_is_not_stopped() {
+    let mut bench = Bench::writing(isolated()).await;
+    bench.world.inside().name_writer(4, Some(WEST));
+    bench.world.inside().hung = true;
+    bench.world.inside().pid += 1;
+    assert_eq!(bench.next().await, [""; 0]);
+
+    let mut bench = Bench::writing(isolated()).await;
+    bench.world.inside().name_writer(4, Some(WEST));
+    // The look has its answer; the process is asked for once in the look and once more before the stop.
+    bench.world.during("services", |_| ());
+    bench.world.during("services", |inside| {
+        inside.engine = Power::Replica;
+        inside.hung = true;
+        inside.pid += 1;
+    });
+    assert_eq!(bench.next().await, [""; 0]);
+    assert_eq!(bench.next().await, [""; 0]);
+}
+
 #[tokio::test]
 async fn a_stop_that_does_not_stop_is_tried_until_it_does() {
     let mut bench = Bench::writing(isolated()).await;

@@ -11,15 +11,15 @@ use super::interrupt::Interrupts;
 use super::{Call, Ended, open, report};
 use crate::error::{Fault, Kind};
 use crate::exit;
+use crate::journal;
+use crate::journal::event::{Opened, Status};
 use crate::model::id::{RunId, SiteName, StackName};
 use crate::model::stack::Stack;
 use crate::model::units::Span;
 use crate::plan::facts::Facts;
 use crate::plan::{Intent, Plan, PlanKind, Refusal};
-use crate::run::event::{Opened, Status};
-use crate::run::journal;
 use crate::run::open::{OpenOptions, Session};
-use crate::run::runner::End;
+use crate::run::runner::{End, way_back};
 use crate::ui::ask;
 use crate::ui::plan as show;
 use crate::ui::progress::Progress;
@@ -105,7 +105,7 @@ impl Job {
 struct Planned<'a> {
     verb: &'a str,
     outcome: &'a str,
-    digest: String,
+    digest: &'a str,
     /// Steps that would be done.
     pending: usize,
     plan: &'a Plan,
@@ -204,17 +204,17 @@ impl Road<'_> {
         if after_another && self.call.ui.json {
             return;
         }
-        self.planned(plan, "nothing-to-do", || {
+        self.planned(plan, &plan.digest(), "nothing-to-do", || {
             format!("{}: nothing to do\n", plan.intent.verb())
         });
     }
 
     /// The plan as `--json`, or `text`, on stdout.
-    fn planned(&self, plan: &Plan, outcome: &str, text: impl FnOnce() -> String) {
+    fn planned(&self, plan: &Plan, digest: &str, outcome: &str, text: impl FnOnce() -> String) {
         let planned = Planned {
             verb: plan.intent.verb(),
             outcome,
-            digest: plan.digest(),
+            digest,
             pending: plan.steps.iter().filter(|step| step.skip.is_none()).count(),
             plan,
         };
@@ -233,26 +233,32 @@ impl Road<'_> {
     ) -> Ended {
         let name = &session.world.stack.name;
         let ui = &self.call.ui;
+        // Made once: it reads the whole plan.
+        let digest = plan.digest();
         if !refused.is_empty() {
             if ui.json || ui.events {
-                self.planned(plan, "refused", String::new);
+                self.planned(plan, &digest, "refused", String::new);
             } else if !plan.steps.is_empty() {
-                ui.say(&show::render(name.as_str(), plan, ui.colour_err));
+                ui.say(&show::render(name.as_str(), plan, &digest, ui.colour_err));
             }
             return Err(refused.into());
         }
         if self.change.dry_run {
-            self.planned(plan, "planned", || {
-                show::render(name.as_str(), plan, ui.colour_out)
+            self.planned(plan, &digest, "planned", || {
+                show::render(name.as_str(), plan, &digest, ui.colour_out)
             });
-            self.same_plan(&plan.digest())?;
+            self.same_plan(&digest)?;
             return Ok(match self.change.detailed_exitcode {
                 true => exit::PENDING,
                 false => exit::DONE,
             });
         }
-        self.show(&show::render(name.as_str(), plan, ui.colour_err));
-        self.agree(&plan.digest(), name, severe).await?;
+        let missing = unreadable(session, plan);
+        if !missing.is_empty() {
+            return Err(missing.into());
+        }
+        self.show(&show::render(name.as_str(), plan, &digest, ui.colour_err));
+        self.agree(&digest, name, severe).await?;
         let progress = Arc::new(Progress::new(ui, plan));
         let accepted = &self.change.accept;
         let stop = &self.interrupts.stop;
@@ -335,9 +341,9 @@ impl Road<'_> {
     pub async fn carry_on(&self, session: &Session, opened: &Opened) -> Ended {
         let ui = &self.call.ui;
         let lines = report::read(&session.world.stores, &opened.run).await?.0;
-        let text = unfinished_text(opened, &lines);
+        let text = unfinished_text(opened, &lines, Way::On);
         if self.change.dry_run {
-            self.planned(&opened.plan, "planned", || text);
+            self.planned(&opened.plan, &opened.digest, "planned", || text);
             self.same_plan(&opened.digest)?;
             return Ok(match self.change.detailed_exitcode {
                 true => exit::PENDING,
@@ -401,6 +407,18 @@ pub fn outcome(plan: &Plan, run: &RunId, verb: &str, end: End) -> Result<u8, Fau
     })
 }
 
+/// Secrets that the plan delivers and that cannot be read here.
+fn unreadable(session: &Session, plan: &Plan) -> Vec<Fault> {
+    let world = &session.world;
+    let secrets = plan.secrets(&world.stack);
+    let read = |name: &String| {
+        let doing = format!("the plan needs the secret `{name}`");
+        let fault = world.secrets.read(name).err()?;
+        Some(fault.while_doing(doing).with_kind(Kind::Spec))
+    };
+    secrets.iter().filter_map(read).collect()
+}
+
 /// Refusals that nobody accepted, each with the command that mends it. Accepting what may not be accepted changes nothing.
 pub fn refusals(found: &[Refusal], accepted: &[String]) -> Vec<Fault> {
     let open = found
@@ -448,41 +466,53 @@ fn in_the_way(opened: &Opened) -> Fault {
     .hint("hafog abort")
 }
 
-/// What is left of a run, as a list.
-pub fn unfinished_text(opened: &Opened, lines: &[crate::run::event::Line]) -> String {
-    let mut progress = crate::run::event::Progress::default();
+/// Where an unfinished run is headed.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Way {
+    On,
+    Back,
+}
+
+/// What is left of a run to do or to undo, as a list.
+pub fn unfinished_text(opened: &Opened, lines: &[crate::journal::event::Line], way: Way) -> String {
+    let mut progress = crate::journal::event::Progress::default();
     for line in lines {
         // The journal was verified when it was read.
         let _ = progress.add(&line.event);
     }
     let plan = &opened.plan;
-    let over = |status| matches!(status, Status::Finished | Status::Skipped);
-    let names = show::Names::of(&plan.steps);
-    let done = plan
-        .steps
-        .iter()
-        .filter(|step| over(progress.status(&step.name)))
-        .count();
-    let way = if progress.unwinding {
-        ", on the way back"
-    } else {
-        ""
+    let over = |step: &&crate::plan::Step| {
+        matches!(
+            progress.status(&step.name),
+            Status::Finished | Status::Skipped
+        )
+    };
+    let done = plan.steps.iter().filter(over).count();
+    let (way, left): (_, Vec<_>) = match way {
+        Way::On if !progress.unwinding => (
+            "goes on",
+            plan.steps.iter().filter(|step| !over(step)).collect(),
+        ),
+        Way::On => ("goes on taking back", way_back(plan, &progress)),
+        Way::Back => ("is taken back", way_back(plan, &progress)),
     };
     let mut text = format!(
-        "run {} of {} goes on{way}: {done} of {} steps are done, plan {}\n",
+        "run {} of {} {way}: {done} of {} steps are done, plan {}\n",
         opened.run,
         plan.intent.verb(),
         plan.steps.len(),
         opened.digest
     );
-    for (index, step) in plan.steps.iter().enumerate() {
-        if !over(progress.status(&step.name)) {
-            let name = names.column(index, step.name.as_str());
-            text.push_str(&format!(
-                "{name}  {}\n",
-                crate::ui::snippet::clean(&step.about)
-            ));
-        }
+    if left.is_empty() {
+        text.push_str("nothing has to be undone\n");
+    }
+    let names = show::Names::of(&plan.steps);
+    for step in left {
+        let index = plan.steps.iter().position(|other| other.name == step.name);
+        let name = names.column(index.unwrap_or(0), step.name.as_str());
+        let undo = if way == "goes on" { "" } else { "undo: " };
+        let about = crate::ui::snippet::clean(&step.about);
+        text.push_str(&format!("{name}  {undo}{about}\n"));
     }
     text
 }
@@ -537,6 +567,20 @@ mod tests {
             ""
         );
         assert_eq!(refusals(&found, &["standby".to_owned()]).len(), 3);
+    }
+
+    #[test]
+    fn every_refusal_that_stands_alone_stops_the_plan_until_it_is_accepted() {
+        for about in crate::plan::safety::REFUSALS {
+            let found = [refusal(about.name, "why", "hafog status")];
+            assert_eq!(refusals(&found, &[]).len(), 1, "{}", about.name);
+            let others = crate::plan::safety::REFUSALS.iter();
+            let others = others.filter(|other| other.name != about.name);
+            let others: Vec<String> = others.map(|other| other.name.to_owned()).collect();
+            assert_eq!(refusals(&found, &others).len(), 1, "{}", about.name);
+            let left = refusals(&found, &[about.name.to_owned()]).len();
+            assert_eq!(left, usize::from(!about.waivable), "{}", about.name);
+        }
     }
 
     #[test]

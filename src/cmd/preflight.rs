@@ -76,10 +76,12 @@ pub async fn around(session: &Session) -> Around {
         Ok(None) => Seen::Known("it answers, nobody ever held the lease".to_owned()),
         Ok(Some(lease)) => Seen::Known(match lease.holder {
             None => format!("it answers, the lease is free, epoch {}", lease.epoch),
-            Some(holder) => format!(
-                "it answers, {} holds the lease, epoch {}",
-                holder.who, lease.epoch
-            ),
+            Some(holder) => {
+                let gone = holder.is_gone(lease.epoch, session.facts.at);
+                let gone = gone.map(|why| format!(" ({why})")).unwrap_or_default();
+                let (who, epoch) = (&holder.who, lease.epoch);
+                format!("it answers, {who} holds the lease, epoch {epoch}{gone}")
+            }
         }),
     };
     // A converging run is superseded by whatever comes next; only a directional one is in the way.

@@ -6,11 +6,11 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::error::Fault;
+use crate::journal;
+use crate::journal::event::{Event, How, Line, Outcome};
 use crate::model::id::{RunId, StepName};
 use crate::model::units::human;
 use crate::plan::Loss;
-use crate::run::event::{Event, How, Line, Outcome};
-use crate::run::journal;
 use crate::state::stores::Stores;
 use crate::ui::plan::{Names, bound};
 use crate::ui::print::{count, list};
@@ -307,10 +307,10 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::event::{Opened, VERSION, World};
     use crate::model::units::Span;
     use crate::plan::action::SmokeTest;
     use crate::plan::{Intent, Plan, PlanKind, step};
-    use crate::run::event::{Opened, VERSION, World};
     use insta::assert_snapshot;
 
     fn opened() -> Event {

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::drive::{Change, Road, close, options, unfinished, unfinished_text};
+use super::drive::{Change, Road, Way, close, options, unfinished, unfinished_text};
 use super::interrupt::Interrupts;
 use super::{Call, Ended, open, report};
 use crate::error::{Fault, Kind};
 use crate::exit;
-use crate::run::event::Opened;
+use crate::journal::event::Opened;
 use crate::run::open::Session;
 use crate::run::runner::End;
 use crate::ui::progress::Progress;
@@ -58,7 +58,7 @@ async fn go(road: &Road<'_>, session: &Session) -> Ended {
 
 async fn take_back(road: &Road<'_>, session: &Session, opened: &Opened) -> Ended {
     let lines = report::read(&session.world.stores, &opened.run).await?.0;
-    let text = unfinished_text(opened, &lines).replacen(" goes on", " is to be aborted", 1);
+    let text = unfinished_text(opened, &lines, Way::Back);
     if road.change.dry_run {
         road.call.ui.out(&text);
         return Ok(exit::DONE);

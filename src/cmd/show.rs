@@ -5,9 +5,9 @@ use serde::Serialize;
 use super::{Call, Ended, drive, look, open, report};
 use crate::error::{Fault, Kind};
 use crate::exit;
+use crate::journal::event::{Event, Line};
 use crate::model::id::RunId;
 use crate::model::stack::Stack;
-use crate::run::event::{Event, Line};
 use crate::state::stores::Stores;
 use crate::ui::json;
 use crate::ui::snippet::clean;
@@ -88,7 +88,7 @@ async fn plan(call: &Call, run: &Run) -> Result<(), super::Faults> {
     let plan = &opened.plan;
     let colour = call.ui.colour_out;
     call.ui.result(plan, || {
-        crate::ui::plan::render(stack.name.as_str(), plan, colour)
+        crate::ui::plan::render(stack.name.as_str(), plan, &plan.digest(), colour)
     });
     Ok(())
 }
@@ -147,11 +147,11 @@ fn event(event: &Event) -> (&'static str, String) {
     }
 }
 
-fn word(how: crate::run::event::How) -> &'static str {
+fn word(how: crate::journal::event::How) -> &'static str {
     match how {
-        crate::run::event::How::Acted => "",
-        crate::run::event::How::AlreadyTrue => "already: ",
-        crate::run::event::How::Skipped => "skipped: ",
+        crate::journal::event::How::Acted => "",
+        crate::journal::event::How::AlreadyTrue => "already: ",
+        crate::journal::event::How::Skipped => "skipped: ",
     }
 }
 

@@ -279,6 +279,50 @@ mod tests {
     }
 
     #[test]
+    fn a_dead_holder_is_called_dead_and_the_way_on_is_said() {
+        let (stack, facts) = (small(), fine(&small()));
+        let mut status = of(&stack, &facts, Vec::new());
+        let mut holder = lease::Holder::me("up", facts.at);
+        let mut said = |holder: &lease::Holder| {
+            let holder = Some(holder.clone());
+            status.lease = Some(lease::Lease { epoch: 7, holder });
+            let text = text::render(&status, false);
+            let line = text.lines().find(|line| line.starts_with("locked by "));
+            line.expect("it is locked")
+                .replace(&lease::Holder::me("up", facts.at).who, "ME")
+        };
+        assert_eq!(said(&holder), "locked by ME for `up`");
+        holder.started += 1;
+        assert_eq!(
+            said(&holder),
+            "locked by ME for `up`; that process is dead: the next command takes the lease over, and `hafog lock release --epoch 7` frees it now"
+        );
+        holder.boot = "another machine".to_owned();
+        assert_eq!(said(&holder), "locked by ME for `up`");
+        holder.until = facts.at;
+        let expired = said(&holder);
+        assert!(
+            expired.contains("it expired at 2026-11-21T09:14:03Z: "),
+            "{expired}"
+        );
+    }
+
+    #[test]
+    fn until_commit_or_rollback_a_standby_waits() {
+        let mut facts = fine(&small());
+        let now = facts.at;
+        facts.roles.as_mut().unwrap().provisional = Some(Provisional {
+            since: now,
+            until: now + Duration::from_secs(1800),
+            from: "west".into(),
+            planned: true,
+        });
+        let (text, _) = screen(&facts);
+        let last = text.lines().last();
+        assert_eq!(last, Some("west cannot take over until commit or rollback"));
+    }
+
+    #[test]
     fn a_provisional_flip_and_everything_that_is_overdue_is_said() {
         let mut facts = fine(&small());
         let now = facts.at;
@@ -322,7 +366,7 @@ mod tests {
         NAME           TTL
         www.shop.test  1h   lowered; 1h was to be restored by 2026-11-21T08:44:03Z: hafog dns restore
 
-        west cannot take over (standby west, roles, write-lease main and ttl www.shop.test): hafog preflight west
+        west cannot take over (standby west, roles until commit or rollback, write-lease main and ttl www.shop.test): hafog preflight west
         ");
         assert!(
             !synced,

@@ -12,7 +12,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use jiff::civil::Date;
@@ -49,7 +49,7 @@ pub struct Keys(Source);
 enum Source {
     Authority {
         folder: PathBuf,
-        authority: Stored,
+        authority: OnceLock<Stored>,
     },
     Role {
         role: String,
@@ -75,30 +75,35 @@ enum Use {
 }
 
 impl Keys {
-    /// Opens the authority in `folder`, and makes it when there is none.
+    /// Opens the authority in `folder`. Where there is none it is made when it is first needed, so that a command that
+    /// only looks leaves nothing behind.
     pub fn open(folder: &Path) -> Result<Keys, Fault> {
-        let make = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-        make.and_then(|()| fs::set_permissions(folder, fs::Permissions::from_mode(0o700)))
-            .map_err(|error| trouble("make", folder, error))?;
-        let path = folder.join("authority.json");
-        let authority = match read(&path)? {
-            Some(authority) => authority,
-            None => {
-                let _lock = lock(folder)?;
-                match read(&path)? {
-                    Some(authority) => authority,
-                    None => {
-                        let made = make_authority()?;
-                        write(&path, &made)?;
-                        made
-                    }
-                }
-            }
-        };
+        let authority = OnceLock::new();
+        if let Some(found) = read(&folder.join("authority.json"))? {
+            let _ = authority.set(found);
+        }
         Ok(Keys(Source::Authority {
             folder: folder.to_owned(),
             authority,
         }))
+    }
+
+    /// Whether there is anything to forget.
+    pub fn exist(&self) -> bool {
+        matches!(&self.0, Source::Authority { folder, .. } if folder.exists())
+    }
+
+    /// Removes the authority and everything that it signed. Gone already is success.
+    pub fn forget(&self) -> Result<(), Fault> {
+        let Source::Authority { folder, .. } = &self.0 else {
+            return Ok(());
+        };
+        match fs::remove_dir_all(folder) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(trouble("remove", folder, error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What a machine has that acts in one role: its pair, and the authority's certificate to know others by.
@@ -110,10 +115,10 @@ impl Keys {
         })
     }
 
-    pub fn ca_pem(&self) -> &str {
+    pub fn ca_pem(&self) -> Result<&str, Fault> {
         match &self.0 {
-            Source::Authority { authority, .. } => &authority.cert_pem,
-            Source::Role { ca_pem, .. } => ca_pem,
+            Source::Authority { folder, authority } => Ok(&made(folder, authority)?.cert_pem),
+            Source::Role { ca_pem, .. } => Ok(ca_pem),
         }
     }
 
@@ -140,7 +145,7 @@ impl Keys {
 
     /// TLS as `role`: trusts this authority and no other.
     pub fn client_config(&self, role: &str) -> Result<rustls::ClientConfig, Fault> {
-        client_config_from_pem(self.ca_pem(), &self.client(role)?)
+        client_config_from_pem(self.ca_pem()?, &self.client(role)?)
     }
 
     fn pair(&self, purpose: Use, subject: &str, names: Vec<String>) -> Result<Pair, Fault> {
@@ -159,6 +164,7 @@ impl Keys {
             Use::Server => "server",
             Use::Client => "client",
         };
+        let authority = made(folder, authority)?;
         let path = folder.join(format!("{kind}-{subject}.json"));
         let fits = |stored: &Stored| stored.names == names && is_fresh(stored);
         if let Some(stored) = read(&path)?.filter(fits) {
@@ -172,6 +178,27 @@ impl Keys {
         write(&path, &made)?;
         Ok(made.into())
     }
+}
+
+/// The authority of the folder, by whoever was first.
+fn made<'a>(folder: &Path, authority: &'a OnceLock<Stored>) -> Result<&'a Stored, Fault> {
+    if let Some(authority) = authority.get() {
+        return Ok(authority);
+    }
+    let make = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    make.and_then(|()| fs::set_permissions(folder, fs::Permissions::from_mode(0o700)))
+        .map_err(|error| trouble("make", folder, error))?;
+    let path = folder.join("authority.json");
+    let _lock = lock(folder)?;
+    let found = match read(&path)? {
+        Some(found) => found,
+        None => {
+            let made = make_authority()?;
+            write(&path, &made)?;
+            made
+        }
+    };
+    Ok(authority.get_or_init(|| found))
 }
 
 impl From<Stored> for Pair {
@@ -379,7 +406,7 @@ mod tests {
             let open = || {
                 let keys = Keys::open(&folder).unwrap();
                 let pair = keys.client("hafog_repl").unwrap();
-                (keys.ca_pem().to_owned(), pair.cert_pem)
+                (keys.ca_pem().unwrap().to_owned(), pair.cert_pem)
             };
             let threads: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
             threads
@@ -435,7 +462,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let keys = Keys::open(folder.path()).unwrap();
         let pair = keys.client("hafog_agent").unwrap();
-        let agent = Keys::of_role("hafog_agent", keys.ca_pem(), pair);
+        let agent = Keys::of_role("hafog_agent", keys.ca_pem().unwrap(), pair);
         assert!(agent.client_config("hafog_agent").is_ok());
         let refused = agent.client("hafog_admin").err().unwrap();
         assert_eq!(
@@ -443,6 +470,19 @@ mod tests {
             "this machine cannot make a key for `hafog_admin`: it has no certificate authority"
         );
         assert!(agent.server(&host("127.70.0.1")).is_err());
+    }
+
+    #[test]
+    fn nothing_is_made_by_looking_and_nothing_is_left_after_forgetting() {
+        let above = tempfile::tempdir().unwrap();
+        let folder = above.path().join("keys");
+        let keys = Keys::open(&folder).unwrap();
+        assert!(!keys.exist() && !folder.exists());
+        keys.client("hafog_repl").unwrap();
+        assert!(keys.exist());
+        keys.forget().unwrap();
+        keys.forget().unwrap();
+        assert!(!keys.exist() && !folder.exists());
     }
 
     #[test]
@@ -457,7 +497,7 @@ mod tests {
     #[test]
     fn a_damaged_file_is_named_and_not_shown() {
         let folder = tempfile::tempdir().unwrap();
-        Keys::open(folder.path()).unwrap();
+        Keys::open(folder.path()).unwrap().ca_pem().unwrap();
         let path = folder.path().join("authority.json");
         fs::write(&path, "{\"key_pem\": \"SECRET").unwrap();
         let fault = Keys::open(folder.path()).err().unwrap();

@@ -3,6 +3,7 @@
 //! Every node boots non-writable: its service starts it as a replica, and only its agent, under the write lease of
 //! the current epoch, or a step of a run that holds the lease, opens it.
 
+pub mod certificate;
 pub mod keys;
 pub mod postgres;
 pub mod registry;
@@ -18,6 +19,7 @@ use crate::error::{Fault, Trouble};
 use crate::model::id::{DatabaseName, ServerName};
 use crate::model::stack::Database;
 use crate::shell::{Host, Shell};
+pub use certificate::Certificate;
 use keys::Keys;
 
 /// The role that agents log in with.
@@ -117,15 +119,25 @@ pub struct Follower {
 }
 
 /// How an old primary came back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Rejoined {
     /// It had nothing that the new primary lacks.
     Followed,
     /// Its extra log was taken back.
     Rewound,
-    /// Copied anew.
-    Reseeded,
+    /// Copied anew, because it could not come back with what it had.
+    Reseeded { because: String },
+}
+
+impl std::fmt::Display for Rejoined {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Rejoined::Followed => f.write_str("follows with what it had"),
+            Rejoined::Rewound => f.write_str("was rewound"),
+            Rejoined::Reseeded { because } => write!(f, "was copied anew: {because}"),
+        }
+    }
 }
 
 /// Whether two copies share one history.
@@ -235,6 +247,8 @@ pub trait Engine: Send + Sync {
     ) -> Result<(), Trouble>;
     /// Lets in exactly `node.peers` from now on. Nothing happens when they are let in already.
     async fn admit(&self, node: &Node, reach: &Reach) -> Result<(), Trouble>;
+    /// The certificates that are on the node, and until when they are good. None where the engine has none there.
+    async fn certificates(&self, node: &Node, reach: &Reach) -> Result<Vec<Certificate>, Fault>;
     /// `ahead - behind` in bytes of log; negative when `behind` is further. `None` when the two cannot be compared.
     fn bytes_between(&self, ahead: &Position, behind: &Position) -> Option<i64>;
     /// Used by the agent on the node itself: writes heartbeat `seq` and returns position and transaction count.

@@ -27,6 +27,8 @@ pub struct Acknowledged {
 #[derive(Default)]
 pub struct Books {
     pub acknowledged: Vec<Acknowledged>,
+    /// Those of a client that asks for the name before every order, as somebody who has just come does.
+    pub by_newcomers: Vec<Acknowledged>,
     /// The address and time of every request that was sent, acknowledged or not.
     pub sent: Vec<(Instant, IpAddr)>,
 }
@@ -47,15 +49,17 @@ impl Books {
     }
 
     pub fn first_by(&self, address: IpAddr, after: Instant) -> Option<Instant> {
-        self.acknowledged
-            .iter()
-            .find(|a| a.at >= after && a.by == address)
-            .map(|a| a.at)
+        first(&self.acknowledged, address, after)
+    }
+
+    pub fn first_newcomer_by(&self, address: IpAddr, after: Instant) -> Option<Instant> {
+        first(&self.by_newcomers, address, after)
     }
 
     pub fn acknowledged_between(&self, from: Instant, to: Instant) -> Vec<&Acknowledged> {
         self.acknowledged
             .iter()
+            .chain(&self.by_newcomers)
             .filter(|a| a.at >= from && a.at < to)
             .collect()
     }
@@ -70,6 +74,11 @@ impl Books {
     }
 }
 
+fn first(orders: &[Acknowledged], by: IpAddr, after: Instant) -> Option<Instant> {
+    let first = orders.iter().find(|a| a.at >= after && a.by == by);
+    first.map(|a| a.at)
+}
+
 pub struct Clients {
     pub books: Arc<Mutex<Books>>,
     stop: Arc<AtomicBool>,
@@ -79,6 +88,9 @@ pub struct Clients {
 /// One writer with its own resolver cache.
 struct Writer {
     name: usize,
+    /// Its cache is emptied before every order.
+    newcomer: bool,
+    authorities: Vec<SocketAddr>,
     resolver: CachingClient,
     http: reqwest::Client,
     host: HostName,
@@ -88,6 +100,7 @@ struct Writer {
 }
 
 impl Clients {
+    /// `count` writers that keep what they were told, and one newcomer.
     pub fn start(
         count: usize,
         authorities: &[SocketAddr],
@@ -97,7 +110,7 @@ impl Clients {
         let books = Arc::new(Mutex::new(Books::default()));
         let stop = Arc::new(AtomicBool::new(false));
         let mut tasks = Vec::new();
-        for name in 0..count {
+        for name in 0..=count {
             let http = reqwest::Client::builder()
                 .timeout(REQUEST_LIMIT)
                 .no_proxy()
@@ -107,6 +120,8 @@ impl Clients {
                 .map_err(|error| Fault::new("cannot make an HTTP client").because(error))?;
             let writer = Writer {
                 name,
+                newcomer: name == count,
+                authorities: authorities.to_vec(),
                 resolver: CachingClient::new(authorities.to_vec(), RESOLVE_LIMIT),
                 http,
                 host: host.clone(),
@@ -127,11 +142,8 @@ impl Clients {
     }
 
     pub fn count(&self) -> usize {
-        self.books
-            .lock()
-            .expect("no writer panics")
-            .acknowledged
-            .len()
+        let books = self.books.lock().expect("no writer panics");
+        books.acknowledged.len() + books.by_newcomers.len()
     }
 }
 
@@ -144,13 +156,20 @@ impl Drop for Clients {
 }
 
 impl Writer {
-    async fn run(self) {
+    async fn run(mut self) {
         let mut number = 0;
         while !self.stop.load(Ordering::SeqCst) {
             let id = format!("{}-{number}", self.name);
+            if self.newcomer {
+                self.resolver = CachingClient::new(self.authorities.clone(), RESOLVE_LIMIT);
+            }
             if let Some(by) = self.send(&id).await {
                 let mut books = self.books.lock().expect("no writer panics");
-                books.acknowledged.push(Acknowledged {
+                let own = match self.newcomer {
+                    true => &mut books.by_newcomers,
+                    false => &mut books.acknowledged,
+                };
+                own.push(Acknowledged {
                     id,
                     at: Instant::now(),
                     by,
@@ -165,11 +184,10 @@ impl Writer {
     async fn send(&self, id: &str) -> Option<IpAddr> {
         let addresses: BTreeSet<IpAddr> = self.resolver.resolve(&self.host).await.ok()?.addresses;
         let address = *addresses.first()?;
-        self.books
-            .lock()
-            .expect("no writer panics")
-            .sent
-            .push((Instant::now(), address));
+        if !self.newcomer {
+            let mut books = self.books.lock().expect("no writer panics");
+            books.sent.push((Instant::now(), address));
+        }
         let url = format!("http://{}/orders", SocketAddr::new(address, self.port));
         let request = self
             .http
@@ -223,6 +241,7 @@ mod tests {
             .to_vec();
         let books = Books {
             acknowledged,
+            by_newcomers: Vec::new(),
             sent: vec![(at(5), by), (at(600), [127, 0, 0, 2].into())],
         };
         assert_eq!(

@@ -12,6 +12,7 @@ pub struct Report {
     /// Medians over the failovers.
     pub failover_command_seconds: Option<f64>,
     pub failover_to_first_write_seconds: Option<f64>,
+    pub failover_to_newcomer_seconds: Option<f64>,
     pub left_processes: usize,
     pub total_seconds: f64,
 }
@@ -33,6 +34,8 @@ pub struct Move {
     pub downtime_seconds: f64,
     /// From the start of the command to the first acknowledged write at the new site, through the name.
     pub first_write_seconds: f64,
+    /// The same for a client that keeps nothing of DNS: what is left is hafog's own time.
+    pub newcomer_seconds: f64,
     pub acknowledged_before: usize,
     pub lost: usize,
     /// What the command had said may be lost.
@@ -77,7 +80,7 @@ impl Report {
         for moved in &self.moves {
             text.push_str(&format!("\n{} to {}\n", moved.verb, moved.to));
             let mut line =
-                |name: &str, value: String| text.push_str(&format!("  {name:<44} {value}\n"));
+                |name: &str, value: String| text.push_str(&format!("  {name:<45} {value}\n"));
             line("the command took", format!("{:.2}s", moved.command_seconds));
             line(
                 "downtime seen by the writing clients",
@@ -86,6 +89,10 @@ impl Report {
             line(
                 "start of the command to the first write there",
                 format!("{:.2}s", moved.first_write_seconds),
+            );
+            line(
+                "the same for a client without a DNS cache",
+                format!("{:.2}s", moved.newcomer_seconds),
             );
             line(
                 "acknowledged writes before it",
@@ -102,9 +109,10 @@ impl Report {
                 .map_or("never".to_owned(), |last| format!("{last:.2}s"));
             line("last client at the old address", last);
         }
-        if let (Some(command), Some(first), true) = (
+        if let (Some(command), Some(first), Some(newcomer), true) = (
             self.failover_command_seconds,
             self.failover_to_first_write_seconds,
+            self.failover_to_newcomer_seconds,
             self.moves.len() > 2,
         ) {
             let failovers = self
@@ -112,7 +120,7 @@ impl Report {
                 .iter()
                 .filter(|moved| moved.verb == "failover")
                 .count();
-            text.push_str(&format!("\nmedian of {failovers} failovers: command {command:.2}s, first write {first:.2}s\n"));
+            text.push_str(&format!("\nmedian of {failovers} failovers: command {command:.2}s, first write {first:.2}s, without a DNS cache {newcomer:.2}s\n"));
         }
         text.push_str(&format!(
             "\n{} writes acknowledged; lost in switchovers: {}, in failovers: {}; processes left behind: {}; {:.0} s in all\n",

@@ -17,6 +17,7 @@ use crate::dns::registry::find as dns_host;
 use crate::dns::{CACHING, ZoneSettings, ttl};
 use crate::error::{Fault, Kind};
 use crate::exit;
+use crate::model::digest::hex;
 use crate::model::id::HostName;
 use crate::model::record::RecordType;
 use crate::model::roles::Published;
@@ -143,7 +144,7 @@ impl Story {
             std::fs::File::open("/dev/urandom")?.read_exact(bytes)
         };
         read(&mut random).map_err(fault)?;
-        let password = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let password = hex(&random);
         Ok(Story {
             ui,
             folder,
@@ -198,12 +199,14 @@ impl Story {
                 .filter(|moved| moved.verb == "failover");
             median(&failovers.map(pick).collect::<Vec<_>>())
         };
-        let (command, first) = (
+        let (command, first, newcomer) = (
             seconds(|moved| moved.command_seconds),
             seconds(|moved| moved.first_write_seconds),
+            seconds(|moved| moved.newcomer_seconds),
         );
         self.report.failover_command_seconds = command;
         self.report.failover_to_first_write_seconds = first;
+        self.report.failover_to_newcomer_seconds = newcomer;
         Ok(())
     }
 
@@ -247,14 +250,12 @@ impl Story {
     ) -> Result<usize, Fault> {
         let command_seconds = start.instant.elapsed().as_secs_f64();
         let clock = self.clock().await?;
-        let first = self.wait("a write at the new site", || {
-            clients
-                .books
-                .lock()
-                .expect("no writer panics")
-                .first_by(to.1, start.instant)
+        let firsts = self.wait("a write at the new site", || {
+            let books = clients.books.lock().expect("no writer panics");
+            let first = books.first_by(to.1, start.instant)?;
+            Some((first, books.first_newcomer_by(to.1, start.instant)?))
         });
-        let first = first.await?;
+        let (first, newcomer) = firsts.await?;
         // Until the clock says that every cache has moved, and some orders more.
         while Timestamp::now() < clock {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -281,6 +282,7 @@ impl Story {
                     .longest_gap(before - Duration::from_millis(500), first)
                     .as_secs_f64(),
                 first_write_seconds: start.until(first),
+                newcomer_seconds: start.until(newcomer),
                 acknowledged_before: acknowledged.len(),
                 lost: lost.len(),
                 said: line.split(" (").next().unwrap_or(line).to_owned(),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use hickory_proto::op::{DEFAULT_MAX_PAYLOAD_LEN, Edns, Message, MessageType, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, Record, RecordType as Type};
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -17,9 +18,20 @@ use crate::error::Fault;
 use crate::model::id::HostName;
 use crate::model::record::{RecordSet, RecordType};
 use crate::model::units::Ttl;
-use crate::probe::DnsAnswer;
 
 use super::diff::canonical_host;
+
+/// What one name server said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsAnswer {
+    /// `NOERROR`, `NXDOMAIN`, `REFUSED`, …
+    pub code: String,
+    pub authoritative: bool,
+    /// The answer section in order, as record sets: a CNAME before what it leads to.
+    pub sets: Vec<RecordSet>,
+    /// How long a negative answer may be cached (RFC 2308 section 5).
+    pub negative_ttl: Option<Ttl>,
+}
 
 /// A datagram that is lost is sent again, as resolvers do, within the limit.
 const SENDS: u32 = 3;
@@ -240,5 +252,24 @@ pub fn chain<'a>(answer: &'a DnsAnswer, host: &HostName, kind: RecordType) -> Ch
             }
             _ => return Chain { links, last, set },
         }
+    }
+}
+
+/// For `fuzz`: a reply to `www.shop.test A`, whatever its id.
+#[cfg(test)]
+pub(crate) fn hostile(packet: &[u8]) {
+    let host = HostName::new("www.shop.test");
+    let question = question(&host, RecordType::A).expect("a good name");
+    let mut packet = packet.to_vec();
+    if let Some(id) = packet.get_mut(..2) {
+        id.copy_from_slice(&question.metadata.id.to_be_bytes());
+    }
+    let Some(message) = fitting(&packet, &question) else {
+        return;
+    };
+    let answer = read(&message);
+    for host in answer.sets.iter().map(|set| &set.host).chain([&host]) {
+        let chain = chain(&answer, host, RecordType::A);
+        assert!(chain.links.len() <= answer.sets.len());
     }
 }

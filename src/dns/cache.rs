@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use super::ask::DnsAnswer;
 use crate::error::Fault;
 use crate::model::id::HostName;
 use crate::model::record::{RecordSet, RecordType};
-use crate::probe::DnsAnswer;
 
 use super::ask::ask;
 use super::diff::canonical_host;

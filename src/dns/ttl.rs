@@ -266,7 +266,7 @@ pub fn begin_changes(
             });
         }
     }
-    history.serial += 1;
+    history.serial = history.serial.saturating_add(1);
 }
 
 /// After a write that is known to have happened: what it replaced was served at most until `to`.
@@ -286,7 +286,7 @@ pub fn confirm_changes(history: &mut Published, changes: &[RecordChange], to: Ti
             }
         }
     }
-    history.serial += 1;
+    history.serial = history.serial.saturating_add(1);
 }
 
 /// After a write that is known not to have happened: what it was to bring was never served.
@@ -301,7 +301,7 @@ pub fn withdraw_changes(history: &mut Published, changes: &[RecordChange]) {
             .versions
             .retain(|v| !(is_open(v, change) && never_served(&v.set)));
     }
-    history.serial += 1;
+    history.serial = history.serial.saturating_add(1);
 }
 
 /// A write that began at `from` and was confirmed at `to`.
@@ -354,7 +354,7 @@ pub fn prune(history: &mut Published, now: Timestamp, caching: Caching) {
             .is_none_or(|to| look.gone(to, slowest(version.set.ttl)) > now)
     });
     if history.versions.len() != before {
-        history.serial += 1;
+        history.serial = history.serial.saturating_add(1);
     }
 }
 
@@ -406,13 +406,13 @@ pub fn lower(
             since,
             until,
         });
-    history.serial += 1;
+    history.serial = history.serial.saturating_add(1);
 }
 
 /// Ends the lease; returns the TTL to restore.
 pub fn restore(history: &mut Published, host: &HostName) -> Option<Ttl> {
     let lease = history.ttl_leases.remove(host)?;
-    history.serial += 1;
+    history.serial = history.serial.saturating_add(1);
     Some(lease.normal)
 }
 

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::error::Fault;
+use crate::model::digest::hex;
 use crate::model::id::{ImageName, RecipeName};
-use crate::model::stack::{Builtin, CodeFrom, Recipe, Stack};
+use crate::model::stack::{Builtin, CodeFrom, Recipe, SecretRef, Stack};
 
 /// Everything that is put into an image, read.
 pub struct Contents {
@@ -36,12 +37,16 @@ pub fn names(stack: &Stack, base: &Path) -> Result<BTreeMap<RecipeName, ImageNam
     stack
         .recipes
         .iter()
-        .map(|(name, recipe)| Ok((name.clone(), contents(recipe, base)?.image)))
+        .map(|(name, recipe)| Ok((name.clone(), contents(recipe, base, &stack.secrets)?.image)))
         .collect()
 }
 
-/// Reads the recipe's files and code, and names the image.
-pub fn contents(recipe: &Recipe, base: &Path) -> Result<Contents, Fault> {
+/// Reads the recipe's files and code, and names the image. Programs that it runs are not given the stack's secrets.
+pub fn contents(
+    recipe: &Recipe,
+    base: &Path,
+    secrets: &BTreeMap<String, SecretRef>,
+) -> Result<Contents, Fault> {
     let mut files = Vec::new();
     for file in &recipe.files {
         let path = base.join(&file.template);
@@ -62,7 +67,9 @@ pub fn contents(recipe: &Recipe, base: &Path) -> Result<Contents, Fault> {
     if let Some(code) = &recipe.code {
         match &code.from {
             CodeFrom::Path(folder) => folder_files(&base.join(folder), &code.to, &mut files)?,
-            CodeFrom::Git { url, r#ref } => git_files(url, r#ref, &code.to, base, &mut files)?,
+            CodeFrom::Git { url, r#ref } => {
+                git_files(url, r#ref, &code.to, base, secrets, &mut files)?
+            }
         }
     }
     files.sort_by(|a, b| a.to.cmp(&b.to));
@@ -77,11 +84,7 @@ pub fn contents(recipe: &Recipe, base: &Path) -> Result<Contents, Fault> {
         ));
         digest.update(&file.bytes);
     }
-    let hex: String = digest
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hex = hex(&digest.finalize());
     Ok(Contents {
         image: ImageName::new(format!("{}-{}", recipe.name, &hex[..12])),
         files,
@@ -131,12 +134,19 @@ fn git_files(
     r#ref: &str,
     to: &str,
     base: &Path,
+    secrets: &BTreeMap<String, SecretRef>,
     files: &mut Vec<Content>,
 ) -> Result<(), Fault> {
     let scratch = tempfile::tempdir()
         .map_err(|error| Fault::new("cannot make a temporary folder").because(error))?;
     let git = |arguments: &[&str]| {
-        let ran = std::process::Command::new("git")
+        let mut command = std::process::Command::new("git");
+        for secret in secrets.values() {
+            if let SecretRef::Env(variable) = secret {
+                command.env_remove(variable);
+            }
+        }
+        let ran = command
             .args(arguments)
             .current_dir(base)
             .env("GIT_TERMINAL_PROMPT", "0")

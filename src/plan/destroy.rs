@@ -3,6 +3,7 @@
 use super::action::*;
 use super::facts::Facts;
 use super::safety::refusal;
+use super::site::still_provisional;
 use super::{Intent, Plan, PlanKind, step};
 use crate::dns::RecordChange;
 use crate::model::id::*;
@@ -66,7 +67,9 @@ pub fn destroy(stack: &Stack, facts: &Facts, sites: &[SiteName]) -> Plan {
                 primary: roles.primary.clone(),
                 standbys,
                 left_behind,
-                provisional: None,
+                // Without the site that it came from there is no way back, and nothing to commit.
+                provisional: still_provisional(stack, roles)
+                    .filter(|phase| !sites.contains(&phase.from)),
             };
             let last = last.into_iter().flatten();
             plan.push(

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::cloud::Server as CloudServer;
-use crate::db::{Contents, Divergence, NodeStatus};
+use crate::db::{Certificate, Contents, Divergence, NodeStatus};
 use crate::model::id::*;
 use crate::model::record::RecordSet;
 use crate::model::roles::{Published, Roles, Writer};
@@ -79,6 +79,7 @@ pub struct NodeFact {
     /// Whether there are data files; unknown when the server does not answer.
     pub has_data: Seen<bool>,
     pub status: Seen<NodeStatus>,
+    pub certificates: Seen<Vec<Certificate>>,
     /// Bytes of log between the writer's last heartbeat and what the node has received; `None` where nobody can say.
     pub behind: Option<i64>,
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::action::*;
-use super::facts::Facts;
+use super::facts::{Facts, Seen};
 use super::safety::refusal;
 use super::site::{follows, hosts, see_record, seed_replica};
 use super::{Intent, Plan, PlanKind, Step, loss, step};
@@ -11,7 +11,7 @@ use crate::db::NodeRole;
 use crate::dns::RecordChange;
 use crate::model::id::*;
 use crate::model::record::{RecordSet, RecordType};
-use crate::model::stack::{Database, Name, SelfFence, Server, Stack};
+use crate::model::stack::{Database, Name, SelfFence, Server, Site, Stack, Tier};
 use crate::model::units::Span;
 
 #[derive(Clone, Debug, Default)]
@@ -309,7 +309,7 @@ fn traffic(plan: &mut Plan, stack: &Stack, facts: &Facts, to: &SiteName, planned
         plan.push(
             step(
                 format!("set-record {}", zone.name),
-                format!("{} lead to {to}", hosts(&names)),
+                lead_to(&names, to),
                 SetRecord {
                     zone: zone.name.clone(),
                     records,
@@ -321,6 +321,11 @@ fn traffic(plan: &mut Plan, stack: &Stack, facts: &Facts, to: &SiteName, planned
         );
         plan.push(see_record(zone.name.clone(), &names));
     }
+}
+
+fn lead_to(names: &[&Name], to: &SiteName) -> String {
+    let verb = if names.len() == 1 { "leads" } else { "lead" };
+    format!("{} {verb} to {to}", hosts(names))
 }
 
 /// The record change of one name. Where the addresses are known it is exact, and compared before it is written.
@@ -494,16 +499,18 @@ fn review(
         ));
         return;
     };
-    if !roles.standbys.contains(to) {
-        let why = if roles.left_behind.contains(to) {
-            format!("{to} was left behind by a failover and has not rejoined")
-        } else {
-            format!("{to} is no standby of this stack")
-        };
-        let hint = if roles.left_behind.contains(to) {
-            "hafog failback".to_owned()
-        } else {
-            format!("hafog clone {to}")
+    let is_standby = roles.standbys.contains(to);
+    let left_behind = roles.left_behind.contains(to);
+    if !is_standby {
+        let (why, hint) = match left_behind {
+            true => (
+                format!("{to} was left behind by a failover and has not rejoined"),
+                "hafog failback".to_owned(),
+            ),
+            false => (
+                format!("{to} is no standby of this stack"),
+                format!("hafog clone {to}"),
+            ),
         };
         plan.refusals.push(refusal("no-standby", why, hint));
     }
@@ -515,7 +522,8 @@ fn review(
                 "hafog status",
             ));
         }
-    } else if roles.provisional.is_some() {
+    // The way back to a site that was left behind is `failback`, which ends the phase by itself.
+    } else if roles.provisional.is_some() && !left_behind {
         let why = format!("the flip to {} has not been committed", roles.primary);
         plan.refusals
             .push(refusal("provisional", why, "hafog commit"));
@@ -525,15 +533,13 @@ fn review(
             true => loss::planned(m.database),
             false => loss::forced(facts, m.database, from, &m.old, &m.new.name),
         });
-        review_standby(plan, facts, m, to, options);
+        // What its database and its servers lack follows from its not being a standby, and the hint above mends it.
+        if is_standby {
+            review_standby(plan, facts, m, to, options);
+        }
         review_primary(plan, stack, facts, m, from, options);
     }
-    let door = facts.doors.get(to);
-    if let Some(door) = door.filter(|door| door.known() != Some(&200)) {
-        let why = match door.why_unknown() {
-            Some(why) => format!("{to} does not answer its health check: {why}"),
-            None => format!("{to} does not pass its health check"),
-        };
+    if is_standby && let Some(why) = not_ready(stack, facts, to) {
         plan.refusals.push(refusal(
             "standby-not-ready",
             why,
@@ -553,6 +559,27 @@ fn review(
         })
         .map(|ttl| Span(ttl.duration()))
         .max();
+}
+
+/// Why users who are moved to `to` would not be served, or nobody knows whether they would.
+fn not_ready(stack: &Stack, facts: &Facts, to: &SiteName) -> Option<String> {
+    let serves = |site: &Site| matches!(site.tier, Tier::Warm | Tier::Hot);
+    match facts.doors.get(to) {
+        Some(Seen::Known(200)) => None,
+        Some(Seen::Known(status)) => Some(format!(
+            "{to} does not pass its health check: {status}, not 200"
+        )),
+        Some(Seen::Unknown(why)) => Some(format!("{to} does not answer its health check: {why}")),
+        None if stack.balancer.is_none() || !stack.site(to).is_some_and(serves) => None,
+        None => {
+            let answers = facts.sites.get(to).map(|site| &site.answers);
+            let why = answers.and_then(Seen::why_unknown);
+            Some(match why {
+                Some(why) => format!("nobody could look at the servers of {to}: {why}"),
+                None => format!("{to} has no servers"),
+            })
+        }
+    }
 }
 
 fn review_standby(plan: &mut Plan, facts: &Facts, m: &Move, to: &SiteName, options: &Options) {
@@ -582,6 +609,7 @@ fn review_standby(plan: &mut Plan, facts: &Facts, m: &Move, to: &SiteName, optio
         let why = format!("{name} does not follow {}", m.old);
         plan.refusals
             .push(refusal("old-primary-not-following", why, "hafog failback"));
+        return;
     }
     if options.planned {
         if !follows(facts, name) {

@@ -22,7 +22,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::model::digest::hex;
 use crate::model::id::{SiteName, StepName};
+use crate::model::stack::{Job, Stack};
 use crate::model::units::Span;
 pub use action::Action;
 pub use safety::Refusal;
@@ -88,6 +90,14 @@ pub enum Intent {
 }
 
 impl Intent {
+    /// Sites that a heading names: verbs that a person may type without saying where.
+    pub fn sites(&self) -> &[SiteName] {
+        match self {
+            Intent::Build { sites } | Intent::Deploy { sites } | Intent::Destroy { sites } => sites,
+            _ => &[],
+        }
+    }
+
     /// The verb as a person types it.
     pub fn verb(&self) -> &'static str {
         match self {
@@ -179,8 +189,10 @@ impl Plan {
             .map(|refusal| refusal.name.as_str())
             .collect();
         let named = (&self.kind, &self.intent, &self.steps, refusals);
-        let bytes = serde_json::to_vec(&named).expect("a plan serialises");
-        hex(&Sha256::digest(bytes))[..16].to_owned()
+        let mut hashing = Hashing(Sha256::new());
+        let buffered = std::io::BufWriter::with_capacity(16 << 10, &mut hashing);
+        serde_json::to_writer(buffered, &named).expect("a plan serialises");
+        hex(&hashing.0.finalize())[..16].to_owned()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -196,6 +208,37 @@ impl Plan {
 
     pub fn step(&self, name: &StepName) -> Option<&Step> {
         self.steps.iter().find(|step| &step.name == name)
+    }
+
+    /// Names of the secrets that its steps deliver. They are asked for before the first step, so that a missing one
+    /// does not stop a run in the middle.
+    pub fn secrets(&self, stack: &Stack) -> BTreeSet<String> {
+        let mut wanted = BTreeSet::new();
+        let passwords = || {
+            stack
+                .databases
+                .iter()
+                .filter_map(|one| one.password.clone())
+        };
+        for step in self.steps.iter().filter(|step| step.skip.is_none()) {
+            match &step.action {
+                Action::ConfigureServer(action) => {
+                    let is_app = stack
+                        .server(&action.server)
+                        .is_some_and(|server| server.job == Job::App);
+                    if is_app {
+                        wanted.extend(stack.secrets.keys().cloned().chain(passwords()));
+                    }
+                }
+                Action::CreateDatabase(action) => wanted.extend(
+                    stack
+                        .database(&action.database)
+                        .and_then(|database| database.password.clone()),
+                ),
+                _ => {}
+            }
+        }
+        wanted
     }
 
     /// Broken invariants of a planner; a test runs it over every plan, and the runner refuses a plan that has any.
@@ -261,6 +304,16 @@ impl Step {
     }
 }
 
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// A plan of ten thousand servers is many megabytes of JSON, which nobody needs at once.
+struct Hashing(Sha256);
+
+impl std::io::Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }

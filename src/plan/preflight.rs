@@ -2,13 +2,15 @@
 //!
 //! Each check passes, fails, or is unknown; what has nothing to look at does not apply. Unknown never passes.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::facts::{Facts, Seen};
 use super::failover::lag;
 use crate::cloud::ServerState;
-use crate::db::{Link, NodeRole};
+use crate::db::{Certificate, Link, NodeRole};
 use crate::model::id::*;
 use crate::model::record::RecordType;
 use crate::model::stack::{Database, Job, Name, Stack, Tier, Zone};
@@ -33,6 +35,79 @@ pub struct Check {
     /// The command that mends it.
     pub mend: Option<String>,
 }
+
+/// A kind of check, for `hafog explain` and the docs.
+pub struct About {
+    /// The first word of [`Check::name`].
+    pub name: &'static str,
+    pub about: &'static str,
+}
+
+pub const CHECKS: &[About] = &[
+    About {
+        name: "standby",
+        about: "The site is a standby: `hafog clone` made it, and no failover has left it behind since.",
+    },
+    About {
+        name: "roles",
+        about: "No flip is provisional. Until its commit or rollback the only move is back.",
+    },
+    About {
+        name: "runs",
+        about: "No switchover, failover or rollback is unfinished. Such a run is resumed or aborted first.",
+    },
+    About {
+        name: "arbiter",
+        about: "The state store that holds the lease answers. Without it nobody may change the stack.",
+    },
+    About {
+        name: "cloud",
+        about: "The site's cloud answers, so that its servers can be seen and started.",
+    },
+    About {
+        name: "image",
+        about: "The images that the spec describes now are at the site, so that servers can start from them.",
+    },
+    About {
+        name: "servers",
+        about: "The servers that the site's tier keeps running do run. A cold site keeps none.",
+    },
+    About {
+        name: "front-door",
+        about: "The site answers the spec's health checks, asked at its own balancer. Nothing serves in colder tiers.",
+    },
+    About {
+        name: "follows",
+        about: "The node that would be promoted is a replica, and its stream is alive.",
+    },
+    About {
+        name: "lag",
+        about: "The node's newest heartbeat is younger than `lag.critical`. A dead stream is unknown lag, never zero.",
+    },
+    About {
+        name: "headroom",
+        about: "The primary still keeps all the log that the replica needs. Without it the replica must be copied anew.",
+    },
+    About {
+        name: "write-lease",
+        about: "The primary's agent renews its write lease: it is alive, and a failover knows when the lease ends.",
+    },
+    About {
+        name: "certificates",
+        about: "The database's certificates, on each node, are good for 21 days or more. `hafog up` renews what is due.",
+    },
+    About {
+        name: "zone",
+        about: "The zone is served, and what is served is what hafog published last.",
+    },
+    About {
+        name: "ttl",
+        about: "How long a flip takes until everybody sees it. Fails where a lowered TTL was not restored in time.",
+    },
+];
+
+/// Certificates that end sooner fail.
+pub const CERTIFICATES_MIN: Duration = Duration::from_secs(21 * 24 * 3600);
 
 /// What facts do not hold.
 pub struct Around {
@@ -105,14 +180,17 @@ pub fn preflight(stack: &Stack, facts: &Facts, site: &SiteName, around: &Around)
     checks.push(servers(stack, facts, site));
     checks.push(front_door(stack, facts, site));
     if stack.databases.is_empty() {
-        checks.push(not_applicable("databases", "the stack has none"));
+        let of_databases = ["follows", "lag", "headroom", "write-lease", "certificates"];
+        checks.extend(of_databases.map(|name| not_applicable(name, "the stack has no database")));
     }
     for database in &stack.databases {
         checks.extend(replica(stack, facts, site, database));
         checks.push(write_lease(facts, database));
+        checks.push(certificates(facts, database));
     }
     if stack.names.is_empty() {
-        checks.push(not_applicable("names", "the stack publishes none"));
+        let of_names = ["zone", "ttl"];
+        checks.extend(of_names.map(|name| not_applicable(name, "the stack publishes no name")));
     }
     for zone in &stack.zones {
         checks.push(zone_serves(stack, facts, zone));
@@ -191,6 +269,9 @@ fn images(stack: &Stack, facts: &Facts, site: &SiteName) -> Vec<Check> {
             Some(image) => fail(name, format!("{image} is not there"), mend),
         }
     };
+    if recipes.is_empty() {
+        return vec![not_applicable("image", "the spec asks for no server there")];
+    }
     recipes.into_iter().map(check).collect()
 }
 
@@ -209,6 +290,9 @@ fn servers(stack: &Stack, facts: &Facts, site: &SiteName) -> Check {
             .collect(),
         Tier::Warm | Tier::Hot => stack.servers_at(site).map(|server| &server.name).collect(),
     };
+    if wanted.is_empty() {
+        return not_applicable(name, "the spec asks for none");
+    }
     if !was_seen(facts, site) {
         return unknown(name, format!("{site} did not answer"), "hafog status");
     }
@@ -240,7 +324,9 @@ fn front_door(stack: &Stack, facts: &Facts, site: &SiteName) -> Check {
         Some(Seen::Known(200)) => pass(name, "200"),
         Some(Seen::Known(status)) => fail(name, format!("{status}, not 200"), mend),
         Some(Seen::Unknown(why)) => unknown(name, why, mend),
-        None if stack.balancer.is_none() => not_applicable(name, "the stack has no balancer"),
+        None if stack.balancer.is_none() && was_seen(facts, site) => {
+            not_applicable(name, "the stack has no balancer and no health check")
+        }
         None => unknown(name, "nobody looked", mend),
     }
 }
@@ -249,7 +335,11 @@ fn front_door(stack: &Stack, facts: &Facts, site: &SiteName) -> Check {
 fn replica(stack: &Stack, facts: &Facts, site: &SiteName, database: &Database) -> Vec<Check> {
     let follows = format!("follows {}", database.name);
     if tier(stack, site) == Tier::Cold {
-        return vec![not_applicable(follows, "a cold site has no replica")];
+        let none = |name: &str| {
+            let name = format!("{name} {}", database.name);
+            not_applicable(name, "a cold site has no replica")
+        };
+        return ["follows", "lag", "headroom"].map(none).into();
     }
     let Some(node) = stack
         .nodes_at(site, database)
@@ -379,6 +469,41 @@ fn write_lease(facts: &Facts, database: &Database) -> Check {
     }
 }
 
+/// On every node that was seen: replication needs both ends.
+fn certificates(facts: &Facts, database: &Database) -> Check {
+    let name = format!("certificates {}", database.name);
+    let nodes = facts.nodes.iter();
+    let nodes = nodes.filter(|(_, node)| node.database == database.name);
+    let mut first: Option<(&ServerName, &Certificate)> = None;
+    let mut silent = None;
+    let mut seen = false;
+    for (server, node) in nodes {
+        seen = true;
+        match &node.certificates {
+            Seen::Unknown(why) => silent = Some(format!("{server}: {why}")),
+            Seen::Known(found) => {
+                let sooner = |one: &&Certificate| first.is_none_or(|(_, f)| one.until < f.until);
+                let soonest = found.iter().min_by_key(|one| one.until).filter(sooner);
+                first = soonest.map(|one| (server, one)).or(first);
+            }
+        }
+    }
+    let says = |(server, one): (&ServerName, &Certificate)| {
+        format!("`{}` on {server} is good until {:.0}", one.name, one.until)
+    };
+    match (first, silent) {
+        (Some(found), _) if found.1.ends_within(CERTIFICATES_MIN, facts.at) => fail(
+            name,
+            format!("{}, less than 21 days", says(found)),
+            "hafog up",
+        ),
+        (_, Some(why)) => unknown(name, why, "hafog status"),
+        (Some(found), None) => pass(name, format!("the first to end: {}", says(found))),
+        (None, None) if seen => not_applicable(name, "its nodes have none"),
+        (None, None) => unknown(name, "nobody looked at a node", "hafog status"),
+    }
+}
+
 /// Served, and what is served is what was published last.
 fn zone_serves(stack: &Stack, facts: &Facts, zone: &Zone) -> Check {
     let name = format!("zone {}", zone.name);
@@ -452,6 +577,9 @@ fn is_over(until: Timestamp, now: Timestamp) -> bool {
 }
 
 #[cfg(test)]
+mod pair_tests;
+
+#[cfg(test)]
 pub(crate) mod tests {
     use super::*;
     use crate::cloud::Server;
@@ -463,7 +591,6 @@ pub(crate) mod tests {
     use crate::sim::stacks::small;
     use insta::assert_snapshot;
     use std::collections::BTreeMap;
-    use std::time::Duration;
 
     const NODE: &str = "shop-west-db-1";
 
@@ -540,6 +667,10 @@ pub(crate) mod tests {
                 site: site.into(),
                 has_data: Seen::Known(true),
                 status: Seen::Known(status),
+                certificates: Seen::Known(vec![Certificate {
+                    name: "server".to_owned(),
+                    until: now() + Duration::from_secs(397 * 24 * 3600),
+                }]),
                 behind: None,
             };
             (ServerName::new(name), fact)
@@ -634,6 +765,7 @@ pub(crate) mod tests {
         Pass lag main: shop-west-db-1 is 0.8 s behind, critical is 1m [-]
         Pass headroom main: shop-west-db-1 may fall 64MiB further behind [-]
         Pass write-lease main: shop-east-db-1 holds it for 9 s more, epoch 3 [-]
+        Pass certificates main: the first to end: `server` on shop-east-db-1 is good until 2027-12-23T09:14:03Z [-]
         Pass zone shop.test: serve serves what was published [-]
         Pass ttl www.shop.test: a flip is seen everywhere after 1h, later ones after 1m [-]
         ");

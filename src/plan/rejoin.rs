@@ -3,7 +3,7 @@
 use super::action::*;
 use super::facts::{Apart, Facts, Seen};
 use super::safety::refusal;
-use super::site::{power_on, seed_replica, start_agent};
+use super::site::{power_on, seed_replica, start_agent, still_provisional};
 use super::{Intent, Plan, PlanKind, step};
 use crate::cloud::ServerState;
 use crate::db::Divergence;
@@ -102,14 +102,7 @@ pub fn rejoin(stack: &Stack, facts: &Facts, site: &SiteName) -> Plan {
             .filter(|left| *left != site)
             .cloned()
             .collect(),
-        provisional: roles
-            .provisional
-            .as_ref()
-            .map(|provisional| ProvisionalWant {
-                from: provisional.from.clone(),
-                planned: provisional.planned,
-                window: stack.commit_window,
-            }),
+        provisional: still_provisional(stack, roles),
     };
     plan.push(step("set-roles", format!("{site} is a standby site"), set.into()).after([healthy]));
     plan

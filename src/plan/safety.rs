@@ -100,3 +100,6 @@ pub fn refusal(name: &'static str, why: impl Into<String>, hint: impl Into<Strin
         waivable: about.waivable,
     }
 }
+
+#[cfg(test)]
+mod alone_tests;

@@ -1,7 +1,7 @@
 //! `up` and `clone`: bring a site to what the spec says. Only what is missing becomes a step, so a second `up` has
 //! nothing to do. The two differ in where the database comes from: `up` makes an empty one, `clone` copies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::action::*;
 use super::build;
@@ -13,6 +13,7 @@ use crate::db::{Link, NodeRole};
 use crate::dns::RecordChange;
 use crate::model::id::*;
 use crate::model::record::{RecordSet, RecordType};
+use crate::model::roles::Roles;
 use crate::model::stack::{Database, Job, Name, Server, Stack, Tier};
 
 /// Provisions the primary site and publishes its names.
@@ -82,7 +83,7 @@ pub fn clone(stack: &Stack, facts: &Facts, site: &SiteName) -> Plan {
             primary: roles.primary.clone(),
             standbys,
             left_behind,
-            provisional: None,
+            provisional: still_provisional(stack, roles),
         };
         plan.push(
             step(
@@ -94,6 +95,15 @@ pub fn clone(stack: &Stack, facts: &Facts, site: &SiteName) -> Plan {
         );
     }
     plan
+}
+
+/// A phase that goes on: another site that comes, goes or rejoins does not end it.
+pub(super) fn still_provisional(stack: &Stack, roles: &Roles) -> Option<ProvisionalWant> {
+    roles.provisional.as_ref().map(|phase| ProvisionalWant {
+        from: phase.from.clone(),
+        planned: phase.planned,
+        window: stack.commit_window,
+    })
 }
 
 /// `replicate setup`: only the databases of a standby site.
@@ -255,7 +265,8 @@ pub(super) fn power_on(server: &Server) -> super::Step {
     )
 }
 
-/// An empty database on the site's first node, its agent, and the replicas beside it.
+/// An empty database on the site's first node, its agent, and the replicas beside it. A node lets in the servers that
+/// are there when it is configured, so that comes after all of them.
 fn primary_database(
     plan: &mut Plan,
     stack: &Stack,
@@ -284,7 +295,7 @@ fn primary_database(
                 }
                 .into(),
             )
-            .after(there.get(&first.name).cloned()),
+            .after(there.values().cloned()),
         );
         let open = OpenDatabase {
             database: database.name.clone(),
@@ -300,8 +311,8 @@ fn primary_database(
             .after([created]),
         );
         opened.push(plan.push(start_agent(database, first).after([open])));
-    } else if let Some(restarted) = there.get(&first.name) {
-        opened.push(plan.push(start_agent(database, first).after([restarted.clone()])));
+    } else if there.contains_key(&first.name) {
+        opened.push(plan.push(start_agent(database, first).after(there.values().cloned())));
     }
     let primary = writer.unwrap_or(&first.name).clone();
     let mut done = opened.clone();
@@ -313,13 +324,19 @@ fn primary_database(
     done
 }
 
-/// Agents must know every other node: who does not answer is asked for before a node fences itself. New nodes make
-/// every agent's configuration old.
+/// Agents must know every other node: who does not answer is asked for before a node fences itself. And they say which
+/// addresses a node lets in. So new nodes and new servers make every agent's configuration old.
 fn tell_agents(plan: &mut Plan, stack: &Stack, facts: &Facts) {
+    let ours: BTreeSet<&ServerName> = stack.servers.iter().map(|server| &server.name).collect();
+    let is_new = |action: &Action| match action {
+        Action::SeedReplica(_) => true,
+        Action::CreateServer(create) => ours.contains(&create.want.name),
+        _ => false,
+    };
     let new_nodes: Vec<StepName> = plan
         .steps
         .iter()
-        .filter(|step| matches!(step.action, Action::SeedReplica(_)))
+        .filter(|step| is_new(&step.action))
         .map(|step| step.name.clone())
         .collect();
     for database in &stack.databases {
@@ -406,7 +423,7 @@ fn one_replica(
         return Vec::new();
     }
     let mut before: Vec<StepName> = after.to_vec();
-    before.extend(there.get(&to.name).cloned());
+    before.extend(there.values().cloned());
     let seeded = plan.push(seed_replica(database, from, &to.name, always).after(before));
     let agent = plan.push(start_agent(database, to).after([seeded.clone()]));
     vec![seeded, agent]

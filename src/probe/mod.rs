@@ -10,8 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Fault;
 use crate::model::id::HostName;
-use crate::model::record::{RecordSet, RecordType};
-use crate::model::units::Ttl;
+use crate::model::record::RecordType;
 
 /// A request to one address, whatever DNS says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,17 +30,7 @@ pub struct HttpAnswer {
     pub body: String,
 }
 
-/// What one name server said.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DnsAnswer {
-    /// `NOERROR`, `NXDOMAIN`, `REFUSED`, …
-    pub code: String,
-    pub authoritative: bool,
-    /// The answer section in order, as record sets: a CNAME before what it leads to.
-    pub sets: Vec<RecordSet>,
-    /// How long a negative answer may be cached (RFC 2308 section 5).
-    pub negative_ttl: Option<Ttl>,
-}
+pub use crate::dns::ask::DnsAnswer;
 
 #[async_trait]
 pub trait Probe: Send + Sync {

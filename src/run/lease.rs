@@ -28,6 +28,12 @@ pub struct Lease {
     pub holder: Option<Holder>,
 }
 
+impl Lease {
+    fn next(&self) -> Option<u64> {
+        self.epoch.checked_add(1)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Holder {
     /// `user@machine, process 4711`.
@@ -62,6 +68,18 @@ impl Holder {
             since: now,
             until: now + LASTS,
         }
+    }
+
+    /// Why this holder stops nobody any more, and what to type; `None` while it may still be at work.
+    pub fn is_gone(&self, epoch: u64, now: Timestamp) -> Option<String> {
+        let why = match (self.is_dead_here(), self.until <= now) {
+            (true, _) => "that process is dead".to_owned(),
+            (false, true) => format!("it expired at {:.0}", self.until),
+            (false, false) => return None,
+        };
+        Some(format!(
+            "{why}: the next command takes the lease over, and `hafog lock release --epoch {epoch}` frees it now"
+        ))
     }
 
     /// The holder ran on this boot of this machine, and its process is gone.
@@ -103,14 +121,17 @@ pub async fn take(
     reason: &str,
     patience: Duration,
 ) -> Result<Held, Fault> {
-    let give_up = clock.now() + patience;
+    let give_up = clock.elapsed() + patience;
     loop {
         let now = clock.now();
         let found: Option<(Lease, Version)> = stores.get(KEY).await?;
-        let epoch = found.as_ref().map_or(0, |(lease, _)| lease.epoch) + 1;
+        let next = found.as_ref().map_or(Some(1), |(lease, _)| lease.next());
+        let epoch = next.ok_or_else(|| {
+            Fault::new("the lease's epoch is the last there is: somebody else wrote that document")
+        })?;
         let other = found.as_ref().and_then(|(lease, _)| lease.holder.as_ref());
         match other.filter(|other| other.until > now && !other.is_dead_here()) {
-            Some(other) if now >= give_up => return Err(held_by(other, now, patience)),
+            Some(other) if clock.elapsed() >= give_up => return Err(held_by(other, now, patience)),
             Some(_) => {}
             None => {
                 let holder = Holder::me(reason, now);
@@ -161,11 +182,25 @@ fn held_by(other: &Holder, now: Timestamp, patience: Duration) -> Fault {
 }
 
 impl Held {
+    /// The process counts too: after a `destroy` epochs begin anew.
+    fn is_ours(&self, lease: &Lease) -> bool {
+        let process = |holder: &Holder| (holder.boot.clone(), holder.pid, holder.started);
+        let holder = lease.holder.as_ref();
+        lease.epoch == self.epoch
+            && holder.is_some_and(|holder| process(holder) == process(&self.holder))
+    }
+
+    /// Releases it and removes the document.
+    pub async fn forget(&self) -> Result<(), Fault> {
+        self.still_ours().await?;
+        self.stores.delete_everywhere(KEY).await
+    }
+
     /// A stale process stops here.
     pub async fn still_ours(&self) -> Result<(), Fault> {
         let found: Option<(Lease, Version)> = self.stores.get(KEY).await?;
         match found {
-            Some((lease, _)) if lease.epoch == self.epoch && lease.holder.is_some() => Ok(()),
+            Some((lease, _)) if self.is_ours(&lease) => Ok(()),
             _ => Err(Fault::of(
                 Kind::Partial,
                 "the lease was lost: another run may be changing the stack; this one stopped",
@@ -176,8 +211,7 @@ impl Held {
 
     pub async fn renew(&self) -> Result<(), Fault> {
         let found: Option<(Lease, Version)> = self.stores.get(KEY).await?;
-        let Some((mut lease, version)) = found.filter(|(lease, _)| lease.epoch == self.epoch)
-        else {
+        let Some((mut lease, version)) = found.filter(|(lease, _)| self.is_ours(lease)) else {
             return self.still_ours().await;
         };
         if let Some(holder) = &mut lease.holder {
@@ -203,7 +237,7 @@ impl Held {
 
     pub async fn release(&self) -> Result<(), Fault> {
         let found: Option<(Lease, Version)> = self.stores.get(KEY).await?;
-        if let Some((lease, version)) = found.filter(|(lease, _)| lease.epoch == self.epoch) {
+        if let Some((lease, version)) = found.filter(|(lease, _)| self.is_ours(lease)) {
             let free = Lease {
                 epoch: lease.epoch,
                 holder: None,
@@ -245,7 +279,7 @@ pub async fn release_other(stores: &Stores, epoch: u64) -> Result<(), Fault> {
     }
     // The epoch grows, so that the old holder cannot take itself for the new one.
     let free = Lease {
-        epoch: lease.epoch + 1,
+        epoch: lease.epoch.saturating_add(1),
         holder: None,
     };
     match stores.put(KEY, &free, Some(&version)).await {
@@ -254,5 +288,20 @@ pub async fn release_other(stores: &Stores, epoch: u64) -> Result<(), Fault> {
             Err(Fault::new("the lease changed meanwhile").hint("hafog lock status"))
         }
         Err(PutError::Fault(fault)) => Err(fault),
+    }
+}
+
+/// For `fuzz`: what is done with a lease that somebody else wrote.
+#[cfg(test)]
+pub(crate) fn hostile(bytes: &[u8], now: Timestamp) {
+    let Ok(lease) = serde_json::from_slice::<Lease>(bytes) else {
+        return;
+    };
+    let _ = lease.next();
+    if let Some(holder) = &lease.holder {
+        let _ = (
+            holder.is_dead_here(),
+            held_by(holder, now, Duration::from_secs(1)),
+        );
     }
 }

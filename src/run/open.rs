@@ -2,22 +2,22 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
-use super::event::{Event, Opened, Outcome};
-use super::journal::{self, Journal, Listener};
 use super::lease::{self, Held, Keeper};
 use super::runner::{End, Runner, Stop, past_no_return};
 use crate::error::{Fault, Kind};
+use crate::journal::event::{Event, Opened, Outcome};
+use crate::journal::{self, Journal, Listener};
 use crate::model::id::{RunId, SiteName};
 use crate::observe;
 use crate::plan::facts::Facts;
-use crate::plan::{Plan, PlanKind};
+use crate::plan::{Action, Plan, PlanKind, Step};
 use crate::world::World;
 
 /// Document that names the run that was begun last and is not closed.
@@ -44,6 +44,8 @@ pub struct Session {
     pub held: Option<Held>,
     pub facts: Facts,
     reason: Option<String>,
+    /// The stack is no more: what names its runs and its holder goes with it.
+    forgotten: AtomicBool,
     _keeper: Option<Keeper>,
 }
 
@@ -68,6 +70,7 @@ pub async fn open(mut world: World, options: &OpenOptions) -> Result<Session, Fa
             held,
             facts,
             reason: options.reason.clone(),
+            forgotten: AtomicBool::new(false),
             _keeper: keeper,
         }),
         Err(fault) => {
@@ -166,10 +169,17 @@ impl Session {
             parallelism,
         };
         let (end, journal) = runner.run(plan, journal).await;
-        if journal.progress.closed.is_some()
-            && let Err(fault) = mark_open(&self.world, None).await
-        {
-            return End::Stopped(fault);
+        let forgets = |step: &Step| matches!(step.action, Action::ForgetState(_));
+        let forgotten = matches!(end, End::Done) && plan.steps.iter().any(forgets);
+        self.forgotten.store(forgotten, Ordering::Relaxed);
+        if journal.progress.closed.is_some() {
+            let marked = match forgotten {
+                true => self.world.stores.delete_everywhere(OPEN_RUN).await,
+                false => mark_open(&self.world, None).await,
+            };
+            if let Err(fault) = marked {
+                return End::Stopped(fault);
+            }
         }
         end
     }
@@ -280,9 +290,10 @@ impl Session {
             .await
     }
 
-    /// Releases the lease.
+    /// Releases the lease. Of a stack that is no more nothing stays, not even who held it last.
     pub async fn close(self) -> Result<(), Fault> {
         match &self.held {
+            Some(held) if self.forgotten.load(Ordering::Relaxed) => held.forget().await,
             Some(held) => held.release().await,
             None => Ok(()),
         }
@@ -314,7 +325,7 @@ async fn mark_open(world: &World, run: Option<&RunId>) -> Result<(), Fault> {
         .stores
         .newest(OPEN_RUN, |open: &OpenRun| open.serial)
         .await?;
-    let serial = open.map_or(0, |open| open.serial) + 1;
+    let serial = open.map_or(0, |open| open.serial).saturating_add(1);
     world
         .stores
         .write_everywhere(

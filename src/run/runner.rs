@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, Notify, oneshot};
 
-use super::event::{Event, How, Outcome, Status, World as WorldIs};
-use super::journal::Journal;
 use super::lease::Held;
 use crate::error::{Fault, Kind, Trouble};
+use crate::journal::Journal;
+use crate::journal::event::{Event, How, Outcome, Status, World as WorldIs};
 use crate::model::id::{RunId, StepName};
 use crate::plan::{Plan, PlanKind, Step, UndoPolicy};
 use crate::step::{Act, Context, Standing, behaviour};
@@ -23,6 +23,8 @@ use crate::world::World;
 /// How long `check` is repeated when it cannot say anything, and after an act whose fate is unknown.
 const CHECK_LIMIT: Duration = Duration::from_secs(10);
 const CHECK_PAUSE: Duration = Duration::from_millis(100);
+/// How long the world may take to show what was done.
+const SETTLE_LIMIT: Duration = Duration::from_secs(20);
 /// A step whose first act did nothing for sure is tried again this often.
 const ATTEMPTS: u32 = 2;
 
@@ -70,6 +72,38 @@ pub struct Runner<'a> {
     pub lease: &'a Held,
     pub stop: &'a Stop,
     pub parallelism: usize,
+}
+
+/// What steps that run at the same time have to say: whoever gets the journal writes it for all, with one sync.
+#[derive(Default)]
+struct Together(std::sync::Mutex<Vec<(Event, oneshot::Sender<Result<(), Fault>>)>>);
+
+impl Together {
+    /// Durable when it returns.
+    async fn say(&self, journal: &Mutex<Journal>, event: Event) -> Result<(), Fault> {
+        let (tell, mut told) = oneshot::channel();
+        self.waiting().push((event, tell));
+        let mut journal = journal.lock().await;
+        if let Ok(written) = told.try_recv() {
+            // What others have to say since then may still become more.
+            return written;
+        }
+        let waiting = std::mem::take(&mut *self.waiting());
+        let (events, tellers): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
+        for (result, tell) in journal.add_all(events).await.into_iter().zip(tellers) {
+            // Somebody who is gone does not need to know.
+            let _ = tell.send(result);
+        }
+        drop(journal);
+        told.await
+            .unwrap_or_else(|_| Err(Fault::new("nobody wrote the journal's line")))
+    }
+
+    fn waiting(
+        &self,
+    ) -> std::sync::MutexGuard<'_, Vec<(Event, oneshot::Sender<Result<(), Fault>>)>> {
+        self.0.lock().expect("nobody panics while holding it")
+    }
 }
 
 /// Why one step did not finish.
@@ -181,6 +215,7 @@ impl Runner<'_> {
                 }
             }
         }
+        let together = Together::default();
         let mut running = FuturesUnordered::new();
         let mut halts = Vec::new();
         loop {
@@ -193,7 +228,8 @@ impl Runner<'_> {
                 };
                 let Some(index) = next else { break };
                 let step = left.remove(index);
-                running.push(async move { (step, self.one(step, run, journal).await) });
+                let together = &together;
+                running.push(async move { (step, self.one(step, run, journal, together).await) });
             }
             match running.next().await {
                 None => return halts,
@@ -203,11 +239,17 @@ impl Runner<'_> {
         }
     }
 
-    async fn one(&self, step: &Step, run: &RunId, journal: &Mutex<Journal>) -> Result<(), Halt> {
+    async fn one(
+        &self,
+        step: &Step,
+        run: &RunId,
+        journal: &Mutex<Journal>,
+        together: &Together,
+    ) -> Result<(), Halt> {
         if self.stop.is_asked() {
             return Err(Halt::Interrupted);
         }
-        let say = async |event: Event| journal.lock().await.add(event).await.map_err(Halt::Lost);
+        let say = async |event: Event| together.say(journal, event).await.map_err(Halt::Lost);
         let name = || step.name.clone();
         if let Some(reason) = &step.skip {
             return say(Event::Finished {
@@ -317,12 +359,19 @@ impl Runner<'_> {
             ))),
         };
         // Done or not is for the world to say, not for the reply.
-        match (self.check(act, context).await, fault) {
+        let mut standing = self.check(act, context).await;
+        if fault.is_none() {
+            standing = self.settle(standing, act, context).await;
+        }
+        match (standing, fault) {
             (Ok(Standing::Done(evidence)), _) => Ok(evidence),
             (Ok(Standing::Ready), Some(fault)) => Err(Halt::Failed(Trouble::NothingChanged(fault))),
-            (Ok(Standing::Ready), None) => Err(Halt::Failed(Trouble::Partial(Fault::new(
-                "it was done, and yet the world does not show it",
-            )))),
+            (Ok(Standing::Ready), None) => {
+                Err(Halt::Failed(Trouble::Partial(Fault::new(format!(
+                    "it was done, and yet the world did not show it within {} s",
+                    SETTLE_LIMIT.as_secs()
+                )))))
+            }
             (Ok(Standing::Blocked { why, refusal }), _) => Err(Halt::Failed(Trouble::Partial(
                 blocked(context.step, &why, refusal),
             ))),
@@ -331,17 +380,37 @@ impl Runner<'_> {
         }
     }
 
+    /// What was done may show a little later: a stream breaks once and comes back, a cloud's list lags behind.
+    async fn settle(
+        &self,
+        mut standing: Result<Standing, Fault>,
+        act: &dyn Act,
+        context: &Context<'_>,
+    ) -> Result<Standing, Fault> {
+        let clock = &self.world.clock;
+        let give_up = clock.elapsed() + SETTLE_LIMIT.min(context.step.limit.0);
+        let mut pause = CHECK_PAUSE;
+        while matches!(standing, Ok(Standing::Ready)) && clock.elapsed() < give_up {
+            clock.sleep(pause).await;
+            pause *= 2;
+            standing = self.check(act, context).await;
+        }
+        standing
+    }
+
     /// Repeats a check that cannot say anything, for a while.
     async fn check(&self, act: &dyn Act, context: &Context<'_>) -> Result<Standing, Fault> {
         let clock = &self.world.clock;
-        let give_up = clock.now() + CHECK_LIMIT.min(context.step.limit.0);
+        let give_up = clock.elapsed() + CHECK_LIMIT.min(context.step.limit.0);
         loop {
             match tokio::time::timeout(CHECK_LIMIT, act.check(context)).await {
                 Ok(Ok(standing)) => return Ok(standing),
-                Ok(Err(fault)) if clock.now() >= give_up || fault.kind() != Kind::Unavailable => {
+                Ok(Err(fault))
+                    if clock.elapsed() >= give_up || fault.kind() != Kind::Unavailable =>
+                {
                     return Err(fault);
                 }
-                Err(_) if clock.now() >= give_up => {
+                Err(_) if clock.elapsed() >= give_up => {
                     return Err(Fault::unavailable(format!(
                         "no answer within {} s",
                         CHECK_LIMIT.as_secs()
@@ -360,23 +429,7 @@ impl Runner<'_> {
         journal: &Mutex<Journal>,
         why: Fault,
     ) -> End {
-        let back = {
-            let progress = &journal.lock().await.progress;
-            let mut back: Vec<&Step> = plan
-                .steps
-                .iter()
-                .filter(|step| undo_due(step, progress))
-                .collect();
-            let order = |step: &Step| {
-                progress
-                    .acted
-                    .iter()
-                    .position(|name| name == &step.name)
-                    .unwrap_or(usize::MAX)
-            };
-            back.sort_by_key(|step| std::cmp::Reverse(order(step)));
-            back
-        };
+        let back = way_back(plan, &journal.lock().await.progress);
         for step in back {
             let say = async |event: Event| journal.lock().await.add(event).await;
             if let Err(fault) = self.lease.still_ours().await {
@@ -443,7 +496,25 @@ impl Runner<'_> {
 }
 
 /// Steps that were begun and are to be taken back. One whose fate is unknown is included: undo is idempotent.
-fn undo_due(step: &Step, progress: &super::event::Progress) -> bool {
+/// The steps that have to be undone, in the order in which they are.
+pub fn way_back<'a>(plan: &'a Plan, progress: &crate::journal::event::Progress) -> Vec<&'a Step> {
+    let mut back: Vec<&Step> = plan
+        .steps
+        .iter()
+        .filter(|step| undo_due(step, progress))
+        .collect();
+    let order = |step: &Step| {
+        progress
+            .acted
+            .iter()
+            .position(|name| name == &step.name)
+            .unwrap_or(usize::MAX)
+    };
+    back.sort_by_key(|step| std::cmp::Reverse(order(step)));
+    back
+}
+
+fn undo_due(step: &Step, progress: &crate::journal::event::Progress) -> bool {
     let begun = match progress.status(&step.name) {
         Status::Started | Status::Failed | Status::Undoing | Status::UndoFailed => true,
         Status::Finished => progress.acted.contains(&step.name),
@@ -453,7 +524,7 @@ fn undo_due(step: &Step, progress: &super::event::Progress) -> bool {
 }
 
 /// The point of no return counts as passed when its step has been started.
-pub fn past_no_return(plan: &Plan, progress: &super::event::Progress) -> bool {
+pub fn past_no_return(plan: &Plan, progress: &crate::journal::event::Progress) -> bool {
     plan.steps
         .iter()
         .filter(|step| step.undo == UndoPolicy::PointOfNoReturn)

@@ -209,3 +209,30 @@ fn close_zone(now: &Generation, name: &ZoneName) -> Option<Generation> {
     next.zones.retain(|zone| &zone.name != name);
     (&next != now).then_some(next)
 }
+
+/// For `fuzz`: what is accepted can be served.
+#[cfg(test)]
+pub(crate) fn hostile(lines: &str) -> Snapshot {
+    let listen = ["127.0.0.1:53".parse().expect("an address")];
+    let mut now = Generation::default();
+    for line in lines.lines() {
+        let next = match serde_json::from_str::<Request>(line) {
+            Ok(Request::Apply {
+                zone,
+                changes,
+                expect_generation,
+            }) => apply(&now, &canonical_zone(&zone), &changes, expect_generation).unwrap_or(None),
+            Ok(Request::OpenZone { zone }) => open_zone(&now, &canonical_zone(&zone), &listen),
+            Ok(Request::CloseZone { zone }) => close_zone(&now, &canonical_zone(&zone)),
+            _ => None,
+        };
+        if let Some(mut next) = next {
+            next.number = now.number + 1;
+            if Snapshot::build(next.clone()).is_ok() {
+                now = next;
+            }
+        }
+        let _ = serde_json::from_str::<Reply>(line).map(|reply| format!("{reply:?}"));
+    }
+    Snapshot::build(now).expect("it was built before")
+}

@@ -193,3 +193,24 @@ fn encode(
     }
     Ok(())
 }
+
+/// For `fuzz`: any reply is a message, to this question, and no longer than its way allows.
+#[cfg(test)]
+pub(crate) fn hostile(snapshot: &Snapshot, packet: &[u8]) {
+    for (over, most) in [
+        (Transport::Udp, DEFAULT_MAX_PAYLOAD_LEN),
+        (Transport::Tcp, u16::MAX),
+    ] {
+        let mut out = Vec::new();
+        if answer(snapshot, packet, over, &mut out) {
+            assert!(
+                out.len() <= usize::from(most),
+                "{} bytes over {over:?}",
+                out.len()
+            );
+            let reply = Message::from_vec(&out).expect("a reply can be read");
+            assert_eq!(reply.metadata.message_type, MessageType::Response);
+            assert_eq!(reply.metadata.id.to_be_bytes(), packet[..2]);
+        }
+    }
+}

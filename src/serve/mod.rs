@@ -6,7 +6,7 @@
 //!
 //! The control socket (one a folder) is also the lock: a second server for the same folder does not start.
 
-mod control;
+pub(crate) mod control;
 pub mod handler;
 pub mod snapshot;
 pub mod store;

@@ -12,10 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use arc_swap::{ArcSwap, Guard};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::dns::serve_control::Generation;
 use crate::error::{Fault, Trouble, TroubleExt};
+use crate::model::digest::sha256;
 
 use super::snapshot::Snapshot;
 
@@ -178,10 +178,7 @@ impl Store {
 
 fn digest(generation: &Generation) -> String {
     let bytes = serde_json::to_vec(generation).expect("a generation is plain data");
-    Sha256::digest(&bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    sha256(&bytes)
 }
 
 fn render(generation: &Generation) -> Vec<u8> {
@@ -208,6 +205,16 @@ fn parse(bytes: &[u8]) -> Result<Generation, Fault> {
         return Err(Fault::new("the digest does not fit the content"));
     }
     Ok(document.generation)
+}
+
+/// For `fuzz`.
+#[cfg(test)]
+pub(crate) fn hostile(bytes: &[u8]) {
+    let _ = parse(bytes).map(Snapshot::build);
+    // Behind the digest too.
+    if let Ok(document) = serde_json::from_slice::<Document>(bytes) {
+        let _ = Snapshot::build(document.generation);
+    }
 }
 
 #[cfg(test)]

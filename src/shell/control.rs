@@ -11,23 +11,19 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sha2::{Digest, Sha256};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::error::{Fault, Trouble};
+use crate::model::digest::sha256;
 
 /// Longest request or reply that is accepted.
 const LINE_MAX: u64 = 64 << 20;
 
 fn address(purpose: &str, folder: &Path) -> SocketAddr {
-    let digest = Sha256::digest(folder.as_os_str().as_encoded_bytes());
-    let hex: String = digest
-        .iter()
-        .take(16)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    SocketAddr::from_abstract_name(format!("hafog/{purpose}/{hex}")).expect("the name is short")
+    let digest = sha256(folder.as_os_str().as_encoded_bytes());
+    SocketAddr::from_abstract_name(format!("hafog/{purpose}/{}", &digest[..32]))
+        .expect("the name is short")
 }
 
 /// Listens for the owner of `folder` (absolute). Fails when somebody listens already: there is one a folder.
@@ -121,7 +117,8 @@ pub async fn ask<Q: Serialize, A: DeserializeOwned>(
         let mut stream = UnixStream::from_std(stream)?;
         send(&mut stream, question).await?;
         let mut line = String::new();
-        BufReader::new(&mut stream).read_line(&mut line).await?;
+        let bounded = tokio::io::AsyncReadExt::take(&mut stream, LINE_MAX);
+        BufReader::new(bounded).read_line(&mut line).await?;
         serde_json::from_str::<A>(&line).map_err(std::io::Error::from)
     };
     match tokio::time::timeout(limit, talk).await {

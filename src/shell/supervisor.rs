@@ -213,10 +213,22 @@ pub(super) fn answer_limit(folder: &Path, name: &str, change: &ServiceChange) ->
         ServiceChange::Install(_) | ServiceChange::Reload => return Duration::from_secs(10),
         _ => read_service(&service_path(folder, name)).ok(),
     };
-    let (stop, before) = definition.map_or((Duration::ZERO, 0), |service| {
-        (service.stop_limit, service.before.len() as u32)
-    });
-    stop + KILL_LIMIT + BEFORE_LIMIT * before + Duration::from_secs(10)
+    definition.map_or(KILL_LIMIT + Duration::from_secs(10), |service| {
+        limit_of(&service)
+    })
+}
+
+/// An orderly stop, and what comes before a start.
+fn limit_of(service: &Service) -> Duration {
+    let before = BEFORE_LIMIT.saturating_mul(service.before.len() as u32);
+    let all = [
+        service.stop_limit,
+        before,
+        KILL_LIMIT,
+        Duration::from_secs(10),
+    ];
+    all.into_iter()
+        .fold(Duration::ZERO, Duration::saturating_add)
 }
 
 fn service_path(folder: &Path, name: &str) -> PathBuf {
@@ -843,5 +855,22 @@ fn number(signal: StopSignal) -> Signal {
         StopSignal::Int => Signal::SIGINT,
         StopSignal::Quit => Signal::SIGQUIT,
         StopSignal::Usr1 => Signal::SIGUSR1,
+    }
+}
+
+/// For `fuzz`: both sides of the control socket, and the files of a server.
+#[cfg(test)]
+pub(crate) fn hostile(text: &str) {
+    let folder = Path::new("/nonexistent");
+    for line in text.lines() {
+        if let Ok(Ask::Change { name, change }) = serde_json::from_str(line) {
+            let _ = answer_limit(folder, &name, &change);
+            if let ServiceChange::Install(service) = change {
+                let _ = limit_of(&service);
+            }
+        }
+        let _ = serde_json::from_str::<Answer>(line);
+        let _ = serde_json::from_str::<Identity>(line);
+        let _ = serde_json::from_str::<Address>(line);
     }
 }

@@ -13,8 +13,8 @@ use super::call::{Call, Part};
 use super::node::{Data, Mode, SimNode, Upstream, position, read_position};
 use super::world::{SimServer, World};
 use crate::db::{
-    Contents, Divergence, Engine, Follower, Heartbeat, Link, Node, NodeRole, NodeStatus, Position,
-    Reach, Rejoined, Verified,
+    Certificate, Contents, Divergence, Engine, Follower, Heartbeat, Link, Node, NodeRole,
+    NodeStatus, Position, Reach, Rejoined, Verified,
 };
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{DatabaseName, ServerName};
@@ -295,6 +295,10 @@ impl Engine for SimEngine {
             .await
     }
 
+    async fn certificates(&self, _: &Node, _: &Reach) -> Result<Vec<Certificate>, Fault> {
+        Ok(Vec::new())
+    }
+
     fn bytes_between(&self, ahead: &Position, behind: &Position) -> Option<i64> {
         let ahead = i64::try_from(read_position(ahead)?).ok()?;
         ahead.checked_sub(i64::try_from(read_position(behind)?).ok()?)
@@ -459,20 +463,20 @@ impl World {
         let runs = machine.runs(service);
         let Some(there) = machine.nodes.get_mut(database) else {
             self.copy(primary, current, old, service, part);
-            return Ok(Rejoined::Reseeded);
+            return Ok(copied("it had no data"));
         };
         if runs && there.mode != Mode::Replica {
             return refused(old, "is still a primary");
         }
         let fork = there.fork_from(current);
         let how = match fork {
-            _ if there.data == Data::Incomplete => Rejoined::Reseeded,
-            None => Rejoined::Reseeded,
+            _ if there.data == Data::Incomplete => copied("its data is incomplete"),
+            None => copied("it has another database"),
             Some(fork) if fork >= there.received => Rejoined::Followed,
             Some(_) if can_rewind => Rejoined::Rewound,
-            Some(_) => Rejoined::Reseeded,
+            Some(_) => copied("it cannot be rewound"),
         };
-        match (how, fork) {
+        match (&how, fork) {
             (Rejoined::Followed, _) if part == Part::Half => return Ok(how),
             (Rejoined::Followed, _) => {}
             (Rejoined::Rewound, Some(fork)) => {
@@ -491,6 +495,12 @@ impl World {
         machine.start(service, pid);
         self.set_upstream(old, primary);
         Ok(how)
+    }
+}
+
+fn copied(because: &str) -> Rejoined {
+    Rejoined::Reseeded {
+        because: because.to_owned(),
     }
 }
 

@@ -7,9 +7,9 @@ use serde_json::Value as Rule;
 use serde_yaml::Value;
 
 use super::format;
-use super::nearest::{did_you_mean, one_of};
+use super::nearest::{did_you_mean, nearest, one_of};
 use super::source::{Mistakes, Span};
-use super::tree::{Entry, Map, Node, What, describe};
+use super::tree::{Entry, Map, Node, What, describe, in_one_line, is_touchy};
 
 /// Checks the whole spec. Afterwards the tree fits the rules, with stand-ins where it did not.
 pub fn check(root: &mut Node, rules: &Rule, mistakes: &mut Mistakes) {
@@ -136,6 +136,12 @@ impl<'r> Checker<'r, '_> {
             self.mistakes.mask(node.at);
             return "something else".to_owned();
         }
+        if at.parent.is_none()
+            && matches!(&node.what, What::Scalar { value, .. } if value.is_string())
+        {
+            // A whole file of another kind, with whatever is in it.
+            return "a text".to_owned();
+        }
         describe(node)
     }
 
@@ -158,21 +164,81 @@ impl<'r> Checker<'r, '_> {
     fn type_hint(&self, node: &Node, rule: &'r Rule, expected: &str, at: &At) -> Option<String> {
         match &node.what {
             _ if at.secret => None,
+            _ if at.parent.is_none() => self.map_hint(rule, at),
             What::Scalar { text, value } if !value.is_null() => {
-                let listed = expected == "a list" && text.len() < 60;
+                if let Some(meant) = self.meant(text, rule) {
+                    return Some(format!("write `{meant}`"));
+                }
+                if expected == "a map" {
+                    return self.map_hint(rule, at);
+                }
+                let listed = expected == "a list" && text.len() < 60 && self.holds_texts(rule);
                 let format = self.text_keyword(rule, "x-format");
                 match format {
                     Some(format) if !value.is_string() => format::meant_by_number(format, text),
                     _ => listed.then(|| format!("write `[{text}]`")),
                 }
             }
-            What::List(_) => {
-                let later = self.text_keyword(rule, "x-list-later")?;
-                Some(format!("{later} is not built yet"))
+            What::List(_)
+                if expected == "a map" && self.keyword(rule, "propertyNames").is_some() =>
+            {
+                Some("write each entry as `NAME: …`, without `- `".to_owned())
             }
+            What::List(_) if expected == "a map" => self.map_hint(rule, at),
             What::Map(_) if expected == "a list" => Some("begin each entry with `- `".to_owned()),
             _ => None,
         }
+    }
+
+    /// A number or truth value that was written in another program's way.
+    fn meant(&self, text: &str, rule: &'r Rule) -> Option<String> {
+        match self.text_keyword(rule, "type")? {
+            "boolean" => match text.to_lowercase().as_str() {
+                "yes" | "on" | "y" | "1" | "true" => Some("true".to_owned()),
+                "no" | "off" | "n" | "0" | "false" => Some("false".to_owned()),
+                _ => None,
+            },
+            "integer" => {
+                let digits = text.trim().replace('_', "");
+                let whole = digits.strip_suffix(".0").unwrap_or(&digits);
+                let number: u64 = whole.parse().ok()?;
+                let bound = |keyword| self.keyword(rule, keyword).and_then(Rule::as_u64);
+                let fits = bound("minimum").is_none_or(|low| low <= number)
+                    && bound("maximum").is_none_or(|high| number <= high);
+                fits.then(|| number.to_string())
+            }
+            _ => None,
+        }
+    }
+
+    /// A list of plain values, so that `[value]` is right.
+    fn holds_texts(&self, rule: &'r Rule) -> bool {
+        let items = self.keyword(rule, "items");
+        items.is_some_and(|items| match self.keyword(items, "anyOf") {
+            Some(Rule::Array(variants)) => variants
+                .iter()
+                .any(|rule| self.text_keyword(rule, "type") == Some("string")),
+            _ => self.text_keyword(items, "type") != Some("object"),
+        })
+    }
+
+    /// What belongs into a map that is none; or that a key of the spec's first level is indented too far.
+    fn map_hint(&self, rule: &'r Rule, at: &At) -> Option<String> {
+        let outer = self.rules.get("properties").and_then(Rule::as_object);
+        if let Some(key) = at.key
+            && at.parent.is_some_and(|parent| parent.parent.is_some())
+            && outer.is_some_and(|keys| keys.contains_key(key))
+        {
+            return Some(format!("begin the line of `{key}` in the first column"));
+        }
+        if at.parent.is_none() {
+            return Some("`hafog init` writes one to start from".to_owned());
+        }
+        let keys = self.keyword(rule, "properties").and_then(Rule::as_object)?;
+        Some(format!(
+            "write `{{ … }}` with {}",
+            one_of(keys.keys().map(String::as_str))
+        ))
     }
 
     fn object(&mut self, node: &mut Node, rule: &'r Rule, at: &At) {
@@ -186,7 +252,7 @@ impl<'r> Checker<'r, '_> {
         let What::Map(map) = &mut node.what else {
             return;
         };
-        self.unknown_keys(map, rule, at);
+        let meant = self.unknown_keys(map, rule, at);
         let Some(Rule::Object(properties)) = self.keyword(rule, "properties") else {
             return;
         };
@@ -205,13 +271,22 @@ impl<'r> Checker<'r, '_> {
         if let Some(Rule::Array(required)) = self.keyword(rule, "required") {
             for key in required.iter().filter_map(Rule::as_str) {
                 if map.get(key).is_none() {
-                    self.missing(map, key, &properties[key], span, at);
+                    let said = meant.contains(&key);
+                    self.missing(map, key, &properties[key], span, at, said);
                 }
             }
         }
     }
 
-    fn missing(&mut self, map: &mut Map, key: &str, rule: &'r Rule, span: Span, at: &At) {
+    fn missing(
+        &mut self,
+        map: &mut Map,
+        key: &str,
+        rule: &'r Rule,
+        span: Span,
+        at: &At,
+        said: bool,
+    ) {
         let about = rule
             .get("description")
             .and_then(Rule::as_str)
@@ -220,7 +295,9 @@ impl<'r> Checker<'r, '_> {
         let message = format!("missing key `{key}` in {}: {about}", at.name());
         // The root and the entries of a list have no key to underline: their first line will do.
         let underlined = if at.key.is_some() { at.span } else { span };
-        self.mistakes.add(underlined, message);
+        if !said {
+            self.mistakes.add(underlined, message);
+        }
         let node = self.stand_in(rule, span);
         let entry = Entry {
             key: key.to_owned(),
@@ -231,15 +308,21 @@ impl<'r> Checker<'r, '_> {
         map.add(entry).expect("the key is missing");
     }
 
-    fn unknown_keys(&mut self, map: &mut Map, rule: &'r Rule, at: &At) {
+    /// Removes what is not known. Returns the keys that were probably meant.
+    fn unknown_keys(&mut self, map: &mut Map, rule: &'r Rule, at: &At) -> Vec<&'r str> {
+        let mut meant = Vec::new();
         let Some(Rule::Object(properties)) = self.keyword(rule, "properties") else {
-            return;
+            return meant;
         };
         let not_yet = self.keyword(rule, "x-not-yet");
         let not_yet: Vec<&str> = match not_yet {
             Some(Rule::Array(keys)) => keys.iter().filter_map(Rule::as_str).collect(),
             _ => Vec::new(),
         };
+        let keys = || properties.keys().map(String::as_str);
+        // All that could be written there is said once a map.
+        let mut listed = false;
+        let held = map.entries.len();
         map.retain(|entry| {
             if properties.contains_key(&entry.key) {
                 return true;
@@ -251,24 +334,48 @@ impl<'r> Checker<'r, '_> {
                 self.mistakes.add(entry.key_at, String::new());
                 return false;
             }
-            let keys = || properties.keys().map(String::as_str);
-            let (message, hint) = if not_yet.contains(&entry.key.as_str()) {
-                (
-                    format!("`{}` is not built yet", entry.key),
-                    Some(format!("remove `{}`", entry.key)),
-                )
-            } else {
-                let message = format!(
-                    "unknown key `{}` in {}, expected {}",
-                    short(&entry.key),
-                    at.name(),
-                    one_of(keys())
-                );
-                (message, did_you_mean(&entry.key, keys()))
+            let unspaced = entry.key.split_once(':');
+            let unspaced = unspaced.and_then(|(word, _)| keys().find(|key| *key == word));
+            let (message, hint) = match entry.key.as_str() {
+                key if not_yet.contains(&key) => (
+                    format!("`{key}` is not built yet"),
+                    Some(format!("remove `{key}`")),
+                ),
+                "<<" => (
+                    "merge keys (`<<`) are not read in a spec".to_owned(),
+                    Some("write the keys themselves".to_owned()),
+                ),
+                _ if let Some(word) = unspaced => {
+                    meant.push(word);
+                    // What follows is a value, and perhaps a secret.
+                    if at.secret || is_touchy(word) {
+                        self.mistakes.mask(tail(entry.key_at, word));
+                    }
+                    (
+                        format!("there is no space behind the `:` of `{word}`"),
+                        Some(format!("write `{word}: `")),
+                    )
+                }
+                key => {
+                    let mut message = format!("unknown key {} in {}", quoted(key), at.name());
+                    if !listed {
+                        message.push_str(&format!(", expected {}", one_of(keys())));
+                        listed = true;
+                    }
+                    let near = nearest(key, keys());
+                    meant.extend(near);
+                    (
+                        message,
+                        near.map(|near| format!("did you mean `{near}`?"))
+                            .or_else(|| comment(key)),
+                    )
+                }
             };
             self.mistakes.add_hinted(entry.key_at, message, hint);
             false
         });
+        map.lost |= map.entries.len() < held;
+        meant
     }
 
     /// A map whose keys are the user's.
@@ -290,6 +397,7 @@ impl<'r> Checker<'r, '_> {
                 if wrong.secret {
                     self.mistakes.mask(entry.key_at);
                 }
+                map.lost = true;
             }
             let here = At {
                 parent: Some(at),
@@ -358,8 +466,8 @@ impl<'r> Checker<'r, '_> {
             return;
         }
         let message = format!(
-            "unknown {noun} `{}`, expected {}",
-            short(text),
+            "unknown {noun} {}, expected {}",
+            quoted(text).trim_end_matches(','),
             one_of(words())
         );
         let hint = did_you_mean(text, words());
@@ -421,7 +529,10 @@ impl<'r> Checker<'r, '_> {
                 .is_some_and(|key| map.get(key).is_some())
         });
         match meant {
-            Some(rule) => self.object(node, rule, at),
+            Some(rule) => {
+                self.two_in_one(node, rule, &maps, at);
+                self.object(node, rule, at)
+            }
             None => {
                 let keys: Vec<&str> = maps
                     .iter()
@@ -435,6 +546,30 @@ impl<'r> Checker<'r, '_> {
                 self.wrong(node, first, message, hint);
             }
         }
+    }
+
+    /// Keys that each mean another variant: the second is complained about and left out.
+    fn two_in_one(&mut self, node: &mut Node, meant: &'r Rule, maps: &[&'r Rule], at: &At) {
+        let What::Map(map) = &mut node.what else {
+            return;
+        };
+        let Some(first) = self.telling_key(meant) else {
+            return;
+        };
+        let others = maps.iter().filter_map(|rule| self.telling_key(rule));
+        let others: Vec<&str> = others.filter(|key| *key != first).collect();
+        map.retain(|entry| {
+            let both = others.contains(&entry.key.as_str());
+            if both {
+                let message = format!(
+                    "`{first}` and `{}` do not go together in {}",
+                    entry.key,
+                    at.name()
+                );
+                self.mistakes.add(entry.key_at, message);
+            }
+            !both
+        });
     }
 
     fn expected_variants(&self, maps: &[&'r Rule], texts: &[&'r Rule]) -> String {
@@ -522,10 +657,31 @@ impl<'r> Checker<'r, '_> {
     }
 }
 
-fn short(text: &str) -> String {
-    match text.char_indices().nth(60) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
+/// A comment as other languages write it.
+fn comment(key: &str) -> Option<String> {
+    key.starts_with("//")
+        .then(|| "a comment begins with `#`".to_owned())
+}
+
+/// What follows `word` and its colon.
+fn tail(at: Span, word: &str) -> Span {
+    let skipped = word.chars().count() + 1;
+    Span::new(
+        at.line,
+        at.column + skipped,
+        at.width.saturating_sub(skipped).max(1),
+    )
+}
+
+/// The word in backticks, with the character that makes it another word than it looks like.
+fn quoted(word: &str) -> String {
+    match word.chars().find(|c| !c.is_ascii()) {
+        Some(odd) => format!(
+            "`{}`, which has {} in it,",
+            in_one_line(word),
+            format::character(odd)
+        ),
+        None => format!("`{}`", in_one_line(word)),
     }
 }
 

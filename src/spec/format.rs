@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use crate::model::units::{Bytes, Span};
 
 use super::secret;
+use super::tree::{in_one_line, is_invisible};
 
 /// Why a text was not accepted, and perhaps what to write instead.
 #[derive(Debug, PartialEq)]
@@ -130,11 +131,32 @@ fn word(text: &str) -> Result<(), Wrong> {
                 .bytes()
                 .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
     }) && text.starts_with(|c: char| c.is_ascii_lowercase());
-    if !good {
+    if text.is_empty() {
+        return Err(Wrong::new("expected a name, found an empty text"));
+    }
+    if let Some(odd) = text.chars().find(|c| !c.is_ascii()) {
         let message = format!(
-            "`{text}` is not a name: expected small letters, digits and single hyphens, beginning with a letter"
+            "`{}` is not a name: it has {} in it",
+            in_one_line(text),
+            character(odd)
         );
-        return Err(Wrong::new(message).meant(tidy_word(text)));
+        let plain: String = text.chars().filter(char::is_ascii).collect();
+        let meant = (!odd.is_alphanumeric() && word(&plain).is_ok()).then_some(plain);
+        return Err(Wrong::new(message).meant(meant));
+    }
+    if !good {
+        let plain = text.split('#').next().unwrap_or_default().trim();
+        let shown = in_one_line(text);
+        let message = format!(
+            "`{shown}` is not a name: expected small letters, digits and single hyphens, beginning with a letter"
+        );
+        let wrong = Wrong::new(message);
+        return Err(
+            match plain.len() < text.trim().len() && word(plain).is_ok() {
+                true => wrong.hint("a comment begins with a space and `#`"),
+                false => wrong.meant(tidy_word(text)),
+            },
+        );
     }
     if text.len() > 40 {
         let message = format!(
@@ -144,6 +166,16 @@ fn word(text: &str) -> Result<(), Wrong> {
         return Err(Wrong::new(message));
     }
     Ok(())
+}
+
+/// A character that is hard to tell from another, by its number.
+pub fn character(c: char) -> String {
+    let code = format!("U+{:04X}", u32::from(c));
+    if is_invisible(c) || c.is_control() {
+        format!("the invisible character {code}")
+    } else {
+        format!("`{c}` ({code})")
+    }
 }
 
 fn tidy_word(text: &str) -> Option<String> {
@@ -365,12 +397,25 @@ fn no_password(text: &str) -> Result<(), Wrong> {
 
 /// RFC 1123 section 2.1 and RFC 1035 section 2.3.4, in the one spelling that hafog uses.
 fn host(text: &str) -> Result<(), Wrong> {
-    let wrong = |why: &str| Wrong::new(format!("`{text}` is not a host name: {why}"));
+    let wrong =
+        |why: &str| Wrong::new(format!("`{}` is not a host name: {why}", in_one_line(text)));
     if text.is_empty() {
         return Err(Wrong::new("expected a host name such as `www.example.com`"));
     }
-    if !text.is_ascii() {
-        return Err(wrong("write it in its ASCII form (`xn--…`)"));
+    match text.chars().find(|c| !c.is_ascii()) {
+        Some(letter) if letter.is_alphanumeric() => {
+            let form = "in its ASCII form it begins with `xn--`";
+            return Err(wrong(&format!(
+                "it has {} in it; {form}",
+                character(letter)
+            )));
+        }
+        Some(odd) => {
+            let plain: String = text.chars().filter(char::is_ascii).collect();
+            let meant = host(&plain).is_ok().then_some(plain);
+            return Err(wrong(&format!("it has {} in it", character(odd))).meant(meant));
+        }
+        None => {}
     }
     let tidy = text.trim_end_matches('.').to_ascii_lowercase();
     if tidy != text {

@@ -15,8 +15,11 @@ use super::tree::{self, Node, What};
 use super::types::Spec;
 use super::{Known, check, schema};
 
-const FILE_MAX: u64 = 10 << 20;
+/// Room for as many servers as a stack may have, each with an entry of its own.
+const FILE_MAX: u64 = 4 << 20;
 const LINE_MAX: usize = 4_000;
+/// Commas and opening brackets: the parser holds all of one pair of brackets at once.
+const SEPARATORS_MAX: usize = 500_000;
 
 /// A spec without mistakes.
 #[derive(Clone, Debug)]
@@ -68,8 +71,10 @@ pub fn load_bytes(file: &str, bytes: &[u8], known: &Known) -> Result<Loaded, Vec
                 .take(100)
                 .collect();
             let text = format!("{good}{end}");
-            let message = "the spec is not UTF-8";
-            Err(single(file, &text, Span::new(line, column, 1), message))
+            let mut mistakes = Mistakes::default();
+            let (message, hint) = encoding(bytes);
+            mistakes.add_hinted(Span::new(line, column, 1), message, [hint.to_owned()]);
+            Err(mistakes.into_faults(&Source::new(file, &text)))
         }
     }
 }
@@ -89,7 +94,11 @@ pub fn load_str(file: &str, text: &str, known: &Known) -> Result<Loaded, Vec<Fau
     let Some(mut root) = tree::read(&source, text, &mut mistakes) else {
         return Err(mistakes.into_faults(&source));
     };
-    let written = mistakes.is_empty().then(|| root.clone());
+    // Before the checks put stand-ins into the tree; it counts only where nothing else is wrong.
+    let mut doubts = Mistakes::default();
+    if mistakes.is_empty() {
+        second_opinion(&root, text, &mut doubts);
+    }
     let rules = schema::rules(known);
     check::check(&mut root, &rules, &mut mistakes);
     let spec: Spec = match serde_yaml::from_value(root.value()) {
@@ -105,10 +114,8 @@ pub fn load_str(file: &str, text: &str, known: &Known) -> Result<Loaded, Vec<Fau
     };
     let spot = Spot::root(&root);
     let stack = resolve(&spec, spot, known, &mut mistakes);
-    if let Some(written) = written
-        && mistakes.is_empty()
-    {
-        second_opinion(&written, text, &mut mistakes);
+    if mistakes.is_empty() && !doubts.is_empty() {
+        mistakes.join(doubts);
     }
     if !mistakes.is_empty() {
         return Err(mistakes.into_faults(&source));
@@ -130,6 +137,18 @@ pub fn load_str(file: &str, text: &str, known: &Known) -> Result<Loaded, Vec<Fau
     })
 }
 
+/// What bytes that are not UTF-8 most probably are.
+fn encoding(bytes: &[u8]) -> (&'static str, &'static str) {
+    const SAVE: &str = "save the file as UTF-8";
+    match bytes {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => ("the spec is UTF-16, not UTF-8", SAVE),
+        _ if bytes.iter().take(1_000).any(|byte| *byte == 0) => {
+            ("the spec is not a text", "`--file PATH` names another")
+        }
+        _ => ("the spec is not UTF-8", SAVE),
+    }
+}
+
 fn single(file: &str, text: &str, at: Span, message: impl Into<String>) -> Vec<Fault> {
     let mut mistakes = Mistakes::default();
     mistakes.add(at, message);
@@ -138,6 +157,7 @@ fn single(file: &str, text: &str, at: Span, message: impl Into<String>) -> Vec<F
 
 /// What no parser should see.
 fn unreadable(file: &str, text: &str) -> Result<(), Vec<Fault>> {
+    let mut separators = 0;
     for (index, line) in Source::new(file, text).lines.iter().enumerate() {
         let control = |c: char| c.is_control() && c != '\t';
         if let Some(column) = line.chars().take(LINE_MAX).position(control) {
@@ -152,6 +172,13 @@ fn unreadable(file: &str, text: &str) -> Result<(), Vec<Fault>> {
             let start: String = line.chars().take(100).collect();
             let message = format!("this line is longer than {LINE_MAX} characters");
             return Err(alone(file, index, &start, at, message));
+        }
+        let separator = |byte: &u8| matches!(byte, b',' | b'[' | b'{');
+        separators += line.bytes().filter(|byte| separator(byte)).count();
+        if separators > SEPARATORS_MAX {
+            let at = Span::new(index + 1, 1, 1);
+            let message = format!("more than {SEPARATORS_MAX} commas and brackets up to this line");
+            return Err(alone(file, index, line, at, message));
         }
     }
     Ok(())

@@ -16,6 +16,7 @@ mod schema;
 pub mod secret;
 mod source;
 mod starters;
+mod syntax;
 mod tree;
 pub mod types;
 

@@ -27,6 +27,8 @@ const LONGEST_WRITE_LEASE: units::Span = units::Span::secs(600);
 #[derive(Clone, Copy)]
 pub struct Spot<'t> {
     node: Option<&'t Node>,
+    /// The nearest node above, where there is none.
+    above: Option<&'t Node>,
     key: Span,
     /// Nothing here is a stand-in, so it may be complained about.
     sound: bool,
@@ -36,6 +38,7 @@ impl<'t> Spot<'t> {
     pub fn root(node: &'t Node) -> Spot<'t> {
         Spot {
             node: Some(node),
+            above: None,
             key: Span::new(1, 1, 1),
             sound: !node.stand_in,
         }
@@ -49,10 +52,15 @@ impl<'t> Spot<'t> {
         match entry {
             Some(entry) => Spot {
                 node: Some(&entry.node),
+                above: None,
                 key: entry.key_at,
                 sound: self.sound && !entry.node.stand_in,
             },
-            None => Spot { node: None, ..self },
+            None => Spot {
+                node: None,
+                above: self.node.or(self.above),
+                ..self
+            },
         }
     }
 
@@ -61,6 +69,7 @@ impl<'t> Spot<'t> {
             Some(What::List(items)) => match items.get(index) {
                 Some(item) => Spot {
                     node: Some(item),
+                    above: None,
                     key: item.at,
                     sound: self.sound && !item.stand_in,
                 },
@@ -81,6 +90,14 @@ impl<'t> Spot<'t> {
     /// Whether it was written, and is not a default.
     pub fn is_written(self) -> bool {
         self.node.is_some()
+    }
+
+    /// Whether what is looked for here, or all of it, may stand under a key that was misspelt.
+    fn has_lost(self) -> bool {
+        self.node
+            .or(self.above)
+            .and_then(Node::as_map)
+            .is_some_and(|map| map.lost)
     }
 
     pub fn key_span(self) -> Span {
@@ -153,7 +170,7 @@ impl<'a> Resolver<'a, '_> {
 
     /// A word that refers to nothing. Silent while the words themselves are in doubt.
     fn unknown(&mut self, spot: Spot, noun: &str, word: &str, among: Spot, words: &[&str]) {
-        if !spot.sound || !among.sound {
+        if !spot.sound || !among.sound || among.has_lost() {
             return;
         }
         if self.mistakes.is_full() {
@@ -466,8 +483,12 @@ impl<'a> Resolver<'a, '_> {
                 || user.starts_with("pg_")
                 || user.starts_with("hafog_"))
         {
+            let message = match &database.user {
+                Some(_) => format!("the role `{user}` is reserved"),
+                None => format!("the role `{user}`, named after the stack, is reserved"),
+            };
             let hint = "write another name at `user`".to_owned();
-            self.complain_hinted(spot, format!("the role `{user}` is reserved"), [hint]);
+            self.complain_hinted(spot, message, [hint]);
         }
         user
     }
@@ -667,10 +688,13 @@ impl<'a> Resolver<'a, '_> {
         {
             for setting in zone.settings.keys() {
                 if !host.settings.contains(&setting.as_str()) {
+                    let others = match host.settings {
+                        [] => "it has none".to_owned(),
+                        settings => format!("expected {}", one_of(settings.iter().copied())),
+                    };
                     let message = format!(
-                        "the DNS host `{}` has no setting `{setting}`, expected {}",
-                        host.name,
-                        one_of(host.settings.iter().copied())
+                        "the DNS host `{}` has no setting `{setting}`: {others}",
+                        host.name
                     );
                     let at = spot.key(setting);
                     if at.sound {

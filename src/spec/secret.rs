@@ -90,11 +90,19 @@ fn from_env(variable: &str, value: Option<std::ffi::OsString>) -> Result<Secret,
             let message = format!("the environment variable `{variable}` is empty");
             Err(Fault::new(message).hint(hint))
         }
+        Ok(value) if has_break(&value) => Err(Fault::new(format!(
+            "the environment variable `{variable}` has more than one line"
+        ))),
         Ok(value) => Ok(Secret(value)),
         Err(_) => Err(Fault::new(format!(
             "the environment variable `{variable}` is not UTF-8"
         ))),
     }
+}
+
+/// Secrets are delivered as lines of an environment: a second line would be another variable.
+fn has_break(text: &str) -> bool {
+    text.contains(['\n', '\r', '\0'])
 }
 
 fn from_file(path: &str, base_dir: &Path) -> Result<Secret, Fault> {
@@ -112,6 +120,9 @@ fn from_file(path: &str, base_dir: &Path) -> Result<Secret, Fault> {
     let text = text.strip_suffix('\r').unwrap_or(text);
     if text.is_empty() {
         return Err(fault("is empty"));
+    }
+    if has_break(text) {
+        return Err(fault("has more than one line"));
     }
     Ok(Secret(text.to_owned()))
 }
@@ -153,6 +164,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("key"), "s3cret\n").unwrap();
         std::fs::write(folder.path().join("empty"), "\n").unwrap();
+        std::fs::write(folder.path().join("lines"), "one\nPATH=/tmp\n").unwrap();
         std::fs::write(folder.path().join("binary"), [0xff, b's', b'3']).unwrap();
         std::fs::write(folder.path().join("large"), vec![b'x'; 70_000]).unwrap();
         let read = |path: &str| read(&SecretRef::File(path.into()), folder.path());
@@ -160,6 +172,7 @@ mod tests {
         for (path, what) in [
             ("missing", "cannot be read"),
             ("empty", "is empty"),
+            ("lines", "has more than one line"),
             ("binary", "is not UTF-8"),
             ("large", "is larger than 64 KiB"),
         ] {

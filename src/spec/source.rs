@@ -160,6 +160,19 @@ impl Mistakes {
         self.masks.entry(span.line).or_default().push(span);
     }
 
+    /// Whether the start of this stretch is not printed.
+    pub fn hides(&self, span: Span) -> bool {
+        let masks = self.masks.get(&span.line).into_iter().flatten();
+        masks
+            .into_iter()
+            .any(|mask| (mask.column..mask.column + mask.width).contains(&span.column))
+    }
+
+    /// Takes over what was found elsewhere in the same text.
+    pub fn join(&mut self, other: Mistakes) {
+        self.list.extend(other.list);
+    }
+
     /// In the order of the text.
     pub fn into_faults(mut self, source: &Source) -> Vec<Fault> {
         self.list

@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span as Extent};
 use serde_yaml::Value;
 
-use super::secret;
 use super::source::{Mistakes, Source, Span};
+use super::{secret, syntax};
 
-const DEPTH_MAX: usize = 32;
+pub const DEPTH_MAX: usize = 32;
 const VALUES_MAX: usize = 500_000;
 
 #[derive(Clone, Debug)]
@@ -36,6 +36,8 @@ pub enum What {
 #[derive(Clone, Debug, Default)]
 pub struct Map {
     pub entries: Vec<Entry>,
+    /// A key was wrong and complained about, so what is missing here may have been meant by it.
+    pub lost: bool,
     index: HashMap<String, usize>,
 }
 
@@ -136,6 +138,13 @@ pub fn read(source: &Source, text: &str, mistakes: &mut Mistakes) -> Option<Node
                 return None;
             }
         }
+    }
+    if let Some(Node {
+        what: What::Scalar { .. },
+        ..
+    }) = builder.done
+    {
+        builder.mask_assignments();
     }
     match builder.done {
         Some(node) => Some(node),
@@ -405,6 +414,18 @@ impl Builder<'_, '_> {
         }
     }
 
+    /// A file of another kind is one text to YAML: what stands behind `TOKEN=` in it is not shown.
+    fn mask_assignments(&mut self) {
+        for (index, line) in self.source.lines.iter().enumerate() {
+            if is_touchy(line) {
+                let shown = line.find(['=', ':']).map_or(0, |at| at + 1);
+                let start = line[..shown].chars().count() + 1;
+                let width = line[shown..].chars().count().max(1);
+                self.mistakes.mask(Span::new(index + 1, start, width));
+            }
+        }
+    }
+
     fn span(&self, extent: Extent) -> Span {
         self.between(extent.start, extent.end)
     }
@@ -427,21 +448,25 @@ impl Builder<'_, '_> {
 
     fn syntax(&mut self, marker: &Marker, info: &str) {
         self.mask_unread_secrets();
-        let line = marker.line().clamp(1, self.source.lines.len());
-        for line in [line, line.saturating_sub(1).max(1)] {
-            let text = self.source.lines[line - 1];
-            let blank: String = text.chars().take_while(|c| c.is_whitespace()).collect();
-            if let Some(tab) = blank.chars().position(|c| c == '\t') {
-                self.mistakes.add_hinted(
-                    Span::new(line, tab + 1, 1),
-                    "a tab in the indentation; YAML indents with spaces",
-                    ["replace tabs by two spaces".to_owned()],
-                );
-                return;
-            }
-        }
         let at = Span::new(marker.line(), marker.col() + 1, 1);
-        self.mistakes.add(at, format!("this is not YAML: {info}"));
+        let hidden = self.mistakes.hides(at);
+        let said = syntax::explain(self.source, at, info, self.open_bracket(), hidden);
+        self.mistakes.add_hinted(said.at, said.message, said.hint);
+    }
+
+    /// The innermost `{` or `[` that was not closed yet.
+    fn open_bracket(&self) -> Option<(char, Span)> {
+        let extents = self.open.iter().rev().map(|open| match open {
+            Open::List { extent, .. } | Open::Map { extent, .. } => extent.start,
+        });
+        extents
+            .filter_map(|start| {
+                let line = self.source.lines.get(start.line().checked_sub(1)?)?;
+                let first = skip(line, start.col()).chars().next();
+                let at = Span::new(start.line(), start.col() + 1, 1);
+                first.filter(|c| matches!(c, '{' | '[')).map(|c| (c, at))
+            })
+            .next()
     }
 }
 
@@ -455,7 +480,7 @@ fn skip(text: &str, count: usize) -> &str {
 }
 
 /// Keys whose values are secrets in most programs' configuration.
-fn is_touchy(key: &str) -> bool {
+pub fn is_touchy(key: &str) -> bool {
     let key = key.to_lowercase();
     ["pass", "secret", "token", "key", "credential"]
         .iter()
@@ -472,12 +497,7 @@ pub fn describe(node: &Node) -> String {
 }
 
 fn describe_value(value: &Value, text: &str) -> String {
-    let short: String = text.chars().take(60).collect();
-    let short = if short.len() < text.len() {
-        format!("{short}…")
-    } else {
-        short
-    };
+    let short = in_one_line(text);
     match value {
         Value::Null => "nothing".to_owned(),
         Value::Bool(_) => format!("`{short}`, which YAML reads as a truth value"),
@@ -485,4 +505,28 @@ fn describe_value(value: &Value, text: &str) -> String {
         _ if text.is_empty() => "an empty text".to_owned(),
         _ => format!("the text `{short}`"),
     }
+}
+
+/// The start of a text as part of a message: without line breaks, and with what cannot be seen made visible.
+pub fn in_one_line(text: &str) -> String {
+    const SHOWN: usize = 60;
+    let mut short = String::new();
+    for c in text.chars().take(SHOWN) {
+        match c {
+            '\n' => short.push_str("\\n"),
+            '\t' => short.push_str("\\t"),
+            c if is_invisible(c) => short.push_str(&format!("\\u{{{:04X}}}", u32::from(c))),
+            c => short.push(c),
+        }
+    }
+    if text.chars().nth(SHOWN).is_some() {
+        short.push('…');
+    }
+    short
+}
+
+/// Characters that look like nothing, or like a space.
+pub fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{a0}' | '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{1680}' | '\u{180e}' | '\u{2000}'..='\u{200f}'
+        | '\u{2028}'..='\u{202f}' | '\u{205f}'..='\u{206f}' | '\u{3000}' | '\u{feff}')
 }

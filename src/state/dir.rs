@@ -14,11 +14,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::{PutError, StateStore, Version};
 use crate::durable::{self, Lock, blocking};
 use crate::error::Fault;
+use crate::model::digest::sha256;
 use crate::model::id::RunId;
 
 /// How long another writer is waited for.
@@ -41,6 +41,11 @@ struct Header {
 }
 
 impl Header {
+    /// The number of the next write. A counter at its end is not ours.
+    fn next(&self) -> Option<u64> {
+        self.writes.checked_add(1)
+    }
+
     fn version(&self) -> Version {
         Version(format!("{}-{}", self.writes, &self.sha256[..16]))
     }
@@ -91,8 +96,12 @@ impl DirStore {
                 return Ok(None);
             }
             let now = Timestamp::now().as_microsecond().unsigned_abs();
+            let ended =
+                || durable::fault("count a write of", &path, "its number is the last there is");
             let header = Header {
-                writes: current.map_or(now, |header| header.writes + 1),
+                writes: current
+                    .map_or(Some(now), |header| header.next())
+                    .ok_or_else(ended)?,
                 sha256: sha256(bytes),
             };
             let mut file = serde_json::to_vec(&header).expect("a header is always JSON");
@@ -119,17 +128,12 @@ impl DirStore {
     }
 }
 
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+fn read_doc(path: &Path) -> Result<Option<(Header, Vec<u8>)>, Fault> {
+    let file = durable::read(path)?;
+    file.map(|file| parse_doc(file, path)).transpose()
 }
 
-fn read_doc(path: &Path) -> Result<Option<(Header, Vec<u8>)>, Fault> {
-    let Some(mut file) = durable::read(path)? else {
-        return Ok(None);
-    };
+fn parse_doc(mut file: Vec<u8>, path: &Path) -> Result<(Header, Vec<u8>), Fault> {
     let broken = |why: String| durable::fault("understand", path, why);
     let end = file.iter().position(|byte| *byte == b'\n');
     let end = end.ok_or_else(|| broken("it has no first line".to_owned()))?;
@@ -141,7 +145,7 @@ fn read_doc(path: &Path) -> Result<Option<(Header, Vec<u8>)>, Fault> {
             "its contents do not have the digest of its first line".to_owned(),
         ));
     }
-    Ok(Some((header, bytes)))
+    Ok((header, bytes))
 }
 
 fn append_now(path: &Path, line: &str) -> Result<(), Fault> {
@@ -161,6 +165,10 @@ fn append_now(path: &Path, line: &str) -> Result<(), Fault> {
     }
     let mut file = durable::lock_file(file, path, LOCK_LIMIT)?;
     let length = mend_tail(&mut file).map_err(failed)?;
+    #[cfg(debug_assertions)]
+    crate::cut::tears(line, |half| {
+        let _ = file.write_all(half).and_then(|()| file.sync_data());
+    });
     let write = |file: &mut File| {
         file.write_all(format!("{line}\n").as_bytes())?;
         file.sync_data()
@@ -211,6 +219,13 @@ impl StateStore for DirStore {
         blocking(move || append_now(&path, &line)).await
     }
 
+    /// All or none of them, with one sync.
+    async fn append_all(&self, run: &RunId, lines: &[String]) -> Result<(), (usize, Fault)> {
+        self.append(run, &lines.join("\n"))
+            .await
+            .map_err(|fault| (0, fault))
+    }
+
     async fn read(&self, run: &RunId) -> Result<Option<Vec<u8>>, Fault> {
         let path = self.journal(run)?;
         blocking(move || durable::read(&path)).await
@@ -244,6 +259,21 @@ impl StateStore for DirStore {
         let (store, key) = (self.clone(), key.to_owned());
         blocking(move || store.delete_now(&key)).await
     }
+}
+
+/// For `fuzz`: the value that a document's file holds.
+#[cfg(test)]
+pub(crate) fn hostile(file: &[u8]) -> Vec<u8> {
+    let read = parse_doc(file.to_vec(), Path::new("/nonexistent"));
+    if let Ok((header, _)) = &read {
+        let _ = (header.version(), header.next());
+    }
+    // Behind the digest too.
+    let end = file
+        .iter()
+        .position(|byte| *byte == b'\n')
+        .map_or(0, |end| end + 1);
+    read.map_or_else(|_| file[end..].to_vec(), |(_, bytes)| bytes)
 }
 
 #[cfg(test)]

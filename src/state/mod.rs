@@ -28,6 +28,15 @@ pub trait StateStore: Send + Sync {
     fn name(&self) -> String;
     /// Durable when it returns. `line` has no line break; the store adds it.
     async fn append(&self, run: &RunId, line: &str) -> Result<(), Fault>;
+    /// The same for several lines. What fails says how many of them are durable all the same.
+    async fn append_all(&self, run: &RunId, lines: &[String]) -> Result<(), (usize, Fault)> {
+        for (written, line) in lines.iter().enumerate() {
+            self.append(run, line)
+                .await
+                .map_err(|fault| (written, fault))?;
+        }
+        Ok(())
+    }
     /// `None` when the store has no such journal. The last line may be torn; the reader deals with it.
     async fn read(&self, run: &RunId) -> Result<Option<Vec<u8>>, Fault>;
     /// Oldest first.

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use super::configure::program;
 use super::{Act, Context, Standing};
 use crate::agent::{AgentConfig, Peer};
+use crate::db::keys::RENEW_BEFORE;
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{DatabaseName, ServerName};
 use crate::plan::action::*;
@@ -53,7 +54,23 @@ pub(super) async fn is_current(
     };
     let (host, config) = agent.config(world).await?;
     let path = format!("{}/{CONFIG}", folder(&host));
-    Ok(world.shell(&host.site)?.get(&host, &path).await?.as_deref() == Some(&json(&config)))
+    let same = world.shell(&host.site)?.get(&host, &path).await?.as_deref() == Some(&json(&config));
+    Ok(same && are_fresh(world, database, node).await?)
+}
+
+/// Whether no certificate on the node is due to be renewed.
+async fn are_fresh(
+    world: &World,
+    database: &DatabaseName,
+    node: &ServerName,
+) -> Result<bool, Fault> {
+    let node = world.node(database, node).await?;
+    let engine = world.engine(&node.database)?;
+    let found = engine
+        .certificates(&node, &world.reach(&node.host.site)?)
+        .await?;
+    let now = world.clock.now();
+    Ok(!found.iter().any(|one| one.ends_within(RENEW_BEFORE, now)))
 }
 
 fn json(config: &AgentConfig) -> Vec<u8> {
@@ -115,7 +132,7 @@ impl StartAgent {
             for_service_user: false,
         };
         Ok(vec![
-            file("ca.crt", keys.ca_pem().as_bytes().to_vec(), 0o644),
+            file("ca.crt", keys.ca_pem()?.as_bytes().to_vec(), 0o644),
             file("agent.crt", pair.cert_pem.into_bytes(), 0o644),
             file("agent.key", pair.key_pem.into_bytes(), 0o600),
             file(CONFIG, json(config), 0o644),
@@ -133,6 +150,9 @@ impl Act for StartAgent {
                 return Ok(Standing::Ready);
             }
         }
+        if !are_fresh(context.world, &self.database, &self.node).await? {
+            return Ok(Standing::Ready);
+        }
         let states = shell.services(&host).await?;
         match states.iter().find(|state| state.name == SERVICE) {
             Some(state) if state.running => Ok(Standing::done(format!(
@@ -146,6 +166,13 @@ impl Act for StartAgent {
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
         let (host, config) = self.config(context.world).await.nothing_changed()?;
         let shell = context.world.shell(&host.site).nothing_changed()?;
+        let world = context.world;
+        let node = world.node(&self.database, &self.node).await;
+        let node = node.nothing_changed()?;
+        let reach = world.reach(&host.site).nothing_changed()?;
+        let engine = world.engine(&node.database).nothing_changed()?;
+        // Renews what is due; the agent logs in with the new pair, so the database has it first.
+        engine.admit(&node, &reach).await?;
         for file in self.files(context, &host, &config).nothing_changed()? {
             shell.put(&host, &file).await?;
         }

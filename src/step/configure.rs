@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use super::{Act, Context, Standing, Tags, health};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::image::render;
+use crate::model::digest::hex;
 use crate::model::id::*;
 use crate::model::stack::{Job, RecipeService, Server};
 use crate::plan::action::*;
@@ -48,21 +49,18 @@ impl Configuration {
             .chain(&self.secrets)
             .collect();
         digest.update(serde_json::to_vec(&(names, &self.services)).expect("services serialise"));
-        crate::plan::hex(&digest.finalize()[..8])
+        hex(&digest.finalize()[..8])
     }
 }
 
 /// Whether the server's configuration is as it should be; unknown counts as not.
-pub async fn is_configured(world: &World, server: &Server, tags: &Tags) -> bool {
+pub async fn is_configured(world: &World, server: &Server, host: &Host, tags: &Tags) -> bool {
     if let Job::Database(database) = &server.job {
         return super::agent::is_current(world, database, &server.name)
             .await
             .unwrap_or(false);
     }
-    let Ok(host) = world.host(&server.name).await else {
-        return false;
-    };
-    match configuration(world, server, &host, false).await {
+    match configuration(world, server, host, false).await {
         Ok(wanted) => tags.get(TAG) == Some(&wanted.digest()),
         Err(_) => false,
     }
@@ -94,6 +92,16 @@ struct Backend {
     port: u16,
 }
 
+/// As [`World::host`] says it, from a list that was asked for already.
+pub(super) fn host_in<'a>(
+    hosts: &'a BTreeMap<ServerName, Host>,
+    name: &ServerName,
+) -> Result<&'a Host, Fault> {
+    hosts
+        .get(name)
+        .ok_or_else(|| Fault::unavailable(format!("`{name}` is not there, or has no address yet")))
+}
+
 /// What `templates/haproxy/haproxy.cfg` is rendered with.
 #[derive(Serialize)]
 struct Values {
@@ -110,8 +118,9 @@ async fn balancer(world: &World, server: &Server, host: &Host) -> Result<Configu
         .as_ref()
         .ok_or_else(|| Fault::new("the spec has no balancer"))?;
     let mut servers = Vec::new();
+    let hosts = world.hosts_at(&server.site).await?;
     for behind in world.stack.group_at(&server.site, &balancer.to) {
-        let address = world.host(&behind.name).await?.address.to_string();
+        let address = host_in(&hosts, &behind.name)?.address.to_string();
         let port = behind.open.first().copied().unwrap_or(80);
         servers.push(Backend {
             name: behind.name.to_string(),
@@ -201,7 +210,7 @@ async fn app(
         env.insert("PGSSLROOTCERT".to_owned(), ca.clone());
         files.push(File {
             path: ca,
-            bytes: world.keys.ca_pem().as_bytes().to_vec(),
+            bytes: world.keys.ca_pem()?.as_bytes().to_vec(),
             mode: 0o644,
             for_service_user: false,
         });

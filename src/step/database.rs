@@ -47,7 +47,7 @@ impl Act for CreateDatabase {
                 &reach,
             )
             .await?;
-        let made = crate::run::event::Output::Server {
+        let made = crate::journal::event::Output::Server {
             name: self.node.to_string(),
             id: "database".to_owned(),
         };

@@ -12,14 +12,14 @@ use super::{Act, Context, Standing};
 use crate::cloud::{Power, ServerState};
 use crate::db::{Node, Reach};
 use crate::error::{Fault, Trouble, TroubleExt};
+use crate::journal::event::Output;
 use crate::model::id::{DatabaseName, ServerName};
 use crate::model::roles::Writer;
 use crate::model::stack::SelfFence;
 use crate::model::units;
 use crate::plan::action::*;
-use crate::run::event::Output;
-use crate::run::wait;
 use crate::state::PutError;
+use crate::wait;
 use crate::world::{World, writer_key};
 
 /// What clocks of different machines may differ by.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::configure::host_in;
 use super::{Act, Context, Standing};
 use crate::cloud::registry;
 use crate::error::{Fault, Trouble, TroubleExt};
@@ -12,7 +13,7 @@ use crate::model::id::*;
 use crate::model::stack::{BALANCER_GROUP, Check, Job};
 use crate::plan::action::*;
 use crate::probe::HttpAsk;
-use crate::run::wait;
+use crate::wait;
 use crate::world::World;
 
 const ASK_LIMIT: Duration = Duration::from_secs(2);
@@ -52,9 +53,10 @@ pub async fn front_door(world: &World, site: &SiteName) -> Result<Option<Vec<Doo
         return Ok(None);
     };
     let to = port(world, site, *listen);
+    let hosts = world.hosts_at(site).await?;
     let mut addresses = Vec::new();
     for server in &servers {
-        addresses.push(SocketAddr::new(world.host(&server.name).await?.address, to));
+        addresses.push(SocketAddr::new(host_in(&hosts, &server.name)?.address, to));
     }
     let mut doors = Vec::new();
     for check in &stack.health {

@@ -8,11 +8,11 @@ use super::configure;
 use super::{Act, Context, Standing};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::image::recipe;
+use crate::journal::event::Output;
 use crate::model::id::ImageName;
 use crate::plan::action::*;
-use crate::run::event::Output;
-use crate::run::wait;
 use crate::shell::{Command, File, ServiceChange};
+use crate::wait;
 
 const MARK: &str = "hafog-recipe.json";
 
@@ -71,7 +71,8 @@ impl Act for ApplyRecipe {
         let recipe = recipe.ok_or_else(|| {
             Trouble::NothingChanged(Fault::new(format!("there is no recipe `{}`", self.recipe)))
         })?;
-        let contents = recipe::contents(recipe, &world.base).nothing_changed()?;
+        let contents =
+            recipe::contents(recipe, &world.base, &world.stack.secrets).nothing_changed()?;
         if contents.image != self.image {
             return Err(Trouble::NothingChanged(
                 Fault::new(format!(

@@ -22,11 +22,11 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 
 use crate::error::{Fault, Trouble};
+use crate::journal::Journal;
+use crate::journal::event::{Event, Output};
 use crate::model::id::{RunId, StepName};
 use crate::plan::action::for_each_action;
 use crate::plan::{Action, Step};
-use crate::run::event::{Event, Output};
-use crate::run::journal::Journal;
 use crate::world::World;
 
 pub use configure::is_configured;

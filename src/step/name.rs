@@ -15,7 +15,7 @@ use crate::model::record::{RecordSet, RecordType};
 use crate::model::roles::Published;
 use crate::model::units::{self, Ttl};
 use crate::plan::action::*;
-use crate::run::wait;
+use crate::wait;
 use crate::world::{NAMES, World};
 
 #[async_trait]

@@ -5,10 +5,10 @@ use async_trait::async_trait;
 use super::{Act, Context, Standing};
 use crate::db::{Divergence, Link, Node, NodeRole, NodeStatus, Reach};
 use crate::error::{Fault, Trouble, TroubleExt};
+use crate::journal::event::Output;
 use crate::model::id::{DatabaseName, ServerName};
 use crate::plan::action::*;
-use crate::run::event::Output;
-use crate::run::wait;
+use crate::wait;
 use crate::world::World;
 
 /// A node with what is needed to get to it.
@@ -143,7 +143,14 @@ impl Act for SeedReplica {
 #[async_trait]
 impl Act for Rejoin {
     async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
-        standing(context, &self.database, &self.primary, &self.old).await
+        let standing = standing(context, &self.database, &self.primary, &self.old).await?;
+        let how = context.own_outputs().await.into_iter().next();
+        Ok(match (standing, how) {
+            (Standing::Done(evidence), Some(Output::Server { id, .. })) => {
+                Standing::Done(format!("{evidence}; it {id}"))
+            }
+            (standing, _) => standing,
+        })
     }
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
@@ -157,12 +164,11 @@ impl Act for Rejoin {
         let engine = world.engine(&old.database).nothing_changed()?;
         engine.admit(&primary, &up_reach).await?;
         let how = engine.rejoin(&old, &primary, &reach).await?;
-        let how = format!("{how:?}").to_lowercase();
         context.progress(format!("{} {how}", self.old)).await;
         context
             .made(Output::Server {
                 name: self.old.to_string(),
-                id: how,
+                id: how.to_string(),
             })
             .await
             .partial()

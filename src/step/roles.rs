@@ -4,9 +4,25 @@ use async_trait::async_trait;
 
 use super::{Act, Context, Standing};
 use crate::error::{Fault, Trouble, TroubleExt};
+use crate::model::id::SiteName;
 use crate::model::roles::Roles;
 use crate::plan::action::*;
 use crate::world::{NAMES, ROLES, writer_key};
+
+/// Who is what: `east is primary, west is standby, provisional until …`.
+fn sentence(roles: &Roles) -> String {
+    let mut parts = vec![format!("{} is primary", roles.primary)];
+    let others = |sites: &[SiteName], what: &str| {
+        let one = |site: &SiteName| format!("{site} is {what}");
+        sites.iter().map(one).collect::<Vec<_>>()
+    };
+    parts.extend(others(&roles.standbys, "standby"));
+    parts.extend(others(&roles.left_behind, "left behind"));
+    if let Some(provisional) = &roles.provisional {
+        parts.push(format!("provisional until {:.0}", provisional.until));
+    }
+    parts.join(", ")
+}
 
 #[async_trait]
 impl Act for SetRoles {
@@ -22,14 +38,7 @@ impl Act for SetRoles {
         if !same {
             return Ok(Standing::Ready);
         }
-        let provisional = match &roles.provisional {
-            Some(provisional) => format!(", provisional until {:.0}", provisional.until),
-            None => String::new(),
-        };
-        Ok(Standing::done(format!(
-            "{} is primary{provisional}",
-            roles.primary
-        )))
+        Ok(Standing::done(sentence(&roles)))
     }
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
@@ -43,7 +52,7 @@ impl Act for SetRoles {
             _ => want.at(now),
         });
         let roles = Roles {
-            serial: old.map_or(0, |roles| roles.serial) + 1,
+            serial: old.map_or(0, |roles| roles.serial).saturating_add(1),
             primary: self.primary.clone(),
             standbys: self.standbys.clone(),
             left_behind: self.left_behind.clone(),
@@ -71,6 +80,9 @@ impl Act for ForgetState {
                 return Ok(Standing::Ready);
             }
         }
+        if context.world.keys.exist() {
+            return Ok(Standing::Ready);
+        }
         Ok(Standing::done("only the journals are left"))
     }
 
@@ -84,6 +96,6 @@ impl Act for ForgetState {
         }
         stores.delete_everywhere(NAMES).await.unknown()?;
         stores.delete_everywhere(ROLES).await.unknown()?;
-        Ok(())
+        context.world.keys.forget().unknown()
     }
 }

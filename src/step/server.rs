@@ -5,10 +5,10 @@ use async_trait::async_trait;
 use super::{Act, Context, Standing};
 use crate::cloud::{OnceKey, Power, Server, ServerState};
 use crate::error::{Fault, Trouble, TroubleExt};
+use crate::journal::event::Output;
 use crate::plan::action::*;
 use crate::plan::build::MADE_FOR;
-use crate::run::event::Output;
-use crate::run::wait;
+use crate::wait;
 
 impl CreateServer {
     /// The same in every attempt and every run: a server whose creation was never recorded is found by it.

@@ -1,6 +1,6 @@
 //! A plan as text: numbered steps, the line after which there is no way back, and what is expected.
 
-use super::print::{bold, count, dim};
+use super::print::{bold, count, dim, list};
 use super::snippet::clean;
 use crate::model::units::Bytes;
 use crate::plan::{Forecast, Loss, Plan, Step, UndoPolicy};
@@ -8,14 +8,18 @@ use crate::plan::{Forecast, Loss, Plan, Step, UndoPolicy};
 pub const NO_WAY_BACK: &str = " ── no way back after this line ──";
 
 /// The whole plan. Ends with a line break.
-pub fn render(stack: &str, plan: &Plan, colour: bool) -> String {
+pub fn render(stack: &str, plan: &Plan, digest: &str, colour: bool) -> String {
     let doing = plan.steps.iter().filter(|step| step.skip.is_none()).count();
+    let sites = match plan.intent.sites() {
+        [] => String::new(),
+        sites => format!(" at {}", list(sites, "and")),
+    };
     let heading = format!(
-        "{} of {stack}: {}",
+        "{} of {stack}{sites}: {}",
         plan.intent.verb(),
         count(doing, "step")
     );
-    let mut text = format!("{}, plan {}\n", bold(&heading, colour), plan.digest());
+    let mut text = format!("{}, plan {digest}\n", bold(&heading, colour));
     text.push_str(&steps(&plan.steps, colour));
     text.push_str(&forecast(&plan.forecast));
     text
@@ -156,7 +160,7 @@ mod tests {
         });
         plan.forecast.effective_after = Some(Span::secs(60));
         plan.forecast.notes.push("west has one replica".to_owned());
-        let text = render("shop", &plan, false).replace(&plan.digest(), "DIGEST");
+        let text = render("shop", &plan, "DIGEST", false);
         assert_snapshot!(text, @r"
         failover of shop: 3 steps, plan DIGEST
          1 confirm-outage           look at east from here

@@ -13,11 +13,11 @@ use jiff::Timestamp;
 use super::plan::{NO_WAY_BACK, Names};
 use super::print::Ui;
 use super::snippet::clean;
+use crate::journal::Listener;
+use crate::journal::event::{Event, How, Line};
 use crate::model::id::StepName;
 use crate::model::units::human;
 use crate::plan::{Plan, UndoPolicy};
-use crate::run::event::{Event, How, Line};
-use crate::run::journal::Listener;
 
 /// Evidence is padded to this, so that times line up; a longer one is not cut.
 const EVIDENCE: usize = 56;
@@ -169,11 +169,10 @@ impl Lines {
         }
         match &line.event {
             Event::Opened(opened) => shown.push(format!("run {}", opened.run)),
-            Event::Resumed { .. } => shown.push("the run goes on".to_owned()),
             Event::Started { step } | Event::Undoing { step } => {
                 self.started.insert(step.clone(), line.at);
             }
-            Event::Made { .. } | Event::Closed { .. } => {}
+            Event::Resumed { .. } | Event::Made { .. } | Event::Closed { .. } => {}
             Event::Paused { why } => shown.push(format!("paused: {}", clean(why))),
             Event::Finished {
                 step,
@@ -227,9 +226,9 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::event::{VERSION, World};
     use crate::plan::action::ConfirmOutage;
     use crate::plan::{Intent, PlanKind, step};
-    use crate::run::event::{VERSION, World};
     use insta::assert_snapshot;
 
     fn plan() -> Plan {

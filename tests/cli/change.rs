@@ -146,3 +146,27 @@ fn nothing_to_do_is_a_success() {
     --- exit 0
     "#);
 }
+
+/// Secrets are read before the first step: a plan that needs one that is not there changes nothing.
+#[test]
+fn a_secret_that_is_missing_stops_the_plan_before_it_begins() {
+    let home = Home::with(&format!(
+        "{SMALL}secrets: {{ TOKEN: env, KEY: \"file:./key\" }}\n"
+    ));
+    let ran = home.run(&["up", "--yes"]);
+    assert_snapshot!(ran.all(), @"");
+    assert!(
+        !home.path().join(".hafog/journal").exists(),
+        "a run was made"
+    );
+    home.write("key", "one\nTWO=2\n");
+    let ran = home.run_with(&["up", "--yes"], &[("TOKEN", "t0ken")]);
+    assert_snapshot!(ran.all(), @r"
+    --- stderr
+    error: the plan needs the secret `KEY`
+    cause: the secret file `$HOME/./key` has more than one line
+    --- exit 65
+    ");
+    // Looking needs none.
+    assert_eq!(home.run(&["up", "--dry-run"]).code, 0);
+}

@@ -49,7 +49,7 @@ fn the_overview() {
       show         Print the spec, the stack, facts, or a run's plan, journal or report
       image        List images
       destroy      Remove sites and everything that was made for them
-      explain      Say what a refusal means and whether it may be accepted
+      explain      Say what a refusal or a check of preflight means
       schema       Print the JSON Schema of the spec
       completions  Print a shell's completions
       demo         Play the whole story on this machine
@@ -513,12 +513,12 @@ fn looking() {
       -h, --help  Print help
     ");
     assert_snapshot!(help(&["explain"]), @r"
-    Say what a refusal means and whether it may be accepted
+    Say what a refusal or a check of preflight means
 
     Usage: hafog explain [OPTIONS] [NAME]
 
     Arguments:
-      [NAME]  A refusal; all of them if none is named
+      [NAME]  A refusal, or a check of `hafog preflight`; all of them if none is named
 
     Options:
       -h, --help  Print help

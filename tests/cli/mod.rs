@@ -4,6 +4,7 @@ mod change;
 mod check;
 mod explain;
 mod help;
+mod hostile;
 mod init;
 mod look;
 mod schema;

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use super::SMALL;
 use crate::harness::Home;
 use hafog::clock::SteppedClock;
+use hafog::journal::event::{Event, How, Opened};
+use hafog::journal::{Journal, Silent};
 use hafog::model::id::RunId;
 use hafog::plan::action::SmokeTest;
 use hafog::plan::{Intent, Plan, PlanKind, step};
-use hafog::run::event::{Event, How, Opened};
-use hafog::run::journal::{Journal, Silent};
 use hafog::state::StateStore;
 use hafog::state::dir::DirStore;
 use hafog::state::stores::Stores;
@@ -112,8 +112,8 @@ fn the_same_verb_goes_on() {
     assert_eq!(home.run(&["abort"]).code, 7);
     assert_snapshot!(home.run(&["abort", "--dry-run"]).all(), @r"
     --- stdout
-    run 20261121T091403-7c1e of switchover is to be aborted: 1 of 2 steps are done, plan DIGEST
-     2 smoke-test        west passes its health checks
+    run 20261121T091403-7c1e of switchover is taken back: 1 of 2 steps are done, plan DIGEST
+    nothing has to be undone
     --- exit 0
     ");
 }

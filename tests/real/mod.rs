@@ -4,4 +4,5 @@
 
 mod killed;
 mod lab;
+mod secrets;
 mod story;

@@ -22,11 +22,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use nix::unistd::AccessFlags;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::{Can, Cloud, CloudAbout, Image, OnceKey, Power, Server, ServerWant, SiteSettings};
 use crate::durable::{self, Lock, blocking};
 use crate::error::{Fault, Trouble, TroubleExt};
+use crate::model::digest::sha256;
 use crate::model::id::{ImageName, ServerName, SiteName, StackName};
 use crate::shell::local::LocalShell;
 use crate::shell::supervisor::{self, Life};
@@ -107,14 +107,9 @@ impl Site {
             Some(folder) => (PathBuf::from(folder), Vec::new()),
             // The service user must reach its data, and home may be below /root.
             None if nix::unistd::geteuid().is_root() => {
-                let digest = Sha256::digest(real(&settings.home)?.as_os_str().as_encoded_bytes());
-                let hex: String = digest
-                    .iter()
-                    .take(8)
-                    .map(|byte| format!("{byte:02x}"))
-                    .collect();
+                let digest = sha256(real(&settings.home)?.as_os_str().as_encoded_bytes());
                 let hafog = PathBuf::from("/var/lib/hafog");
-                let home = hafog.join(hex);
+                let home = hafog.join(&digest[..16]);
                 (home.join(site), vec![home, hafog])
             }
             None => {

@@ -25,13 +25,13 @@ pub fn render(status: &Status, colour: bool) -> String {
             clean(why)
         ));
     }
-    if let Some(holder) = status
-        .lease
-        .as_ref()
-        .and_then(|lease| lease.holder.as_ref())
+    if let Some(lease) = &status.lease
+        && let Some(holder) = &lease.holder
     {
+        let gone = holder.is_gone(lease.epoch, status.at);
+        let gone = gone.map(|why| format!("; {why}")).unwrap_or_default();
         text.push_str(&format!(
-            "locked by {} for `{}`\n",
+            "locked by {} for `{}`{gone}\n",
             holder.who,
             clean(&holder.reason)
         ));
@@ -122,10 +122,19 @@ fn names(names: &[Name]) -> String {
 fn readiness(status: &Status) -> String {
     let mut text = String::new();
     for ready in &status.ready {
-        let because = list(&ready.because, "and");
+        let in_words = |check: &String| match check.as_str() {
+            "roles" => "roles until commit or rollback".to_owned(),
+            other => other.to_owned(),
+        };
+        let because: Vec<String> = ready.because.iter().map(in_words).collect();
+        let because = list(&because, "and");
+        let only_provisional = ready.because == ["roles"];
         text.push_str(&match ready.verdict {
             Verdict::Pass => format!("{} can take over\n", ready.site),
             Verdict::NotApplicable => String::new(),
+            Verdict::Fail if only_provisional => {
+                format!("{} cannot take over until commit or rollback\n", ready.site)
+            }
             Verdict::Fail => format!(
                 "{} cannot take over ({because}): hafog preflight {0}\n",
                 ready.site

@@ -8,13 +8,17 @@ use std::time::Duration;
 
 use minijinja::{Environment, UndefinedBehavior, context};
 
-use crate::db::{Node, Reach};
+use crate::db::{Certificate, Node, Reach, certificate};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{DatabaseName, ServerName};
 use crate::shell::{File, Host, Service, ServiceChange, StopSignal};
 
 const POSTGRESQL_CONF: &str = include_str!("../../../templates/postgres/postgresql.conf");
 const HBA_CONF: &str = include_str!("../../../templates/postgres/pg_hba.conf");
+/// Names of the certificates on a node.
+const AUTHORITY: &str = "ca";
+const SERVER: &str = "server";
+const ROLES: [&str; 3] = ["hafog_repl", "hafog_rewind", "hafog_agent"];
 /// How long a clean stop may take before it is killed: it writes everything that is in memory.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 
@@ -200,13 +204,13 @@ pub(super) async fn put_all(node: &Node, door: Door, reach: &Reach) -> Result<bo
     )];
     if reach.keys.is_authority() {
         files.push(file(
-            format!("{conf}/ca.crt"),
-            reach.keys.ca_pem().to_owned(),
+            format!("{conf}/{AUTHORITY}.crt"),
+            reach.keys.ca_pem().nothing_changed()?.to_owned(),
             0o600,
         ));
         let server = reach.keys.server(&node.host).nothing_changed()?;
-        let mut pairs = vec![("server", server)];
-        for role in ["hafog_repl", "hafog_rewind", "hafog_agent"] {
+        let mut pairs = vec![(SERVER, server)];
+        for role in ROLES {
             pairs.push((role, reach.keys.client(role).nothing_changed()?));
         }
         for (name, pair) in pairs {
@@ -220,6 +224,25 @@ pub(super) async fn put_all(node: &Node, door: Door, reach: &Reach) -> Result<bo
     }
     changed |= put_hba(node, door, reach).await?;
     Ok(changed)
+}
+
+/// As they are on the node; none where PostgreSQL was never set up.
+pub(super) async fn certificates(node: &Node, reach: &Reach) -> Result<Vec<Certificate>, Fault> {
+    let conf = Paths::of(node).conf;
+    let mut found = Vec::new();
+    for name in [AUTHORITY, SERVER].iter().chain(&ROLES) {
+        let path = format!("{conf}/{name}.crt");
+        let Some(pem) = reach.shell.get(&node.host, &path).await? else {
+            continue;
+        };
+        let until = certificate::until(&pem)
+            .ok_or_else(|| Fault::new(format!("`{path}` is no certificate")))?;
+        found.push(Certificate {
+            name: (*name).to_owned(),
+            until,
+        });
+    }
+    Ok(found)
 }
 
 /// Returns whether the file was another one before.
@@ -313,6 +336,15 @@ pub(super) async fn change(
 ) -> Result<(), Trouble> {
     let name = service_name(&node.database.name);
     reach.shell.service(&node.host, &name, change).await
+}
+
+/// Whether somebody told the supervisor that it should not run. What cannot be found out is no.
+pub(super) async fn is_unwanted(node: &Node, reach: &Reach) -> bool {
+    let name = service_name(&node.database.name);
+    let services = reach.shell.services(&node.host).await.unwrap_or_default();
+    services
+        .iter()
+        .any(|service| service.name == name && !service.wanted && !service.running)
 }
 
 /// `None`: the service is not installed.

@@ -36,8 +36,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::{
-    Contents, Divergence, Engine, EngineAbout, Node, NodeStatus, Position, Reach, Rejoined,
-    Verified,
+    Certificate, Contents, Divergence, Engine, EngineAbout, Node, NodeStatus, Position, Reach,
+    Rejoined, Verified,
 };
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{DatabaseName, ServerName};
@@ -181,6 +181,10 @@ impl Engine for Postgres {
         Ok(())
     }
 
+    async fn certificates(&self, node: &Node, reach: &Reach) -> Result<Vec<Certificate>, Fault> {
+        config::certificates(node, reach).await
+    }
+
     fn bytes_between(&self, ahead: &Position, behind: &Position) -> Option<i64> {
         let (ahead, behind) = (bytes_of(&ahead.0)?, bytes_of(&behind.0)?);
         i64::try_from(i128::from(ahead) - i128::from(behind)).ok()
@@ -195,5 +199,18 @@ impl Engine for Postgres {
         reach: &Reach,
     ) -> Result<(Position, Option<u64>), Fault> {
         promote::beat(node, seq, at, reach).await
+    }
+}
+
+/// For `fuzz`: everything of PostgreSQL's that we read ourselves.
+#[cfg(test)]
+pub(crate) fn hostile(text: &str) {
+    let (control, history) = text.split_once("---\n").unwrap_or((text, text));
+    let segment = server::hostile(control).map_or(16 << 20, |control| control.segment);
+    rejoin::hostile(history, segment);
+    for word in text.split_whitespace() {
+        if let (Some(here), Some(next)) = (bytes_of(word), past(word)) {
+            assert_eq!(bytes_of(&next.0), Some(here + 1));
+        }
     }
 }

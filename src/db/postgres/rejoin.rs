@@ -353,13 +353,14 @@ async fn end_of_clean(
     if control.state != "shut down" {
         return Ok(None);
     }
-    let begins = bytes_of(&control.checkpoint)
+    let at = end_of_checkpoint(&control.checkpoint)
         .ok_or_else(|| Fault::new(format!("`{}` is no position", control.checkpoint)))?;
     let line = own_history(node, control.timeline, reach).await?;
-    Ok(Some(End {
-        at: begins + CHECKPOINT_RECORD,
-        line,
-    }))
+    Ok(Some(End { at, line }))
+}
+
+fn end_of_checkpoint(begins: &str) -> Option<u64> {
+    bytes_of(begins)?.checked_add(CHECKPOINT_RECORD)
 }
 
 /// Starts the node, non-writable and following nobody, until it has replayed all that it has.
@@ -421,14 +422,16 @@ pub(super) async fn rejoin(old: &Node, primary: &Node, reach: &Reach) -> Result<
         );
         return Err(Trouble::NothingChanged(Fault::refused(message)));
     }
-    if server::has_data(old, reach).await.nothing_changed()?
-        && let Ok(rejoined) = gently(old, primary, reach).await
-    {
-        return Ok(rejoined);
-    }
+    let because = match server::has_data(old, reach).await.nothing_changed()? {
+        false => "it had no data".to_owned(),
+        true => match gently(old, primary, reach).await {
+            Ok(rejoined) => return Ok(rejoined),
+            Err(trouble) => trouble.fault().to_string(),
+        },
+    };
     // Whatever went wrong, a fresh copy puts it right. It is the refusals above that must not end here.
     seed::seed(primary, old, reach).await?;
-    Ok(Rejoined::Reseeded)
+    Ok(Rejoined::Reseeded { because })
 }
 
 /// Follow or rewind. Any failure means: copy anew.
@@ -540,6 +543,37 @@ async fn drop_inherited(old: &Node, primary: &Node, reach: &Reach) -> Result<(),
         .map_err(|failure| Trouble::Partial(failure.fault))?;
     seed::drop_slot(&session, old, &primary.host.name).await?;
     seed::drop_slot(&session, old, &old.host.name).await
+}
+
+/// For `fuzz`: histories and positions of two nodes, taken from one text.
+#[cfg(test)]
+pub(super) fn hostile(text: &str, segment: u64) {
+    let ats: Vec<u64> = text.split_whitespace().filter_map(bytes_of).collect();
+    let _ = text
+        .split_whitespace()
+        .filter_map(end_of_checkpoint)
+        .count();
+    let at = |index: usize| ats.get(index).copied().unwrap_or(u64::MAX);
+    let (ours, theirs) = text.split_at(text.floor_char_boundary(text.len() / 2));
+    for (ours, theirs) in [(ours, theirs), (text, text), (text, ours)] {
+        let (Some(ours), Some(theirs)) = (parse_history(ours, 9), parse_history(theirs, 9)) else {
+            continue;
+        };
+        let (old, primary) = (
+            End {
+                at: at(0),
+                line: ours,
+            },
+            End {
+                at: at(1),
+                line: theirs,
+            },
+        );
+        let _ = compare(&old, &primary);
+        if let Some((timeline, common)) = claimed(&old, &primary) {
+            assert!(files(&old.line, timeline, common, segment).len() <= old.line.len() + 1);
+        }
+    }
 }
 
 #[cfg(test)]

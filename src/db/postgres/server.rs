@@ -14,6 +14,8 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 const RELOAD_LIMIT: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(50);
 const OLDEST: u32 = 14;
+/// What `initdb --wal-segsize` takes.
+const SEGMENTS: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 30;
 
 /// Prints folder and version of every PostgreSQL that is installed.
 pub(super) const FIND: &str = r#"
@@ -134,15 +136,36 @@ pub(super) async fn start(node: &Node, reach: &Reach) -> Result<(), Trouble> {
             config::change(node, ServiceChange::Start, reach).await?;
         }
     }
-    await_answer(node, reach).await
+    if await_answer(node, reach).await? == Answer::Stopped {
+        // An agent that fenced what it saw before; it does not stop what was started since.
+        config::change(node, ServiceChange::Start, reach).await?;
+        if await_answer(node, reach).await? == Answer::Stopped {
+            let message = format!(
+                "PostgreSQL on `{}` was stopped twice while it was starting",
+                node.host.name
+            );
+            return Err(Trouble::Partial(Fault::unavailable(message)));
+        }
+    }
+    Ok(())
 }
 
-async fn await_answer(node: &Node, reach: &Reach) -> Result<(), Trouble> {
+#[derive(PartialEq)]
+enum Answer {
+    Here,
+    /// Somebody else stopped it while it was awaited.
+    Stopped,
+}
+
+async fn await_answer(node: &Node, reach: &Reach) -> Result<Answer, Trouble> {
     let until = Instant::now() + START_LIMIT;
     loop {
         let Err(failure) = connect::connect(node, OURS, reach).await else {
-            return Ok(());
+            return Ok(Answer::Here);
         };
+        if config::is_unwanted(node, reach).await {
+            return Ok(Answer::Stopped);
+        }
         if Instant::now() >= until {
             let message = format!(
                 "PostgreSQL on `{}` does not answer after {} s",
@@ -266,9 +289,17 @@ fn parse_control(text: &str) -> Result<Control, Fault> {
         segment: get("Bytes per WAL segment")?
             .parse()
             .ok()
-            .filter(|bytes| *bytes > 0)
+            .filter(|bytes| SEGMENTS.contains(bytes) && bytes.is_power_of_two())
             .ok_or_else(|| Fault::new("`pg_controldata` says an odd `Bytes per WAL segment`"))?,
     })
+}
+
+/// For `fuzz`: what programs of PostgreSQL print.
+#[cfg(test)]
+pub(super) fn hostile(text: &str) -> Option<Control> {
+    let _ = newest(text, None);
+    let _ = newest(text, Some(15));
+    parse_control(text).ok()
 }
 
 #[cfg(test)]

@@ -329,7 +329,7 @@ impl Machine {
     /// What the agent of a node has.
     pub fn agent(&self) -> Reach {
         let pair = self.reach.keys.client("hafog_agent").unwrap();
-        let keys = Keys::of_role("hafog_agent", self.reach.keys.ca_pem(), pair);
+        let keys = Keys::of_role("hafog_agent", self.reach.keys.ca_pem().unwrap(), pair);
         Reach {
             shell: self.shell.clone(),
             keys: Arc::new(keys),

@@ -24,7 +24,7 @@ async fn login(node: &Node, keys: &Keys, password: &str) -> Result<Client, Strin
     let mut roots = rustls::RootCertStore::empty();
     use rustls::pki_types::{CertificateDer, pem::PemObject};
     roots
-        .add(CertificateDer::from_pem_slice(keys.ca_pem().as_bytes()).unwrap())
+        .add(CertificateDer::from_pem_slice(keys.ca_pem().unwrap().as_bytes()).unwrap())
         .unwrap();
     let tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -225,7 +225,7 @@ async fn only_known_roles_get_in_and_only_over_tls() {
         "{fault}"
     );
     let pair = stranger.client("hafog_admin").unwrap();
-    let mixed = Keys::of_role("hafog_agent", reach.keys.ca_pem(), pair);
+    let mixed = Keys::of_role("hafog_agent", reach.keys.ca_pem().unwrap(), pair);
     let mixed = crate::db::Reach {
         shell: machine.shell.clone(),
         keys: Arc::new(mixed),
@@ -240,7 +240,7 @@ async fn only_known_roles_get_in_and_only_over_tls() {
 
     // A certificate is good for its own name only.
     let pair = reach.keys.client("hafog_probe").unwrap();
-    let posing = Keys::of_role("hafog_agent", reach.keys.ca_pem(), pair);
+    let posing = Keys::of_role("hafog_agent", reach.keys.ca_pem().unwrap(), pair);
     let posing = crate::db::Reach {
         shell: machine.shell.clone(),
         keys: Arc::new(posing),
@@ -673,14 +673,35 @@ async fn two_timelines_of_one_number_are_told_apart() {
         panic!("{divergence:?}")
     };
     assert_eq!((found, extra > 0), (fork, true));
-    assert_eq!(
-        Postgres.rejoin(old, new, reach).await.unwrap(),
-        Rejoined::Reseeded
-    );
+    let Rejoined::Reseeded { because } = Postgres.rejoin(old, new, reach).await.unwrap() else {
+        panic!("it cannot have come back with what it had")
+    };
+    assert_eq!(because, format!("`{}` cannot be rewound", old.host.name));
     until("the same rows", async || count(old, &machine).await == 51).await;
     assert!(is_kept_aside(old, b"only on the old one"));
     let verified = Postgres.verify(new, old, reach).await.unwrap();
     assert_eq!((verified.rows, verified.different.len()), (51, 0));
+}
+
+/// An agent may fence by what it saw before the start.
+#[tokio::test]
+async fn a_server_that_is_stopped_while_it_starts_is_started_once_more() {
+    let test = "a_server_that_is_stopped_while_it_starts_is_started_once_more";
+    let Some(machine) = Machine::with(test, &["shop-east-db-1"]) else {
+        return;
+    };
+    let (reach, node) = (&machine.reach, &machine.nodes[0]);
+    Postgres.create(node, Some(PASSWORD), reach).await.unwrap();
+    Postgres.stop_now(node, reach).await.unwrap();
+    let started = Postgres.start(node, reach);
+    let fenced = async {
+        while super::config::is_running(node, reach).await.unwrap() != Some(true) {
+            tokio::task::yield_now().await;
+        }
+        Postgres.stop_now(node, reach).await.unwrap();
+    };
+    let (started, ()) = tokio::join!(started, fenced);
+    started.unwrap();
 }
 
 #[tokio::test]
@@ -699,12 +720,11 @@ async fn an_old_primary_that_cannot_be_rewound_is_copied_anew() {
     assert!(matches!(unknown, Divergence::Unknown { .. }), "{unknown:?}");
     // What a copy left that was killed.
     std::fs::create_dir_all(format!("{main}.new/base")).unwrap();
-    assert_eq!(
-        timed("rejoin, reseeded", Postgres.rejoin(old, new, reach))
-            .await
-            .unwrap(),
-        Rejoined::Reseeded
-    );
+    let rejoined = timed("rejoin, reseeded", Postgres.rejoin(old, new, reach)).await;
+    let Rejoined::Reseeded { because } = rejoined.unwrap() else {
+        panic!("it cannot have come back with what it had")
+    };
+    assert!(because.contains("pg_controldata"), "{because}");
     until("the same rows", async || count(old, &machine).await == 501).await;
     assert!(!std::fs::exists(format!("{main}.new")).unwrap());
 }

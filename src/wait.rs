@@ -19,14 +19,14 @@ where
     F: FnMut() -> R,
     R: Future<Output = Result<T, String>>,
 {
-    let give_up = clock.now() + limit;
+    let give_up = clock.elapsed() + limit;
     let mut pause = FIRST;
     loop {
         let why = match ask().await {
             Ok(value) => return Ok(value),
             Err(why) => why,
         };
-        if clock.now() >= give_up {
+        if clock.elapsed() >= give_up {
             return Err(Fault::unavailable(format!(
                 "{what}: not within {} s",
                 limit.as_secs_f64()

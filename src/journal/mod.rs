@@ -4,15 +4,16 @@
 //! journal that lies is worse than not deciding. A torn line (a crash while writing) is passed over, since nothing was
 //! done on the strength of it; the chain shows that nothing else is missing.
 
+pub mod event;
+
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
-
-use super::event::{Event, Line, Progress, VERSION};
 use crate::clock::Clock;
 use crate::error::Fault;
+use crate::model::digest::sha256;
 use crate::model::id::RunId;
 use crate::state::stores::Stores;
+use event::{Event, Line, Progress, VERSION};
 
 /// Told about every line once it is durable: progress bars, NDJSON, tests.
 pub trait Listener: Send + Sync {
@@ -102,37 +103,92 @@ impl Journal {
 
     /// Durable when it returns.
     pub async fn add(&mut self, event: Event) -> Result<(), Fault> {
-        if let Some(fault) = &self.broken {
-            return Err(fault.clone());
-        }
-        let rule = |rule| {
-            Fault::new(format!("the journal of `{}` would be broken", self.run)).because(rule)
-        };
-        self.progress.allows(&event).map_err(rule)?;
-        let line = Line {
-            v: VERSION,
-            n: self.next,
-            at: self.clock.now(),
-            prev: self.prev.clone(),
-            event,
-        };
-        let text = serde_json::to_string(&line).expect("a journal line serialises");
-        if let Err(fault) = self.write(&text).await {
-            // Whether the line is there is not known, so no other may follow it from this process.
-            self.broken = Some(fault.clone());
-            return Err(fault);
-        }
-        self.prev = digest(&text);
-        self.next += 1;
-        self.progress.add(&line.event).expect("it was just allowed");
-        self.listener.line(&line);
-        Ok(())
+        let mut results = self.add_all(vec![event]).await;
+        results.pop().expect("one result an event")
     }
 
-    async fn write(&mut self, text: &str) -> Result<(), Fault> {
+    /// Adds events that do not depend on one another, with one sync for all. Each has its result.
+    pub async fn add_all(&mut self, events: Vec<Event>) -> Vec<Result<(), Fault>> {
+        #[cfg(debug_assertions)]
+        if crate::cut::is_wanted() {
+            let mut results = Vec::new();
+            for event in events {
+                results.extend(self.add_together(vec![event]).await);
+            }
+            return results;
+        }
+        self.add_together(events).await
+    }
+
+    async fn add_together(&mut self, events: Vec<Event>) -> Vec<Result<(), Fault>> {
+        if let Some(fault) = &self.broken {
+            return vec![Err(fault.clone()); events.len()];
+        }
+        let allowed: Vec<Result<(), Fault>> =
+            events.iter().map(|event| self.allows(event)).collect();
+        let good = events
+            .into_iter()
+            .zip(&allowed)
+            .filter(|(_, allowed)| allowed.is_ok());
+        let (lines, texts) = self.lines(good.map(|(event, _)| event));
+        if lines.is_empty() {
+            return allowed;
+        }
+        // Whether a line is there is not known until the write has returned, so no other may follow it before; also
+        // when nobody waits for the return.
+        let adrift =
+            Fault::new("the journal was left in the middle of a line; nothing more was done");
+        self.broken = Some(adrift);
+        #[cfg(debug_assertions)]
+        crate::cut::begins();
+        if let Err(fault) = self.write(&texts).await {
+            self.broken = Some(fault.clone());
+            return allowed
+                .into_iter()
+                .map(|allowed| allowed.and(Err(fault.clone())))
+                .collect();
+        }
+        #[cfg(debug_assertions)]
+        crate::cut::ends();
+        self.broken = None;
+        self.next += lines.len() as u64;
+        self.prev = texts.last().map(|text| digest(text)).unwrap_or_default();
+        for line in &lines {
+            self.progress.add(&line.event).expect("it was just allowed");
+            self.listener.line(line);
+        }
+        allowed
+    }
+
+    fn allows(&self, event: &Event) -> Result<(), Fault> {
+        let broken = |rule| {
+            Fault::new(format!("the journal of `{}` would be broken", self.run)).because(rule)
+        };
+        self.progress.allows(event).map_err(broken)
+    }
+
+    /// Numbered and chained behind the last one.
+    fn lines(&self, events: impl Iterator<Item = Event>) -> (Vec<Line>, Vec<String>) {
+        let mut prev = self.prev.clone();
+        let line = |(n, event)| {
+            let line = Line {
+                v: VERSION,
+                n,
+                at: self.clock.now(),
+                prev: std::mem::take(&mut prev),
+                event,
+            };
+            let text = serde_json::to_string(&line).expect("a journal line serialises");
+            prev = digest(&text);
+            (line, text)
+        };
+        (self.next..).zip(events).map(line).unzip()
+    }
+
+    async fn write(&mut self, texts: &[String]) -> Result<(), Fault> {
         let stores = self.stores.clone();
         for missed in &mut self.missed {
-            missed.push(text.to_owned());
+            missed.extend_from_slice(texts);
         }
         let run = self.run.clone();
         let sends = stores
@@ -140,20 +196,21 @@ impl Journal {
             .iter()
             .zip(&mut self.missed)
             .map(async |(store, missed)| {
-                while let Some(line) = missed.first() {
-                    let limit = std::time::Duration::from_secs(5);
-                    match tokio::time::timeout(limit, store.append(&run, line)).await {
-                        Ok(Ok(())) => drop(missed.remove(0)),
-                        Ok(Err(fault)) => return Err(fault),
-                        Err(_) => {
-                            return Err(Fault::unavailable(format!(
-                                "state store {} did not answer within 5 s",
-                                store.name()
-                            )));
-                        }
+                let limit = std::time::Duration::from_secs(5);
+                match tokio::time::timeout(limit, store.append_all(&run, missed)).await {
+                    Ok(Ok(())) => {
+                        missed.clear();
+                        Ok(())
                     }
+                    Ok(Err((written, fault))) => {
+                        missed.drain(..written);
+                        Err(fault)
+                    }
+                    Err(_) => Err(Fault::unavailable(format!(
+                        "state store {} did not answer within 5 s",
+                        store.name()
+                    ))),
                 }
-                Ok(())
             });
         let results = futures_util::future::join_all(sends).await;
         match results.into_iter().next() {
@@ -169,8 +226,8 @@ impl Journal {
     }
 }
 
-fn digest(text: &str) -> String {
-    crate::plan::hex(&Sha256::digest(text.as_bytes())[..16])
+pub(crate) fn digest(text: &str) -> String {
+    sha256(text.as_bytes())[..32].to_owned()
 }
 
 /// A journal as it was read.

@@ -1,0 +1,298 @@
+//! Each refusal of the list is, in some world, the only thing that stops a plan. The list drives: a refusal without
+//! such a world fails.
+
+use std::time::Duration;
+
+use super::*;
+use crate::db::{Link, NodeRole, NodeStatus};
+use crate::model::id::SiteName;
+use crate::model::roles::{Beat, Provisional};
+use crate::model::stack::{SelfFence, Stack};
+use crate::plan::facts::{Facts, Seen};
+use crate::plan::failover::{Options, failover};
+use crate::plan::preflight::tests::fine;
+use crate::plan::{Plan, commit, deploy, destroy, rejoin, site};
+use crate::sim::stacks::small;
+
+const EAST: &str = "shop-east-db-1";
+const WEST: &str = "shop-west-db-1";
+
+struct World {
+    stack: Stack,
+    facts: Facts,
+}
+
+type Change = fn(&mut World);
+
+struct Case {
+    refusal: &'static str,
+    plan: fn(&World) -> Plan,
+    /// From the good world to one in which nothing stops the plan.
+    given: Change,
+    /// The one thing that stops it.
+    fault: Change,
+}
+
+fn case(refusal: &'static str, plan: fn(&World) -> Plan, fault: Change) -> Case {
+    let given: Change = |_| {};
+    Case {
+        refusal,
+        plan,
+        given,
+        fault,
+    }
+}
+
+impl Case {
+    fn given(mut self, given: Change) -> Case {
+        self.given = given;
+        self
+    }
+}
+
+impl World {
+    fn good() -> World {
+        let stack = small();
+        World {
+            facts: fine(&stack),
+            stack,
+        }
+    }
+
+    fn status(&mut self, name: &str) -> &mut NodeStatus {
+        match &mut self.facts.nodes.get_mut(&name.into()).unwrap().status {
+            Seen::Known(status) => status,
+            Seen::Unknown(why) => panic!("{why}"),
+        }
+    }
+
+    fn silence(&mut self, name: &str) {
+        let node = self.facts.nodes.get_mut(&name.into()).unwrap();
+        node.status = Seen::Unknown("no route".to_owned());
+    }
+
+    fn silence_site(&mut self, name: &str) {
+        let site = self.facts.sites.get_mut(&name.into()).unwrap();
+        site.answers = Seen::Unknown("no answer".to_owned());
+        site.servers.clear();
+        self.facts.doors.remove(&SiteName::new(name));
+    }
+
+    fn roles(&mut self) -> &mut crate::model::roles::Roles {
+        self.facts.roles.as_mut().unwrap()
+    }
+
+    fn provisional(&mut self) {
+        let at = self.facts.at;
+        self.roles().provisional = Some(Provisional {
+            since: at,
+            until: at + Duration::from_secs(1800),
+            from: "west".into(),
+            planned: true,
+        });
+    }
+
+    fn down(&mut self, name: &str) {
+        let why = "refused".to_owned();
+        self.status(name).link = Some(Link::Down { why });
+    }
+
+    fn old_heartbeat(&mut self) {
+        let old = self.facts.at - Duration::from_secs(61);
+        self.status(WEST).heartbeat.as_mut().unwrap().at = old;
+    }
+
+    /// The primary's agent was heard of just now.
+    fn heard(&mut self) {
+        let beat = Beat {
+            seq: 1,
+            at: self.facts.at,
+            position: "0/1".to_owned(),
+            transactions: None,
+        };
+        self.facts.writers.get_mut(&"main".into()).unwrap().beat = Some(beat);
+    }
+}
+
+fn moved(world: &World, options: &Options) -> Plan {
+    failover(&world.stack, &world.facts, &"west".into(), options)
+}
+
+fn switchover(world: &World) -> Plan {
+    let options = Options {
+        planned: true,
+        ..Options::default()
+    };
+    moved(world, &options)
+}
+
+fn forced(world: &World) -> Plan {
+    moved(world, &Options::default())
+}
+
+fn assumed_down(world: &World) -> Plan {
+    let options = Options {
+        assume_down: true,
+        ..Options::default()
+    };
+    moved(world, &options)
+}
+
+fn rollback(world: &World) -> Plan {
+    let options = Options {
+        planned: true,
+        rollback: true,
+        ..Options::default()
+    };
+    moved(world, &options)
+}
+
+fn clone(world: &World) -> Plan {
+    site::clone(&world.stack, &world.facts, &"west".into())
+}
+
+fn deployed(world: &World) -> Plan {
+    deploy::deploy(&world.stack, &world.facts)
+}
+
+fn replicate(world: &World) -> Plan {
+    site::replicate(&world.stack, &world.facts, &"west".into(), false)
+}
+
+fn rejoined(world: &World) -> Plan {
+    rejoin::rejoin(&world.stack, &world.facts, &"west".into())
+}
+
+fn committed(world: &World) -> Plan {
+    commit::commit(&world.stack, &world.facts)
+}
+
+fn destroyed(world: &World) -> Plan {
+    destroy::destroy(&world.stack, &world.facts, &["east".into()])
+}
+
+fn left_behind(world: &mut World) {
+    world.roles().standbys.clear();
+    world.roles().left_behind.push("west".into());
+}
+
+/// What a site looks like that was left behind: dark, and with a database that was a primary of its own.
+fn left_behind_and_dark(world: &mut World) {
+    left_behind(world);
+    world.provisional();
+    world.silence_site("west");
+    world.silence(WEST);
+}
+
+fn primary_is_gone(world: &mut World) {
+    world.silence(EAST);
+}
+
+fn cases() -> Vec<Case> {
+    let not_up: Change = |w| w.facts.roles = None;
+    let never_made: Change = |w| w.roles().standbys.clear();
+    vec![
+        case("not-up", switchover, not_up),
+        case("not-up", forced, not_up).given(primary_is_gone),
+        case("not-up", clone, not_up),
+        case("not-up", deployed, not_up),
+        case("not-up", replicate, not_up),
+        case("not-up", rejoined, not_up),
+        case("no-standby", switchover, never_made),
+        case("no-standby", switchover, left_behind),
+        case("no-standby", switchover, left_behind_and_dark),
+        case("no-standby", forced, left_behind_and_dark).given(primary_is_gone),
+        case("no-standby", rollback, left_behind_and_dark).given(World::provisional),
+        case("no-standby", rejoined, |w| {
+            let west = w.facts.sites.get_mut(&"west".into()).unwrap();
+            west.servers.remove(&"shop-west-web-1".into());
+        }),
+        case("provisional", switchover, World::provisional),
+        case("provisional", forced, World::provisional).given(primary_is_gone),
+        case("nothing-provisional", committed, |w| {
+            w.roles().provisional = None
+        })
+        .given(World::provisional),
+        case("nothing-provisional", rollback, |w| {
+            w.roles().provisional = None
+        })
+        .given(World::provisional),
+        case("standby-behind", switchover, World::old_heartbeat),
+        case("standby-behind", forced, World::old_heartbeat).given(|w| {
+            primary_is_gone(w);
+            w.heard();
+        }),
+        case("standby-unknown", switchover, |w| w.down(WEST)),
+        case("standby-unknown", forced, |w| {
+            w.status(WEST).heartbeat = None
+        })
+        .given(primary_is_gone),
+        case("standby-unreachable", switchover, |w| w.silence(WEST)),
+        case("standby-unreachable", switchover, |w| {
+            w.status(WEST).role = NodeRole::Primary;
+        }),
+        case("standby-unreachable", switchover, |w| {
+            w.facts.nodes.remove(&WEST.into());
+        }),
+        case("standby-not-ready", switchover, |w| {
+            w.facts.doors.insert("west".into(), Seen::Known(503));
+        }),
+        case("standby-not-ready", switchover, |w| {
+            let why = Seen::Unknown("refused".to_owned());
+            w.facts.doors.insert("west".into(), why);
+        }),
+        // The database's answer came another way than through the cloud.
+        case("standby-not-ready", forced, |w| w.silence_site("west")).given(primary_is_gone),
+        case("primary-healthy", forced, |w| {
+            w.facts = fine(&w.stack);
+        })
+        .given(primary_is_gone),
+        case("primary-unreachable", switchover, primary_is_gone),
+        case("primary-unreachable", switchover, |w| {
+            w.status(EAST).writable = false
+        }),
+        case("unfenced-primary", forced, |w| w.silence_site("east")).given(primary_is_gone),
+        case("unfenced-primary", assumed_down, |w| {
+            w.stack.self_fence = SelfFence::Isolated;
+        })
+        .given(|w| {
+            primary_is_gone(w);
+            w.silence_site("east");
+            w.stack.self_fence = SelfFence::Strict;
+        }),
+        case("old-primary-not-following", rollback, |w| w.down(WEST)).given(World::provisional),
+        case("site-is-primary", destroyed, |w| w.facts = fine(&w.stack)).given(|w| {
+            let roles = w.roles();
+            (roles.primary, roles.standbys) = ("west".into(), vec!["east".into()]);
+        }),
+    ]
+}
+
+fn names(plan: &Plan) -> Vec<&str> {
+    plan.refusals.iter().map(|one| one.name.as_str()).collect()
+}
+
+#[test]
+fn every_refusal_is_somewhere_the_only_one() {
+    let cases = cases();
+    for about in REFUSALS {
+        let known = cases.iter().any(|case| case.refusal == about.name);
+        assert!(known, "no world in which `{}` stands alone", about.name);
+    }
+    for (number, case) in cases.iter().enumerate() {
+        let what = format!("case {number}, {}", case.refusal);
+        let mut world = World::good();
+        (case.given)(&mut world);
+        assert_eq!(names(&(case.plan)(&world)), [""; 0], "{what}, before");
+        (case.fault)(&mut world);
+        let plan = (case.plan)(&world);
+        assert_eq!(names(&plan), [case.refusal], "{what}");
+        let refusal = &plan.refusals[0];
+        assert!(
+            refusal.hint.starts_with("hafog "),
+            "{what}: {}",
+            refusal.hint
+        );
+        assert!(!refusal.why.is_empty(), "{what}");
+    }
+}
