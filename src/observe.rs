@@ -6,18 +6,21 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use crate::db::{Engine, NodeStatus, Position};
+use crate::db::{Divergence, Engine, NodeStatus, Position};
 use crate::error::Fault;
 use crate::model::id::*;
 use crate::model::roles::Writer;
 use crate::model::stack::Server;
-use crate::plan::facts::{Facts, NodeFact, Seen, SiteFacts, ZoneFacts};
+use crate::plan::facts::{Apart, Facts, NodeFact, Seen, SiteFacts, ZoneFacts};
 use crate::shell::Host;
 use crate::step;
 use crate::world::World;
 
 /// How long one question may take.
 const LIMIT: Duration = Duration::from_secs(6);
+
+/// Comparing the contents of two nodes.
+const COMPARE_LIMIT: Duration = Duration::from_secs(120);
 
 async fn within<T>(ask: impl Future<Output = Result<T, Fault>>) -> Seen<T> {
     match tokio::time::timeout(LIMIT, ask).await {
@@ -84,6 +87,58 @@ pub async fn facts(world: &World) -> Result<Facts, Fault> {
             .into_iter()
             .filter_map(|(site, door)| Some((site, door?)))
             .collect(),
+        apart: BTreeMap::new(),
+    })
+}
+
+/// What the old primaries of the sites that were left behind have and the current ones lack.
+pub async fn apart(world: &World, facts: &Facts) -> BTreeMap<ServerName, Seen<Apart>> {
+    let left = facts.roles.iter().flat_map(|roles| &roles.left_behind);
+    let mut apart = BTreeMap::new();
+    for site in left {
+        for database in &world.stack.databases {
+            let old = world.stack.nodes_at(site, database).next();
+            let writer = facts.writer_node(&database.name);
+            if let (Some(old), Some(writer)) = (old, writer) {
+                let look = apart_from(world, &database.name, &old.name, writer);
+                let seen = tokio::time::timeout(COMPARE_LIMIT, look).await;
+                let seen = match seen {
+                    Ok(Ok(apart)) => Seen::Known(apart),
+                    Ok(Err(fault)) => Seen::Unknown(fault.to_string()),
+                    Err(_) => {
+                        Seen::Unknown(format!("no answer within {} s", COMPARE_LIMIT.as_secs()))
+                    }
+                };
+                apart.insert(old.name.clone(), seen);
+            }
+        }
+    }
+    apart
+}
+
+async fn apart_from(
+    world: &World,
+    database: &DatabaseName,
+    old: &ServerName,
+    writer: &ServerName,
+) -> Result<Apart, Fault> {
+    let old = world.node(database, old).await?;
+    let primary = world.node(database, writer).await?;
+    let reach = world.reach(&old.host.site)?;
+    let engine = world.engine(&old.database)?;
+    let divergence = engine.divergence(&old, &primary, &reach).await?;
+    let contents = match &divergence {
+        Divergence::Diverged { fork, .. } => {
+            Some(match engine.contents(&old, &primary, fork, &reach).await {
+                Ok(contents) => Seen::Known(contents),
+                Err(fault) => Seen::Unknown(fault.to_string()),
+            })
+        }
+        Divergence::None | Divergence::Unknown { .. } => None,
+    };
+    Ok(Apart {
+        divergence,
+        contents,
     })
 }
 

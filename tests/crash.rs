@@ -309,6 +309,10 @@ async fn cut_everywhere(name: &str) {
             .filter(|mishap| !matches!(mishap, Mishap::Hang))
         {
             let case = format!("{name}, change {n} of {changes}, {mishap:?}");
+            // One case alone: `HAFOG_CASE='deploy, change 56 ' cargo test --test crash deploy`.
+            if std::env::var("HAFOG_CASE").is_ok_and(|wanted| !case.contains(&wanted)) {
+                continue;
+            }
             // `destroy` takes the keys along.
             let keys = Arc::new(Keys::open(folder.path()).expect("keys"));
             let mut sim = starting_world(&stack, &keys, verb).await;

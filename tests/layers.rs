@@ -67,6 +67,11 @@ const LAYERS: &[Layer] = &[
             ("db::Link", "part of it"),
             ("db::Certificate", "what lies on a node"),
             (
+                "db::Contents",
+                "what an old primary has and the new one lacks",
+            ),
+            ("db::Divergence", "where their histories parted"),
+            (
                 "dns::RecordChange",
                 "an action carries what it asks of a DNS host",
             ),
@@ -88,6 +93,10 @@ const LAYERS: &[Layer] = &[
         &[
             ("plan::facts", "what it makes"),
             ("shell::Host", "where a node is"),
+            ("db::Engine", "only it can subtract positions"),
+            ("db::Position", "what it subtracts"),
+            ("db::NodeStatus", "where a node is in its log"),
+            ("db::Divergence", "whether there is anything to compare"),
             (
                 "step",
                 "`front_door` and `is_configured`: a fact and a step's check must not disagree",

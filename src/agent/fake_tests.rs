@@ -300,6 +300,15 @@ impl Engine for World {
     async fn divergence(&self, _: &Node, _: &Node, _: &Reach) -> Result<Divergence, Fault> {
         unreachable!("not an agent's")
     }
+    async fn contents(
+        &self,
+        _: &Node,
+        _: &Node,
+        _: &Position,
+        _: &Reach,
+    ) -> Result<crate::db::Contents, Fault> {
+        unreachable!("an agent compares nothing")
+    }
     async fn rejoin(&self, _: &Node, _: &Node, _: &Reach) -> Result<Rejoined, Trouble> {
         unreachable!("not an agent's")
     }

@@ -71,6 +71,8 @@ pub struct Job {
     pub assume_down: BTreeSet<SiteName>,
     /// The planner asks for the images that the recipes make now.
     pub makes_images: bool,
+    /// The planner asks what old primaries have that the current ones lack.
+    pub compares: bool,
     /// Consent is the stack's name, typed.
     pub severe: bool,
     /// One after the other; each is planned from what is true then.
@@ -90,6 +92,7 @@ impl Job {
             verb: verb.into(),
             assume_down: BTreeSet::new(),
             makes_images: false,
+            compares: false,
             severe: false,
             plans: vec![planner],
             same: Box::new(|_| false),
@@ -177,6 +180,9 @@ impl Road<'_> {
         for (index, planner) in job.plans.iter().enumerate() {
             if index > 0 {
                 self.interrupts.or(session.observe_again()).await??;
+            }
+            if job.compares && index == 0 {
+                self.interrupts.or(session.compare()).await?;
             }
             let plan = planner(&session.world.stack, &session.facts)?;
             let refused = refusals(&plan.refusals, &self.change.accept);

@@ -27,6 +27,7 @@ pub async fn run(call: &Call, args: &Args) -> Ended {
         let asked = asked.clone();
         Box::new(move |stack, facts| follow_again(stack, facts, asked.as_ref()))
     });
+    job.compares = true;
     if !args.rejoin_only {
         let accept = args.change.accept.clone();
         let asked = asked.clone();

@@ -155,6 +155,33 @@ pub enum Divergence {
     },
 }
 
+/// What an old primary acknowledged and the current one lacks.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Contents {
+    /// Commits in the log that only the old node has, heartbeats included; `None` where that log cannot be read.
+    pub transactions: Option<u64>,
+    /// When the first and the last of them were, by the old node's clock.
+    pub first_commit: Option<String>,
+    pub last_commit: Option<String>,
+    /// Tables that were compared, and their rows on the old node.
+    pub tables: u64,
+    pub rows: u64,
+    pub different: Vec<TableContents>,
+    /// Tables that were not compared, each with the reason.
+    pub not_compared: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TableContents {
+    pub table: String,
+    /// Rows that only the old node has.
+    pub only_old: u64,
+    /// Rows that both have, with other values.
+    pub changed: u64,
+    /// The first of their primary keys. A row that the old node deleted cannot be told from one that the new primary added.
+    pub keys: Vec<String>,
+}
+
 #[async_trait]
 pub trait Engine: Send + Sync {
     /// Name of the engine's service on a node.
@@ -193,6 +220,15 @@ pub trait Engine: Send + Sync {
         primary: &Node,
         reach: &Reach,
     ) -> Result<Divergence, Fault>;
+    /// Compares what the non-writable `old` has after `fork` with the current primary: transactions, and rows of
+    /// tables with a primary key, within limits.
+    async fn contents(
+        &self,
+        old: &Node,
+        primary: &Node,
+        fork: &Position,
+        reach: &Reach,
+    ) -> Result<Contents, Fault>;
     /// Makes `old` a replica of `primary`, by the gentlest way that is safe.
     async fn rejoin(&self, old: &Node, primary: &Node, reach: &Reach) -> Result<Rejoined, Trouble>;
     /// Compares the contents of a replica with its primary at one common position, under load.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::id::{RunId, StepName};
 use crate::model::stack::Stack;
+use crate::model::units::Ttl;
 use crate::plan::Plan;
 
 /// Format of a journal line. Readers accept this and older ones, and refuse newer ones.
@@ -129,8 +130,8 @@ pub enum Output {
     Writer { epoch: u64, node: Option<String> },
     /// A server that was asked for.
     Server { name: String, id: String },
-    /// When a record change began to be served.
-    Published { at: Timestamp },
+    /// Every cache has lost what had this TTL.
+    WaitedOut { ttl: Ttl },
 }
 
 /// Where one step is.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::cloud::Server as CloudServer;
-use crate::db::{Certificate, NodeStatus};
+use crate::db::{Certificate, Contents, Divergence, NodeStatus};
 use crate::model::id::*;
 use crate::model::record::RecordSet;
 use crate::model::roles::{Published, Roles, Writer};
@@ -52,6 +52,16 @@ pub struct Facts {
     pub configured: BTreeSet<ServerName>,
     /// The answer of each site's front door to the health check.
     pub doors: BTreeMap<SiteName, Seen<u16>>,
+    /// What the old primaries of sites that were left behind have and the current ones lack. Looked at only for a rejoin.
+    #[serde(default)]
+    pub apart: BTreeMap<ServerName, Seen<Apart>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Apart {
+    pub divergence: Divergence,
+    /// Only where the histories parted.
+    pub contents: Option<Seen<Contents>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -151,6 +151,9 @@ pub struct Forecast {
     /// When the last honest cache would have moved, if the records were changed now.
     pub effective_after: Option<Span>,
     pub notes: Vec<String>,
+    /// What each old primary has and the current one lacks, before a rejoin takes it back.
+    #[serde(default)]
+    pub apart: std::collections::BTreeMap<crate::model::id::ServerName, facts::Seen<facts::Apart>>,
 }
 
 /// An upper bound on what a failover loses.

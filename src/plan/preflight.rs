@@ -721,6 +721,7 @@ pub(crate) mod tests {
                 ("west".into(), Seen::Known(200)),
             ]
             .into(),
+            apart: BTreeMap::new(),
         }
     }
 

@@ -1,13 +1,15 @@
 //! The first half of `failback`: make the old primary's site a standby again. The second half is a planned switchover.
 
 use super::action::*;
-use super::facts::Facts;
+use super::facts::{Apart, Facts, Seen};
 use super::safety::refusal;
 use super::site::{power_on, seed_replica, start_agent, still_provisional};
 use super::{Intent, Plan, PlanKind, step};
 use crate::cloud::ServerState;
+use crate::db::Divergence;
 use crate::model::id::*;
 use crate::model::stack::Stack;
+use crate::model::units::Bytes;
 
 /// Rejoins `site`. Servers that are gone altogether are `hafog clone`'s work; the plan says so.
 pub fn rejoin(stack: &Stack, facts: &Facts, site: &SiteName) -> Plan {
@@ -20,6 +22,8 @@ pub fn rejoin(stack: &Stack, facts: &Facts, site: &SiteName) -> Plan {
         ));
         return plan;
     };
+    plan.forecast.notes = apart(stack, facts, site);
+    plan.forecast.apart = facts.apart.clone();
     let mut ready = Vec::new();
     for server in stack.servers_at(site) {
         match facts.server(site, &server.name).map(|seen| &seen.state) {
@@ -102,4 +106,71 @@ pub fn rejoin(stack: &Stack, facts: &Facts, site: &SiteName) -> Plan {
     };
     plan.push(step("set-roles", format!("{site} is a standby site"), set.into()).after([healthy]));
     plan
+}
+
+/// What is about to be taken back, in words.
+fn apart(stack: &Stack, facts: &Facts, site: &SiteName) -> Vec<String> {
+    let mut notes = Vec::new();
+    for database in &stack.databases {
+        let Some(old) = stack.nodes_at(site, database).next() else {
+            continue;
+        };
+        let old = &old.name;
+        match facts.apart.get(old) {
+            None => {}
+            Some(Seen::Unknown(why)) => notes.push(format!(
+                "whether {old} acknowledged what the primary lacks is unknown: {why}"
+            )),
+            Some(Seen::Known(apart)) => notes.extend(differences(old, apart)),
+        }
+    }
+    notes
+}
+
+fn differences(old: &ServerName, apart: &Apart) -> Vec<String> {
+    let (fork, extra) = match &apart.divergence {
+        Divergence::None => return Vec::new(),
+        Divergence::Unknown { why } => {
+            let what = "acknowledged what the primary lacks is unknown";
+            return vec![format!("whether {old} {what}: {why}")];
+        }
+        Divergence::Diverged { fork, extra } => (fork, *extra),
+    };
+    let extra = Bytes(extra);
+    let mut notes = vec![format!(
+        "{old} has {extra} of log after {fork} that the primary lacks; a rejoin takes it back"
+    )];
+    let contents = match &apart.contents {
+        Some(Seen::Known(contents)) => contents,
+        Some(Seen::Unknown(why)) => {
+            notes.push(format!("what is in it is unknown: {why}"));
+            return notes;
+        }
+        None => return notes,
+    };
+    let span = match (&contents.first_commit, &contents.last_commit) {
+        (Some(first), Some(last)) => format!(", from {first} to {last}"),
+        _ => String::new(),
+    };
+    notes.push(match contents.transactions {
+        Some(count) => format!("only {old} has {count} transactions, heartbeats included{span}"),
+        None => format!("how many transactions only {old} has is unknown"),
+    });
+    for table in &contents.different {
+        let more = table.only_old + table.changed - table.keys.len() as u64;
+        let more = match more {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        notes.push(format!(
+            "{}: {} rows only on {old}, {} that differ: {}{more}",
+            table.table,
+            table.only_old,
+            table.changed,
+            table.keys.join(" ")
+        ));
+    }
+    let not = &contents.not_compared;
+    notes.extend(not.iter().map(|table| format!("not compared: {table}")));
+    notes
 }

@@ -88,6 +88,11 @@ impl Session {
         Ok(())
     }
 
+    /// Looks at what the old primaries have that the current ones lack.
+    pub async fn compare(&mut self) {
+        self.facts.apart = observe::apart(&self.world, &self.facts).await;
+    }
+
     /// The run that was begun and never closed.
     pub async fn unfinished(&self) -> Result<Option<RunId>, Fault> {
         unfinished(&self.world).await

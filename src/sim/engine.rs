@@ -13,8 +13,8 @@ use super::call::{Call, Part};
 use super::node::{Data, Mode, SimNode, Upstream, position, read_position};
 use super::world::{SimServer, World};
 use crate::db::{
-    Certificate, Divergence, Engine, Follower, Heartbeat, Link, Node, NodeRole, NodeStatus,
-    Position, Reach, Rejoined, Verified,
+    Certificate, Contents, Divergence, Engine, Follower, Heartbeat, Link, Node, NodeRole,
+    NodeStatus, Position, Reach, Rejoined, Verified,
 };
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{DatabaseName, ServerName};
@@ -233,6 +233,17 @@ impl Engine for SimEngine {
                 }
             })
             .await
+    }
+
+    async fn contents(
+        &self,
+        old: &Node,
+        primary: &Node,
+        _: &Position,
+        _: &Reach,
+    ) -> Result<Contents, Fault> {
+        let call = call_on_two("engine.contents", old, primary);
+        self.world.look(call, |_| Ok(Contents::default())).await
     }
 
     async fn rejoin(&self, old: &Node, primary: &Node, _: &Reach) -> Result<Rejoined, Trouble> {

@@ -197,21 +197,34 @@ impl Act for DeleteImage {
 }
 
 impl ChangeImage {
+    /// Everything is stopped before the change, so that whatever runs after it runs the new image.
     async fn to(&self, context: &Context<'_>, image: &ImageName) -> Result<(), Trouble> {
         let world = context.world;
+        let host = world.host(&self.server).await.nothing_changed()?;
+        let shell = world.shell(&self.site).nothing_changed()?;
+        let services = shell.services(&host).await.nothing_changed()?;
+        for service in &services {
+            let stop = ServiceChange::Stop { signal: None };
+            shell.service(&host, &service.name, stop).await?;
+        }
         world
             .cloud(&self.site)
-            .nothing_changed()?
+            .partial()?
             .change_image(&self.server, image)
             .await?;
-        let host = world.host(&self.server).await.partial()?;
-        let shell = world.shell(&self.site).partial()?;
-        for service in shell.services(&host).await.partial()? {
+        for service in &services {
             shell
-                .service(&host, &service.name, ServiceChange::Restart)
+                .service(&host, &service.name, ServiceChange::Start)
                 .await?;
         }
         Ok(())
+    }
+
+    async fn all_run(&self, context: &Context<'_>) -> Result<bool, Fault> {
+        let world = context.world;
+        let host = world.host(&self.server).await?;
+        let services = world.shell(&self.site)?.services(&host).await?;
+        Ok(services.iter().all(|service| service.running))
     }
 
     async fn answers(&self, context: &Context<'_>) -> Result<(), Fault> {
@@ -231,7 +244,7 @@ impl Act for ChangeImage {
     async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
         let found = context.world.find(&self.site, &self.server).await?;
         let image = found.and_then(|found| found.image);
-        if image.as_ref() != Some(&self.to) {
+        if image.as_ref() != Some(&self.to) || !self.all_run(context).await? {
             return Ok(Standing::Ready);
         }
         match configure::answers(context.world, &self.site, &self.server).await {

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::{Act, Context, Standing};
 use crate::dns::{CACHING, RecordChange, ttl};
 use crate::error::{Fault, Trouble, TroubleExt};
+use crate::journal::event::Output;
 use crate::model::id::{HostName, ZoneName};
 use crate::model::record::{RecordSet, RecordType};
 use crate::model::roles::Published;
@@ -124,15 +125,22 @@ fn subject(wanted: &WantedRecord) -> (&HostName, RecordType) {
     }
 }
 
-/// Writes changes to a zone, with the history before and after: whatever kills this in between, the history never
-/// says that an old answer is gone while it may still be given.
-async fn write(world: &World, zone: &ZoneName, changes: &[RecordChange]) -> Result<(), Trouble> {
+/// Writes changes to a zone, with the history and the TTL leases before: whatever kills this in between, the history
+/// never says that an old answer is gone while it may still be given, and no TTL is low without a note of what it was.
+async fn write(
+    world: &World,
+    zone: &ZoneName,
+    changes: &[RecordChange],
+    leases: &[LeasedTtl],
+) -> Result<(), Trouble> {
     if changes.is_empty() {
         return Ok(());
     }
     let mut published = world.published().await.nothing_changed()?;
     let began = world.clock.now();
+    let leased = published.ttl_leases.clone();
     ttl::begin_changes(&mut published, changes, began, CACHING);
+    note(&mut published, leases, began);
     world
         .stores
         .write_everywhere(NAMES, &published)
@@ -145,6 +153,7 @@ async fn write(world: &World, zone: &ZoneName, changes: &[RecordChange]) -> Resu
         .await;
     if let Err(Trouble::NothingChanged(fault)) = applied {
         ttl::withdraw_changes(&mut published, changes);
+        published.ttl_leases = leased;
         world
             .stores
             .write_everywhere(NAMES, &published)
@@ -153,6 +162,20 @@ async fn write(world: &World, zone: &ZoneName, changes: &[RecordChange]) -> Resu
         return Err(Trouble::NothingChanged(fault));
     }
     applied
+}
+
+fn note(published: &mut Published, leases: &[LeasedTtl], now: Timestamp) {
+    for lease in leases.iter().filter(|lease| lease.lowered < lease.normal) {
+        let until = now + lease.window.0;
+        ttl::lower(
+            published,
+            &lease.host,
+            lease.normal,
+            lease.lowered,
+            now,
+            until,
+        );
+    }
 }
 
 /// Closes in the history whatever is not served any longer.
@@ -252,23 +275,10 @@ impl Act for SetRecord {
         let changes = changes(world, &self.zone, &self.records)
             .await
             .nothing_changed()?;
-        write(world, &self.zone, &changes).await?;
+        write(world, &self.zone, &changes, &self.leases).await?;
         let subjects: Vec<_> = self.records.iter().map(subject).collect();
         confirm(world, &self.zone, &subjects, |published, now| {
-            for lease in self
-                .leases
-                .iter()
-                .filter(|lease| lease.lowered < lease.normal)
-            {
-                ttl::lower(
-                    published,
-                    &lease.host,
-                    lease.normal,
-                    lease.lowered,
-                    now,
-                    now + lease.window.0,
-                );
-            }
+            note(published, &self.leases, now);
         })
         .await
         .partial()
@@ -335,7 +345,23 @@ impl SetTtl {
         }
     }
 
-    async fn change_to(&self, context: &Context<'_>, from: Ttl, to: Ttl) -> Result<(), Trouble> {
+    fn leases(&self) -> Vec<LeasedTtl> {
+        let lease = self.lease.map(|window| LeasedTtl {
+            host: self.host.clone(),
+            normal: self.before.ttl,
+            lowered: self.ttl,
+            window,
+        });
+        lease.into_iter().collect()
+    }
+
+    async fn change_to(
+        &self,
+        context: &Context<'_>,
+        from: Ttl,
+        to: Ttl,
+        leases: &[LeasedTtl],
+    ) -> Result<(), Trouble> {
         let world = context.world;
         let held = world
             .zone_host(&self.zone)
@@ -352,7 +378,7 @@ impl SetTtl {
             before: Some(self.set(from)),
             after: Some(self.set(to)),
         };
-        write(world, &self.zone, &[change]).await
+        write(world, &self.zone, &[change], leases).await
     }
 }
 
@@ -371,6 +397,7 @@ impl Act for SetTtl {
             return Ok(Standing::Ready);
         }
         if self.wait
+            && context.own_outputs().await.is_empty()
             && let Some(instant) =
                 ttl::slower_gone_at(&published, &self.host, self.before.kind, self.ttl)
             && instant > world.clock.now()
@@ -385,32 +412,16 @@ impl Act for SetTtl {
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
         let world = context.world;
-        // The lease first: whatever kills this, no TTL is low without a note of what it was.
-        if let Some(window) = self.lease {
-            let mut published = world.published().await.nothing_changed()?;
-            let now = world.clock.now();
-            let (normal, low) = (self.before.ttl, self.ttl);
-            ttl::lower(&mut published, &self.host, normal, low, now, now + window.0);
-            let written = world.stores.write_everywhere(NAMES, &published).await;
-            written.nothing_changed()?;
-        }
-        self.change_to(context, self.before.ttl, self.ttl).await?;
-        confirm(
-            world,
-            &self.zone,
-            &[(&self.host, self.before.kind)],
-            |published, now| match self.lease {
-                Some(window) => ttl::lower(
-                    published,
-                    &self.host,
-                    self.before.ttl,
-                    self.ttl,
-                    now,
-                    now + window.0,
-                ),
-                None => drop(ttl::restore(published, &self.host)),
-            },
-        )
+        let leases = self.leases();
+        self.change_to(context, self.before.ttl, self.ttl, &leases)
+            .await?;
+        let subject = [(&self.host, self.before.kind)];
+        confirm(world, &self.zone, &subject, |published, now| {
+            match leases.is_empty() {
+                true => drop(ttl::restore(published, &self.host)),
+                false => note(published, &leases, now),
+            }
+        })
         .await
         .partial()?;
         if !self.wait {
@@ -421,21 +432,30 @@ impl Act for SetTtl {
         else {
             return Ok(());
         };
-        while let Ok(left) = Duration::try_from(instant.duration_since(world.clock.now())) {
-            if left.is_zero() {
-                break;
-            }
+        // By the clock that is never stepped: the other may be an hour off before this is over.
+        let wait =
+            Duration::try_from(instant.duration_since(world.clock.now())).unwrap_or_default();
+        let over = world.clock.elapsed().saturating_add(wait);
+        while let Some(left) = over.checked_sub(world.clock.elapsed())
+            && !left.is_zero()
+        {
             context
                 .progress(format!("the old TTL runs out in {}", units::human(left)))
                 .await;
             world.clock.sleep(left.min(Duration::from_secs(1))).await;
         }
-        Ok(())
+        context
+            .made(Output::WaitedOut {
+                ttl: self.before.ttl,
+            })
+            .await
+            .partial()
     }
 
     async fn undo(&self, context: &Context<'_>) -> Result<String, Trouble> {
         let world = context.world;
-        self.change_to(context, self.ttl, self.before.ttl).await?;
+        self.change_to(context, self.ttl, self.before.ttl, &[])
+            .await?;
         confirm(
             world,
             &self.zone,

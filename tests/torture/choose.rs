@@ -57,7 +57,7 @@ impl Options {
         });
         let mut options = Options {
             all: std::env::var_os("HAFOG_TORTURE").is_some_and(|what| what == "all"),
-            seed: seed.unwrap_or_else(|| u64::from(std::process::id()) ^ now() % 1_000_000),
+            seed: seed.unwrap_or_else(|| u64::from(std::process::id()) ^ (now() % 1_000_000)),
             list: false,
             exact: false,
             filters: Vec::new(),
@@ -93,7 +93,11 @@ impl Options {
 
     /// No case has such a name, whatever is learned: an uncut run of every verb would be for nothing.
     pub fn cannot_match(&self) -> bool {
-        self.none || !self.cuts() && others(self.all).iter().all(|case| !self.takes(&case.name()))
+        self.none
+            || !self.cuts()
+                && others(self.all)
+                    .iter()
+                    .all(|case| !self.takes(&case.name()))
     }
 
     /// Whether a case of a cut may be meant.

@@ -281,11 +281,11 @@ impl Drop for Stack {
         let _ = self.run("resume --yes");
         let ran = self.run("destroy --yes");
         if ran.code != 0 {
-            eprintln!(
-                "the stack in {} could not be removed\n{}",
-                self.home.path().display(),
-                ran.all()
-            );
+            use std::io::Write;
+            let folder = self.home.path().display();
+            let said = ran.all();
+            let mut out = std::io::stderr();
+            let _ = writeln!(out, "the stack in {folder} could not be removed\n{said}");
         }
     }
 }

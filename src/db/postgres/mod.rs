@@ -19,6 +19,7 @@
 
 mod config;
 mod connect;
+mod contents;
 mod create;
 mod promote;
 mod rejoin;
@@ -35,8 +36,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::{
-    Certificate, Divergence, Engine, EngineAbout, Node, NodeStatus, Position, Reach, Rejoined,
-    Verified,
+    Certificate, Contents, Divergence, Engine, EngineAbout, Node, NodeStatus, Position, Reach,
+    Rejoined, Verified,
 };
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{DatabaseName, ServerName};
@@ -134,6 +135,16 @@ impl Engine for Postgres {
         reach: &Reach,
     ) -> Result<Divergence, Fault> {
         rejoin::divergence(old, primary, reach).await
+    }
+
+    async fn contents(
+        &self,
+        old: &Node,
+        primary: &Node,
+        fork: &Position,
+        reach: &Reach,
+    ) -> Result<Contents, Fault> {
+        contents::contents(old, primary, fork, reach).await
     }
 
     async fn rejoin(&self, old: &Node, primary: &Node, reach: &Reach) -> Result<Rejoined, Trouble> {

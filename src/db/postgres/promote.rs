@@ -219,15 +219,22 @@ pub(super) async fn beat(
     reach: &Reach,
 ) -> Result<(Position, Option<u64>), Fault> {
     const BEAT: &str = "INSERT INTO hafog.heartbeat (id, seq, at) VALUES (1, $1, to_timestamp($2::float8 / 1000000)) \
-                        ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, at = excluded.at";
+                        ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, at = excluded.at \
+                        WHERE heartbeat.seq < excluded.seq RETURNING seq";
     const AFTER: &str =
         "SELECT pg_current_wal_lsn()::text, pg_snapshot_xmax(pg_current_snapshot())::text::int8";
     let session = connect::connect(node, OURS, reach).await?;
     let seq = i64::try_from(seq)
         .map_err(|error| Fault::new("the heartbeat's number is too big").because(error))?;
-    session
+    let wrote = session
         .rows(BEAT, &[&seq, &(at.as_microsecond() as f64)])
         .await?;
+    if wrote.is_empty() {
+        return Err(Fault::new(format!(
+            "`{}` has heartbeat {seq} or a later one already",
+            node.host.name
+        )));
+    }
     // After the commit, so that the position is one that has the beat.
     let row = session.row(AFTER, &[]).await?;
     let count: i64 = connect::value(&row, 1)?;

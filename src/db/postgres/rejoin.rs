@@ -21,7 +21,7 @@ const EVIDENCE_MOST: usize = 64;
 const CHECKPOINT_RECORD: u64 = 120;
 
 /// Where a node's log ends, and the histories that lead there.
-struct End {
+pub(super) struct End {
     at: u64,
     line: Vec<Stretch>,
 }
@@ -240,7 +240,7 @@ async fn look(old: &Node, primary: &Node, reach: &Reach) -> Result<Divergence, F
         _ => {
             let end = match end_of_clean(old, &control, reach).await? {
                 Some(end) => end,
-                None => end_as_found(old, reach).await?,
+                None => as_found(old, end_by_starting(old, reach), reach).await?,
             };
             (end, control.system)
         }
@@ -251,11 +251,15 @@ async fn look(old: &Node, primary: &Node, reach: &Reach) -> Result<Divergence, F
     Ok(compared.divergence)
 }
 
-/// Leaves the node as it was found: stopped, and with the upstream that it had.
-async fn end_as_found(old: &Node, reach: &Reach) -> Result<End, Fault> {
+/// A look at a stopped node that starts it. Leaves it as it was found: stopped, and with the upstream that it had.
+pub(super) async fn as_found<T>(
+    old: &Node,
+    look: impl Future<Output = Result<T, Fault>>,
+    reach: &Reach,
+) -> Result<T, Fault> {
     let path = Paths::of(old).upstream();
     let before = reach.shell.get(&old.host, &path).await?;
-    let end = end_by_starting(old, reach).await;
+    let seen = look.await;
     let stopped = server::stop(old, StopSignal::Int, reach).await;
     if let Some(bytes) = before {
         let file = crate::shell::File {
@@ -271,7 +275,7 @@ async fn end_as_found(old: &Node, reach: &Reach) -> Result<End, Fault> {
             .map_err(|trouble| trouble.fault().clone())?;
     }
     stopped.map_err(|trouble| trouble.fault().clone())?;
-    end
+    seen
 }
 
 fn same_system(old: &Node, ours: &str, theirs: &str) -> Result<(), Fault> {
@@ -360,7 +364,7 @@ fn end_of_checkpoint(begins: &str) -> Option<u64> {
 }
 
 /// Starts the node, non-writable and following nobody, until it has replayed all that it has.
-async fn end_by_starting(node: &Node, reach: &Reach) -> Result<End, Fault> {
+pub(super) async fn end_by_starting(node: &Node, reach: &Reach) -> Result<End, Fault> {
     let fault = |trouble: Trouble| trouble.fault().clone();
     config::put_upstream(node, None, reach)
         .await

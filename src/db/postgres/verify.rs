@@ -11,13 +11,13 @@ use crate::db::{Node, Position, Reach, Verified};
 use crate::error::Fault;
 
 /// For reading one table.
-const READ_LIMIT: Duration = Duration::from_secs(3600);
+pub(super) const READ_LIMIT: Duration = Duration::from_secs(3600);
 /// While this is waited for, writers wait too.
 const ARRIVE_LIMIT: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_millis(10);
 
 /// Both sides must write values in one way.
-const SAME_TEXT: &str = "SET timezone = 'UTC'; SET datestyle = 'ISO, YMD'; SET intervalstyle = 'postgres'; \
+pub(super) const SAME_TEXT: &str = "SET timezone = 'UTC'; SET datestyle = 'ISO, YMD'; SET intervalstyle = 'postgres'; \
                          SET extra_float_digits = 3; SET bytea_output = 'hex'; SET search_path = ''";
 const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 const TABLES: &str = "
