@@ -125,6 +125,17 @@ pub struct ConfigureServer {
     pub server: ServerName,
 }
 
+/// The tag of a server that says with what it was configured: a digest. While its image is being changed, which begins
+/// with a stop of everything, [`CHANGING`] stands before the digest.
+pub const CONFIG_TAG: &str = "config";
+pub const CHANGING: &str = "changing ";
+
+/// Whether a change of the server's image was begun and not ended.
+pub fn is_changing(tags: &BTreeMap<String, String>) -> bool {
+    tags.get(CONFIG_TAG)
+        .is_some_and(|config| config.starts_with(CHANGING))
+}
+
 /// Moves one server to another image behind the balancer's health check, and back when it does not come up.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ChangeImage {

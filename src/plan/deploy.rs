@@ -39,13 +39,13 @@ pub fn deploy(stack: &Stack, facts: &Facts) -> Plan {
             .filter(|server| matches!(server.job, Job::App))
         {
             let (image, sealed) = &images[&server.recipe];
-            let Some(current) = facts
-                .server(site, &server.name)
-                .and_then(|seen| seen.image.clone())
-            else {
+            let Some(seen) = facts.server(site, &server.name) else {
                 continue;
             };
-            if current == *image {
+            let Some(current) = seen.image.clone() else {
+                continue;
+            };
+            if current == *image && !is_changing(&seen.tags) {
                 continue;
             }
             let change = ChangeImage {

@@ -208,7 +208,12 @@ fn remove_site(plan: &mut Plan, facts: &Facts, site: &SiteName) -> Option<StepNa
             ),
         );
     }
-    if gone.is_empty() {
+    // Servers and images may be gone already and the rest may not: the roles name a site until all of it is.
+    let named = facts.roles.as_ref().is_some_and(|roles| {
+        let others = roles.standbys.iter().chain(&roles.left_behind);
+        others.chain([&roles.primary]).any(|other| other == site)
+    });
+    if gone.is_empty() && !named {
         return None;
     }
     Some(

@@ -23,7 +23,7 @@ use crate::shell::{File, Host, Service, ServiceChange, StopSignal};
 use crate::world::World;
 
 /// The tag that holds the digest.
-const TAG: &str = "config";
+const TAG: &str = CONFIG_TAG;
 
 /// Everything that a server's configuration consists of.
 struct Configuration {

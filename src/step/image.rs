@@ -1,5 +1,6 @@
 //! Images: put a recipe into a builder, seal it, move servers to it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -203,21 +204,32 @@ impl ChangeImage {
         let host = world.host(&self.server).await.nothing_changed()?;
         let shell = world.shell(&self.site).nothing_changed()?;
         let services = shell.services(&host).await.nothing_changed()?;
+        let cloud = world.cloud(&self.site).nothing_changed()?;
+        let found = world
+            .find(&self.site, &self.server)
+            .await
+            .nothing_changed()?;
+        let config = found
+            .and_then(|mut found| found.tags.remove(CONFIG_TAG))
+            .unwrap_or_default();
+        let config = config.strip_prefix(CHANGING).unwrap_or(&config);
+        let tag = |value: String| BTreeMap::from([(CONFIG_TAG.to_owned(), value)]);
+        cloud
+            .tag_server(&self.server, &tag(format!("{CHANGING}{config}")))
+            .await?;
         for service in &services {
             let stop = ServiceChange::Stop { signal: None };
             shell.service(&host, &service.name, stop).await?;
         }
-        world
-            .cloud(&self.site)
-            .partial()?
-            .change_image(&self.server, image)
-            .await?;
+        cloud.change_image(&self.server, image).await?;
         for service in &services {
             shell
                 .service(&host, &service.name, ServiceChange::Start)
                 .await?;
         }
-        Ok(())
+        cloud
+            .tag_server(&self.server, &tag(config.to_owned()))
+            .await
     }
 
     async fn all_run(&self, context: &Context<'_>) -> Result<bool, Fault> {
@@ -243,8 +255,10 @@ impl ChangeImage {
 impl Act for ChangeImage {
     async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
         let found = context.world.find(&self.site, &self.server).await?;
-        let image = found.and_then(|found| found.image);
-        if image.as_ref() != Some(&self.to) || !self.all_run(context).await? {
+        let changed = found.is_some_and(|found| {
+            found.image.as_ref() == Some(&self.to) && !is_changing(&found.tags)
+        });
+        if !changed || !self.all_run(context).await? {
             return Ok(Standing::Ready);
         }
         match configure::answers(context.world, &self.site, &self.server).await {
