@@ -149,9 +149,17 @@ impl World {
         })?;
         // Connections within one machine come from 127.0.0.1, whatever loopback address they go to.
         let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        // A machine that only builds an image talks to no database.
+        let ours: BTreeSet<&ServerName> = self
+            .stack
+            .servers
+            .iter()
+            .map(|server| &server.name)
+            .collect();
         let peers: BTreeSet<IpAddr> = hosts
-            .values()
-            .map(|host| host.address)
+            .iter()
+            .filter(|(name, _)| ours.contains(name))
+            .map(|(_, host)| host.address)
             .chain([local])
             .collect();
         Ok(Node {

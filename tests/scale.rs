@@ -174,7 +174,9 @@ async fn a_full_world_is_asked_about_each_server_once() {
             .await;
         assert!(matches!(end, End::Done), "{end:?}");
         session.close().await.expect("the lease is given back");
-        let (_, calls) = bench.look(false).await;
+        let (session, calls) = bench.look(false).await;
+        let left = plan::site::up(&bench.stack, &session.facts);
+        assert!(left.is_empty(), "{:?}", left.steps);
         asked[index] = calls;
         let lists = bench
             .sim

@@ -1,7 +1,7 @@
 //! `up` and `clone`: bring a site to what the spec says. Only what is missing becomes a step, so a second `up` has
 //! nothing to do. The two differ in where the database comes from: `up` makes an empty one, `clone` copies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::action::*;
 use super::build;
@@ -265,7 +265,8 @@ pub(super) fn power_on(server: &Server) -> super::Step {
     )
 }
 
-/// An empty database on the site's first node, its agent, and the replicas beside it.
+/// An empty database on the site's first node, its agent, and the replicas beside it. A node lets in the servers that
+/// are there when it is configured, so that comes after all of them.
 fn primary_database(
     plan: &mut Plan,
     stack: &Stack,
@@ -294,7 +295,7 @@ fn primary_database(
                 }
                 .into(),
             )
-            .after(there.get(&first.name).cloned()),
+            .after(there.values().cloned()),
         );
         let open = OpenDatabase {
             database: database.name.clone(),
@@ -310,8 +311,8 @@ fn primary_database(
             .after([created]),
         );
         opened.push(plan.push(start_agent(database, first).after([open])));
-    } else if let Some(restarted) = there.get(&first.name) {
-        opened.push(plan.push(start_agent(database, first).after([restarted.clone()])));
+    } else if there.contains_key(&first.name) {
+        opened.push(plan.push(start_agent(database, first).after(there.values().cloned())));
     }
     let primary = writer.unwrap_or(&first.name).clone();
     let mut done = opened.clone();
@@ -323,13 +324,19 @@ fn primary_database(
     done
 }
 
-/// Agents must know every other node: who does not answer is asked for before a node fences itself. New nodes make
-/// every agent's configuration old.
+/// Agents must know every other node: who does not answer is asked for before a node fences itself. And they say which
+/// addresses a node lets in. So new nodes and new servers make every agent's configuration old.
 fn tell_agents(plan: &mut Plan, stack: &Stack, facts: &Facts) {
+    let ours: BTreeSet<&ServerName> = stack.servers.iter().map(|server| &server.name).collect();
+    let is_new = |action: &Action| match action {
+        Action::SeedReplica(_) => true,
+        Action::CreateServer(create) => ours.contains(&create.want.name),
+        _ => false,
+    };
     let new_nodes: Vec<StepName> = plan
         .steps
         .iter()
-        .filter(|step| matches!(step.action, Action::SeedReplica(_)))
+        .filter(|step| is_new(&step.action))
         .map(|step| step.name.clone())
         .collect();
     for database in &stack.databases {
@@ -416,7 +423,7 @@ fn one_replica(
         return Vec::new();
     }
     let mut before: Vec<StepName> = after.to_vec();
-    before.extend(there.get(&to.name).cloned());
+    before.extend(there.values().cloned());
     let seeded = plan.push(seed_replica(database, from, &to.name, always).after(before));
     let agent = plan.push(start_agent(database, to).after([seeded.clone()]));
     vec![seeded, agent]
