@@ -29,7 +29,7 @@ test: setup ## format, lints and every test; ends with the list of what was skip
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --no-default-features --locked -- -D warnings
 	@mkdir -p target && rm -f $(SKIPPED)
-	HAFOG_SKIPPED=$(SKIPPED) $(CARGO) test --no-default-features --locked -- --show-output 2>&1 | tee $(TEST_LOG)
+	HAFOG_SKIPPED=$(SKIPPED) $(CARGO) test --no-default-features --locked --no-fail-fast -- --show-output 2>&1 | tee $(TEST_LOG)
 	@.ci/skipped $(TEST_LOG) $(SKIPPED)
 
 fuzz: ## damaged input for every reader: HAFOG_FUZZ seconds each (60), or a count (10000x); HAFOG_FUZZ_SEED repeats

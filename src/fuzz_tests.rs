@@ -286,13 +286,19 @@ fn root() -> PathBuf {
 
 /// Sorted, so that a seed means the same everywhere.
 fn corpus(name: &str) -> Vec<(PathBuf, Vec<u8>)> {
-    let mut folders = vec![root().join("fuzz/corpus").join(name)];
-    if name == "spec" {
-        folders.extend([
-            root().join("fixtures/stacks"),
-            root().join("fixtures/stacks/bad"),
-        ]);
-    }
+    let own = root().join("fuzz/corpus").join(name);
+    let folders = match name {
+        // What was found besides is kept in a folder that need not be there.
+        "spec" => {
+            let mut folders = vec![
+                root().join("fixtures/stacks"),
+                root().join("fixtures/stacks/bad"),
+            ];
+            folders.extend(own.exists().then_some(own));
+            folders
+        }
+        _ => vec![own],
+    };
     let entries = folders
         .iter()
         .flat_map(|folder| fs::read_dir(folder).expect("the corpus is there"));

@@ -1,11 +1,12 @@
 //! hafog: multi-cloud standby stacks. The modules in reading order.
 
 // Small things that everybody uses: what went wrong and what that means for the world, the documented exit codes,
-// time as a port, waiting with a limit, files that survive a crash.
+// time as a port, waiting with a limit, files that survive a crash, where this program is.
 pub mod clock;
 pub mod durable;
 pub mod error;
 pub mod exit;
+pub mod program;
 pub mod wait;
 
 // Debug builds only: the process ends at an exact line of its journal.

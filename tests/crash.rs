@@ -368,20 +368,33 @@ fn forgotten(sim: &SimWorld, stack: &Stack) -> Vec<String> {
     names.map(|name| name.host.to_string()).collect()
 }
 
-/// The lines in which two pictures of the world differ.
+/// Every place where two pictures of the world differ.
 fn difference(wanted: &serde_json::Value, seen: &serde_json::Value) -> String {
-    let text = |value: &serde_json::Value| serde_json::to_string_pretty(value).expect("a picture");
-    let (wanted, seen) = (text(wanted), text(seen));
-    let wanted: Vec<&str> = wanted.lines().collect();
-    let seen: Vec<&str> = seen.lines().collect();
     let mut out = String::new();
-    for line in wanted.iter().filter(|line| !seen.contains(line)) {
-        out.push_str(&format!("-{line}\n"));
-    }
-    for line in seen.iter().filter(|line| !wanted.contains(line)) {
-        out.push_str(&format!("+{line}\n"));
-    }
+    compare("", wanted, seen, &mut out);
     out
+}
+
+fn compare(path: &str, wanted: &serde_json::Value, seen: &serde_json::Value, out: &mut String) {
+    use serde_json::Value::{Array, Null, Object};
+    match (wanted, seen) {
+        (Object(wanted), Object(seen)) => {
+            let keys: std::collections::BTreeSet<&String> =
+                wanted.keys().chain(seen.keys()).collect();
+            for key in keys {
+                let (wanted, seen) = (wanted.get(key), seen.get(key));
+                let path = format!("{path}/{key}");
+                compare(&path, wanted.unwrap_or(&Null), seen.unwrap_or(&Null), out);
+            }
+        }
+        (Array(wanted), Array(seen)) if wanted.len() == seen.len() => {
+            for (n, (wanted, seen)) in wanted.iter().zip(seen).enumerate() {
+                compare(&format!("{path}/{n}"), wanted, seen, out);
+            }
+        }
+        _ if wanted == seen => {}
+        _ => out.push_str(&format!("{path}: {wanted} was to be, and is {seen}\n")),
+    }
 }
 
 macro_rules! cut {

@@ -25,10 +25,11 @@ const LAYERS: &[Layer] = &[
     layer("cut", &[], &[]),
     layer("wait", &["error", "clock"], &[]),
     layer("durable", &["error"], &[]),
+    layer("program", &[], &[]),
     layer("model", &[], &[]),
     layer("spec", &["model", "error"], &[]),
     // Ports. None of them knows plan, run, step, world or another port.
-    layer("shell", &["model", "error", "durable"], &[]),
+    layer("shell", &["model", "error", "durable", "program"], &[]),
     layer("state", &["model", "error", "durable", "cut"], &[]),
     layer(
         "probe",
@@ -42,7 +43,7 @@ const LAYERS: &[Layer] = &[
     layer("db", &["model", "error", "shell"], &[]),
     layer(
         "dns",
-        &["model", "error"],
+        &["model", "error", "program"],
         &[("shell::control", "the control socket of `hafog dns serve`")],
     ),
     layer("image", &["model", "error"], &[]),
@@ -112,7 +113,8 @@ const LAYERS: &[Layer] = &[
     layer(
         "step",
         &[
-            "model", "error", "wait", "world", "journal", "image", "shell", "cloud", "db", "dns",
+            "program", "model", "error", "wait", "world", "journal", "image", "shell", "cloud",
+            "db", "dns",
         ],
         &[
             ("plan::action", "the data of the steps"),

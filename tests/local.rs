@@ -16,7 +16,7 @@ use hafog::cloud::{Cloud, Power, ServerState, SiteSettings, local};
 use hafog::model::id::{ImageName, ServerName, SiteName, StackName};
 use hafog::shell::local::LocalShell;
 use hafog::shell::processes::{Process, Search};
-use hafog::shell::supervisor::{self, MARKER_PORT};
+use hafog::shell::supervisor::MARKER_PORT;
 use hafog::shell::user::service_user;
 use hafog::shell::{Command, Host, ServiceChange, Shell, StopSignal};
 use nix::sys::signal::{Signal, kill};
@@ -41,7 +41,7 @@ fn settings(home: &Path, site: &str) -> SiteSettings {
 
 impl LocalSite {
     fn at(home: Arc<tempfile::TempDir>, site: &str) -> LocalSite {
-        supervisor::use_program(env!("CARGO_BIN_EXE_hafog"));
+        hafog::program::set(env!("CARGO_BIN_EXE_hafog"));
         let settings = settings(home.path(), site);
         LocalSite {
             cloud: (local::ABOUT.open)(&settings).unwrap(),
@@ -476,7 +476,7 @@ async fn works_until_it_is_killed() {
     let Some(home) = std::env::var_os("HAFOG_TEST_HOME") else {
         return;
     };
-    supervisor::use_program(env!("CARGO_BIN_EXE_hafog"));
+    hafog::program::set(env!("CARGO_BIN_EXE_hafog"));
     let cloud = (local::ABOUT.open)(&settings(Path::new(&home), "east")).unwrap();
     loop {
         image(cloud.as_ref(), "web-1", "one").await;

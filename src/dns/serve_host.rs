@@ -182,10 +182,7 @@ impl ServeHost {
         let fault =
             |error: std::io::Error| Fault::new("cannot start the name server").because(error);
         fs::create_dir_all(&self.folder).map_err(fault)?;
-        let program = match std::env::var_os("HAFOG_EXE") {
-            Some(program) => PathBuf::from(program),
-            None => std::env::current_exe().map_err(fault)?,
-        };
+        let program = crate::program::path().map_err(fault)?;
         let log = fs::File::options()
             .create(true)
             .append(true)

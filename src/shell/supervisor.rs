@@ -12,7 +12,7 @@ use std::net::{IpAddr, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill, killpg};
@@ -109,22 +109,6 @@ pub fn close_inherited() {
     }
 }
 
-static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-
-/// Says which program has the hidden command `supervise`, where that is not this one (in tests). First call counts.
-pub fn use_program(path: impl Into<PathBuf>) {
-    let _ = PROGRAM.set(path.into());
-}
-
-/// The hafog program that long-running parts are started with.
-pub fn program() -> std::io::Result<PathBuf> {
-    match (PROGRAM.get(), std::env::var_os("HAFOG_EXE")) {
-        (Some(path), _) => Ok(path.clone()),
-        (None, Some(path)) => Ok(path.into()),
-        (None, None) => std::env::current_exe(),
-    }
-}
-
 /// Starts the supervisor of a server that has none, and waits until it listens. Blocking.
 pub fn start(folder: &Path) -> Result<(), Trouble> {
     let failed = |error: std::io::Error| {
@@ -135,7 +119,7 @@ pub fn start(folder: &Path) -> Result<(), Trouble> {
         .append(true)
         .open(folder.join("log/supervisor.log"))
         .map_err(failed)?;
-    let mut child = std::process::Command::new(program().map_err(failed)?)
+    let mut child = std::process::Command::new(crate::program::path().map_err(failed)?)
         .arg("supervise")
         .arg(folder)
         .env_clear()

@@ -10,6 +10,7 @@ use super::{Act, Context, Standing};
 use crate::agent::{AgentConfig, Peer};
 use crate::db::keys::RENEW_BEFORE;
 use crate::error::{Fault, Trouble, TroubleExt};
+use crate::model::digest::sha256;
 use crate::model::id::{DatabaseName, ServerName};
 use crate::plan::action::*;
 use crate::shell::{File, Host, Service, ServiceChange, StopSignal};
@@ -53,9 +54,9 @@ pub(super) async fn is_current(
         node: node.clone(),
     };
     let (host, config) = agent.config(world).await?;
-    let path = format!("{}/{CONFIG}", folder(&host));
-    let same = world.shell(&host.site)?.get(&host, &path).await?.as_deref() == Some(&json(&config));
-    Ok(same && are_fresh(world, database, node).await?)
+    let mark = started_with(&host, &config);
+    let started = world.shell(&host.site)?.get(&host, &mark.path).await?;
+    Ok(started == Some(mark.bytes) && are_fresh(world, database, node).await?)
 }
 
 /// Whether no certificate on the node is due to be renewed.
@@ -71,6 +72,16 @@ async fn are_fresh(
         .await?;
     let now = world.clock.now();
     Ok(!found.iter().any(|one| one.ends_within(RENEW_BEFORE, now)))
+}
+
+/// Written when the agent runs with this configuration: the configuration's own file may be newer than the process.
+fn started_with(host: &Host, config: &AgentConfig) -> File {
+    File {
+        path: format!("{}/agent.started", folder(host)),
+        bytes: sha256(&json(config)).into_bytes(),
+        mode: 0o644,
+        for_service_user: false,
+    }
 }
 
 fn json(config: &AgentConfig) -> Vec<u8> {
@@ -145,7 +156,9 @@ impl Act for StartAgent {
     async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
         let (host, config) = self.config(context.world).await?;
         let shell = context.world.shell(&host.site)?;
-        for file in self.files(context, &host, &config)? {
+        let mut files = self.files(context, &host, &config)?;
+        files.push(started_with(&host, &config));
+        for file in files {
             if shell.get(&host, &file.path).await?.as_deref() != Some(&file.bytes) {
                 return Ok(Standing::Ready);
             }
@@ -180,6 +193,9 @@ impl Act for StartAgent {
         shell
             .service(&host, SERVICE, ServiceChange::Install(Box::new(service)))
             .await?;
-        shell.service(&host, SERVICE, ServiceChange::Restart).await
+        shell
+            .service(&host, SERVICE, ServiceChange::Restart)
+            .await?;
+        shell.put(&host, &started_with(&host, &config)).await
     }
 }

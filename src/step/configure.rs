@@ -236,7 +236,7 @@ async fn app(
 
 /// This program, where a server's services can start it.
 pub(super) fn program() -> Result<String, Fault> {
-    let program = crate::shell::supervisor::program()
+    let program = crate::program::path()
         .map_err(|error| Fault::new("cannot find the hafog program").because(error))?;
     Ok(program.to_string_lossy().into_owned())
 }

@@ -139,7 +139,8 @@ fn nothing_to_do_is_a_success() {
         "forecast": {
           "loss": [],
           "effective_after": null,
-          "notes": []
+          "notes": [],
+          "apart": {}
         }
       }
     }
@@ -177,6 +178,8 @@ fn a_secret_that_is_missing_stops_the_plan_before_it_begins() {
     --- stderr
     error: the plan needs the secret `KEY`
     cause: the secret file `$HOME/./key` has more than one line
+
+    1 mistake
     --- exit 65
     ");
     // Looking needs none.

@@ -130,7 +130,8 @@ impl Verb {
         if ran.code != 0 && !self.directional {
             return Err(said);
         }
-        if again == "resume --yes" && !self.directional {
+        // What was committed cannot be committed again.
+        if again == "resume --yes" && !self.directional && self.name != "commit" {
             bench.stack().must(&words)?;
         }
         let now = bench.is_now(self.to, after, false);
