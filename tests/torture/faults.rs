@@ -24,6 +24,12 @@ pub const CASES: &[(&str, &str, &str, Run)] = &[
         "clock-forward",
         |bench, random| clock(bench, random, 3600),
     ),
+    (
+        "switchover",
+        "any line",
+        "clock-backward",
+        |bench, random| clock(bench, random, -3600),
+    ),
     ("switchover", "lease", "two-commands", |bench, _| {
         two(bench, "deploy --yes")
     }),

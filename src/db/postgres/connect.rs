@@ -2,7 +2,7 @@
 //! (a frozen server keeps no time).
 
 use std::io::ErrorKind;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 use tokio_postgres::config::SslMode;
@@ -15,6 +15,9 @@ use crate::db::{Node, Reach};
 use crate::error::{Fault, Trouble};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+/// A crashed replica that restarts answers again within a second or two, when it has little to replay.
+const STARTING_LIMIT: Duration = Duration::from_secs(5);
+const STARTING_PAUSE: Duration = Duration::from_millis(50);
 /// For one statement, where nothing else is said.
 pub(super) const STATEMENT_LIMIT: Duration = Duration::from_secs(10);
 
@@ -99,13 +102,30 @@ pub(super) fn acting_role(reach: &Reach) -> &'static str {
     }
 }
 
-/// A session as whoever acts here.
+/// A session as whoever acts here. A server that is starting up (57P03) gets a moment, where nobody's lease depends
+/// on the answer.
 pub(super) async fn connect(
     node: &Node,
     database: &str,
     reach: &Reach,
 ) -> Result<Session, Failure> {
-    connect_as(node, acting_role(reach), database, STATEMENT_LIMIT, reach).await
+    let patience = match reach.keys.is_authority() {
+        true => STARTING_LIMIT,
+        false => Duration::ZERO,
+    };
+    let give_up = Instant::now() + patience;
+    loop {
+        let role = acting_role(reach);
+        match connect_as(node, role, database, STATEMENT_LIMIT, reach).await {
+            Err(failure)
+                if failure.code() == Some(&SqlState::CANNOT_CONNECT_NOW)
+                    && Instant::now() < give_up =>
+            {
+                tokio::time::sleep(STARTING_PAUSE).await;
+            }
+            ended => return ended,
+        }
+    }
 }
 
 /// A session whose statements may take `limit` each.
