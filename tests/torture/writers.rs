@@ -668,11 +668,18 @@ fn store_away(strict: bool) -> Result<String, String> {
 fn unfenced(seed: u64) -> Result<String, String> {
     let rig = Rig::new(seed, false)?;
     rig.writes("east")?;
-    let killed = Killing::start(rig.folder("east"), Duration::ZERO);
+    // Frozen, and not killed: an agent that was restarted may fence before it is killed again.
+    let frozen = processes(&rig.folder("east"), "agent");
+    if frozen.is_empty() {
+        return Err("there is no agent to freeze".to_owned());
+    }
+    frozen.iter().for_each(|pid| stop(*pid));
     rig.must("failover --yes --assume-down east --accept unfenced-primary")?;
     rig.writes("west")?;
     rig.writes("east")?;
-    killed.stop()?;
+    for pid in frozen {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGCONT);
+    }
     // Its agent is back, and fences it.
     until("the old primary is closed", || {
         rig.lab.writable() == [node("west")]
