@@ -126,8 +126,8 @@ impl Verb {
                 .map_err(|why| format!("{why}\n{said}"))?;
             return Ok("as before".to_owned());
         }
-        // A directional verb that was over already is not there to be repeated, and says so.
-        if ran.code != 0 && !self.directional {
+        // A directional verb or a commit that was over already is not there to be repeated, and says so.
+        if ran.code != 0 && !self.directional && !(self.name == "commit" && ran.code == 3) {
             return Err(said);
         }
         // What was committed cannot be committed again.

@@ -362,7 +362,7 @@ impl HonestCache {
 fn no_honest_cache_outlives_the_clock() {
     let mut random = Random(1);
     let (mut caches, mut stale, mut late) = (0, 0, 0);
-    for _ in 0..700 {
+    for _ in 0..1700 {
         let world = World::random(&mut random);
         let instant = effective_at(&world.history, &"www".into(), RecordType::A, world.caching)
             .map(|instant| instant.as_millisecond() - at(0).as_millisecond());
@@ -399,7 +399,7 @@ fn no_honest_cache_outlives_the_clock() {
             }
         }
     }
-    assert!(caches >= 2000, "{caches} caches");
+    assert!(caches >= 10_000, "{caches} caches");
     assert!(
         stale > 1000 && late > 10_000,
         "{stale} stale answers, {late} after the clock"
