@@ -279,6 +279,7 @@ impl Site {
 
     fn tag(&self, name: &ServerName, tags: &BTreeMap<String, String>) -> Result<(), Trouble> {
         let _lock = self.lock().nothing_changed()?;
+        self.sweep().nothing_changed()?;
         let mut record = self.known(name).nothing_changed()?;
         let folder = self.server_folder(name).nothing_changed()?;
         record.tags.extend(tags.clone());
