@@ -29,13 +29,14 @@ test: setup ## format, lints and every test; ends with the list of what was skip
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --no-default-features --locked -- -D warnings
 	@mkdir -p target && rm -f $(SKIPPED)
-	HAFOG_SKIPPED=$(SKIPPED) $(CARGO) test --no-default-features --locked --no-fail-fast -- --show-output 2>&1 | tee $(TEST_LOG)
-	@.ci/skipped $(TEST_LOG) $(SKIPPED)
+	@status=0; HAFOG_SKIPPED=$(SKIPPED) $(CARGO) test --no-default-features --locked --no-fail-fast -- --show-output 2>&1 \
+	    | tee $(TEST_LOG) | .ci/quiet || status=$$?; \
+	.ci/ending $(TEST_LOG) $(SKIPPED); exit $$status
 
 fuzz: ## damaged input for every reader: HAFOG_FUZZ seconds each (60), or a count (10000x); HAFOG_FUZZ_SEED repeats
 	HAFOG_FUZZ=$${HAFOG_FUZZ:-60} $(CARGO) test --no-default-features --locked --lib fuzz:: -- --nocapture --test-threads=2
 
-torture: setup ## kill, freeze and starve every verb at every step, for hours; HAFOG_SEED=N goes on where N was
+torture: setup ## kill, freeze and starve every verb at every step, for hours; HAFOG_SEED=N goes on where N was, HAFOG_JOBS=N at a time
 	HAFOG_TORTURE=all $(CARGO) test --no-default-features --locked --test torture
 
 bench: ## measure (benches/run)

@@ -151,14 +151,11 @@ async fn main() {
         .await;
     let seconds = began.elapsed().as_secs_f64();
     assert!(matches!(end, End::Done), "{end:?}");
-    let journal = session
-        .world
-        .stores
-        .journal(&run)
+    let journal = hafog::journal::newest(&run, &session.world.stores)
         .await
         .expect("it can be read")
         .expect("it is there");
-    let lines = journal.iter().filter(|byte| **byte == b'\n').count();
+    let lines = journal.lines.len();
     assert_eq!(lines, 2 * STEPS + 2, "each step began and ended");
     session.close().await.expect("the lease is given back");
     println!(

@@ -445,13 +445,8 @@ pub async fn unfinished(session: &Session) -> Result<Option<Opened>, Fault> {
     let Some(run) = session.unfinished().await? else {
         return Ok(None);
     };
-    let bytes = session
-        .world
-        .stores
-        .journal(&run)
-        .await?
-        .unwrap_or_default();
-    let opened = journal::read(&run, &bytes)?.progress.opened;
+    let journal = journal::newest(&run, &session.world.stores).await?;
+    let opened = journal.and_then(|journal| journal.progress.opened);
     Ok(opened.map(|opened| *opened))
 }
 

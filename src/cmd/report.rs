@@ -76,12 +76,12 @@ impl StepHow {
     }
 }
 
-/// The report of a run, from whichever store has the longest journal.
+/// The report of a run, from the copy of its journal that has most.
 pub async fn read(stores: &Stores, run: &RunId) -> Result<(Vec<Line>, Report), Fault> {
-    let bytes = stores.journal(run).await?.ok_or_else(|| {
+    let journal = journal::newest(run, stores).await?.ok_or_else(|| {
         Fault::new(format!("there is no journal of run `{run}`")).hint("hafog show journal --list")
     })?;
-    let lines = journal::read(run, &bytes)?.lines;
+    let lines = journal.lines;
     let report =
         of(&lines).ok_or_else(|| Fault::new(format!("the journal of `{run}` is empty")))?;
     Ok((lines, report))

@@ -73,10 +73,9 @@ impl Journal {
         clock: Arc<dyn Clock>,
         listener: Arc<dyn Listener>,
     ) -> Result<Journal, Fault> {
-        let bytes = stores.journal(&run).await?.ok_or_else(|| {
+        let read = newest(&run, &stores).await?.ok_or_else(|| {
             Fault::new(format!("there is no journal of run `{run}`")).hint("hafog show journal")
         })?;
-        let read = read(&run, &bytes)?;
         let mut journal = Journal::new(run.clone(), stores, clock, listener);
         journal.next = read.lines.len() as u64;
         journal.prev = read
@@ -89,9 +88,7 @@ impl Journal {
         for (index, store) in all.iter().enumerate() {
             match store.read(&run).await {
                 Ok(copy) => {
-                    let whole = copy.unwrap_or_default();
-                    let is_whole = |line: &&&[u8]| serde_json::from_slice::<Version>(line).is_ok();
-                    let held = whole_lines(&whole).iter().filter(is_whole).count();
+                    let held = held(&run, &copy.unwrap_or_default()).0.texts.len();
                     journal.missed[index] = read.texts[held.min(read.texts.len())..].to_vec();
                 }
                 Err(fault) if index == 0 => return Err(fault),
@@ -246,27 +243,62 @@ fn whole_lines(bytes: &[u8]) -> Vec<&[u8]> {
     lines
 }
 
+/// The copy that has most, of all stores that answer. `None` when there is none.
+///
+/// # Errors
+/// No store answers, or the copy that has most cannot be understood: what it says beyond the others is not guessed.
+pub async fn newest(run: &RunId, stores: &Stores) -> Result<Option<Read>, Fault> {
+    let mut best: Option<(usize, Result<Read, Fault>)> = None;
+    for bytes in stores.journals(run).await? {
+        let (has, copy) = match held(run, &bytes) {
+            (read, None) => (read.lines.len(), Ok(read)),
+            (_, Some(fault)) => (whole_lines(&bytes).len(), Err(fault)),
+        };
+        let is_better = best.as_ref().is_none_or(|(most, found)| {
+            has > *most || has == *most && found.is_err() && copy.is_ok()
+        });
+        if is_better {
+            best = Some((has, copy));
+        }
+    }
+    best.map(|(_, copy)| copy).transpose()
+}
+
 /// Reads and verifies a whole journal.
 pub fn read(run: &RunId, bytes: &[u8]) -> Result<Read, Fault> {
-    let broken = |n: usize, why: String| {
-        Fault::new(format!("the journal of run `{run}` is damaged at line {}", n + 1))
-            .because(why)
-            .hint(format!("compare the copies in the other state stores; `hafog show journal {run}` shows what can be read"))
-    };
-    let whole = whole_lines(bytes);
-    let torn = !bytes.is_empty() && bytes.last() != Some(&b'\n');
+    match held(run, bytes) {
+        (read, None) => Ok(read),
+        (_, Some(fault)) => Err(fault),
+    }
+}
+
+/// What a copy holds up to its end, or up to where it cannot be understood.
+fn held(run: &RunId, bytes: &[u8]) -> (Read, Option<Fault>) {
     let mut read = Read {
         lines: Vec::new(),
         texts: Vec::new(),
         progress: Progress::default(),
-        torn,
+        torn: !bytes.is_empty() && bytes.last() != Some(&b'\n'),
     };
-    let mut prev = String::new();
-    for (n, raw) in whole.iter().enumerate() {
-        let text = std::str::from_utf8(raw).map_err(|error| broken(n, error.to_string()))?;
+    for (index, raw) in whole_lines(bytes).iter().enumerate() {
+        if let Err(fault) = read.take(run, index + 1, raw) {
+            return (read, Some(fault));
+        }
+    }
+    (read, None)
+}
+
+impl Read {
+    fn take(&mut self, run: &RunId, number: usize, raw: &[u8]) -> Result<(), Fault> {
+        let broken = |why: String| {
+            Fault::new(format!("the journal of run `{run}` is damaged at line {number}"))
+                .because(why)
+                .hint(format!("compare the copies in the other state stores; `hafog show journal {run}` shows what can be read"))
+        };
+        let text = std::str::from_utf8(raw).map_err(|error| broken(error.to_string()))?;
         let Ok(version) = serde_json::from_str::<Version>(text) else {
-            read.torn = true;
-            continue;
+            self.torn = true;
+            return Ok(());
         };
         if version.v > VERSION {
             return Err(Fault::new(format!(
@@ -275,32 +307,129 @@ pub fn read(run: &RunId, bytes: &[u8]) -> Result<Read, Fault> {
             ))
             .hint("use the version of hafog that began the run"));
         }
-        let line: Line =
-            serde_json::from_str(text).map_err(|error| broken(n, error.to_string()))?;
-        let wanted = read.lines.len() as u64;
+        let line: Line = serde_json::from_str(text).map_err(|error| broken(error.to_string()))?;
+        // A store that answered too late was told again: the same line twice is one line.
+        let known = usize::try_from(line.n).ok().and_then(|n| self.texts.get(n));
+        if known.is_some_and(|known| known == text) {
+            return Ok(());
+        }
+        let wanted = self.lines.len() as u64;
         if line.n != wanted {
-            return Err(broken(
-                n,
-                format!("expected number {wanted}, found {}", line.n),
-            ));
+            return Err(broken(format!(
+                "expected number {wanted}, found {}",
+                line.n
+            )));
         }
-        if line.prev != prev {
-            return Err(broken(
-                n,
-                "it does not continue the line before it".to_owned(),
-            ));
+        let prev = self.texts.last().map(|text| digest(text));
+        if line.prev != prev.unwrap_or_default() {
+            return Err(broken("it does not continue the line before it".to_owned()));
         }
-        read.progress
-            .add(&line.event)
-            .map_err(|rule| broken(n, rule))?;
-        prev = digest(text);
-        read.texts.push(text.to_owned());
-        read.lines.push(line);
+        self.progress.add(&line.event).map_err(broken)?;
+        self.texts.push(text.to_owned());
+        self.lines.push(line);
+        Ok(())
     }
-    Ok(read)
 }
 
 #[derive(serde::Deserialize)]
 struct Version {
     v: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::RealClock;
+    use crate::journal::event::Outcome;
+    use crate::state::StateStore;
+    use crate::state::dir::DirStore;
+
+    const RUN: &str = "20261121T091403-1-1";
+
+    fn lines(count: usize) -> Vec<String> {
+        let mut progress = Vec::new();
+        let mut prev = String::new();
+        for n in 0..count {
+            let line = Line {
+                v: VERSION,
+                n: n as u64,
+                at: jiff::Timestamp::UNIX_EPOCH,
+                prev: prev.clone(),
+                event: Event::Paused {
+                    why: format!("reason {n}"),
+                },
+            };
+            let text = serde_json::to_string(&line).unwrap();
+            prev = digest(&text);
+            progress.push(text);
+        }
+        progress
+    }
+
+    fn bytes(lines: &[String]) -> Vec<u8> {
+        lines
+            .iter()
+            .flat_map(|line| format!("{line}\n").into_bytes())
+            .collect()
+    }
+
+    async fn stores(copies: &[&[String]]) -> (tempfile::TempDir, Arc<Stores>) {
+        let home = tempfile::tempdir().unwrap();
+        let mut all: Vec<Arc<dyn StateStore>> = Vec::new();
+        for (number, copy) in copies.iter().enumerate() {
+            let store = DirStore::new(home.path().join(number.to_string()));
+            for line in *copy {
+                store.append(&RUN.into(), line).await.unwrap();
+            }
+            all.push(Arc::new(store));
+        }
+        (home, Arc::new(Stores::new(all, 0)))
+    }
+
+    #[test]
+    fn a_line_that_was_sent_twice_is_one_line() {
+        let whole = lines(4);
+        let twice = [&whole[..3], &whole[1..]].concat();
+        assert_eq!(read(&RUN.into(), &bytes(&twice)).unwrap().texts, whole);
+        // Another line with a number that was there before is damage.
+        let mut other = whole.clone();
+        other.push(whole[2].replace("reason", "lie"));
+        let fault = read(&RUN.into(), &bytes(&other)).err().unwrap();
+        assert!(fault.to_string().contains("line 5"), "{fault}");
+    }
+
+    #[tokio::test]
+    async fn the_copy_that_says_most_counts_and_not_the_longest() {
+        let whole = lines(6);
+        let doubled = [&whole[..4], &whole[..4]].concat();
+        let (_home, stores) = stores(&[&doubled, &whole]).await;
+        let found = newest(&RUN.into(), &stores).await.unwrap().unwrap();
+        assert_eq!(found.texts, whole);
+        let clock: Arc<dyn Clock> = Arc::new(RealClock);
+        let mut journal = Journal::reopen(RUN.into(), stores.clone(), clock, Arc::new(Silent))
+            .await
+            .unwrap();
+        let _ = journal
+            .add(Event::Closed {
+                outcome: Outcome::Unwound,
+            })
+            .await;
+        for store in stores.all() {
+            let copy = store.read(&RUN.into()).await.unwrap().unwrap();
+            assert_eq!(read(&RUN.into(), &copy).unwrap().lines.len(), 7);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_damaged_copy_is_passed_over_only_when_another_says_as_much() {
+        let whole = lines(5);
+        let mut damaged = whole.clone();
+        damaged[1] = damaged[1].replace("reason", "lie");
+        let (_home, both) = stores(&[&damaged, &whole]).await;
+        let found = newest(&RUN.into(), &both).await.unwrap().unwrap();
+        assert_eq!(found.texts, whole);
+        let (_home, short) = stores(&[&damaged, &whole[..4]]).await;
+        let fault = newest(&RUN.into(), &short).await.err().unwrap();
+        assert!(fault.to_string().contains("damaged at line 3"), "{fault}");
+    }
 }

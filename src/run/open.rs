@@ -309,11 +309,11 @@ pub async fn unfinished(world: &World) -> Result<Option<RunId>, Fault> {
     let Some(run) = open.and_then(|open| open.run) else {
         return Ok(None);
     };
-    let Some(bytes) = world.stores.journal(&run).await? else {
+    let Some(journal) = journal::newest(&run, &world.stores).await? else {
         return Ok(None);
     };
     // The journal decides; the document only says where to look. Without a whole first line nothing was begun.
-    let progress = journal::read(&run, &bytes)?.progress;
+    let progress = journal.progress;
     Ok((progress.opened.is_some() && progress.closed.is_none()).then_some(run))
 }
 

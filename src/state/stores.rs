@@ -129,28 +129,25 @@ impl Stores {
         Ok(())
     }
 
-    /// The longest copy of a journal.
-    pub async fn journal(&self, run: &RunId) -> Result<Option<Vec<u8>>, Fault> {
-        let copies = futures_util::future::join_all(
-            self.all
-                .iter()
-                .map(|store| within_fault(store.as_ref(), store.read(run))),
-        )
-        .await;
-        let mut best: Option<Vec<u8>> = None;
-        let mut fault = None;
-        for copy in copies {
+    /// Every copy of a journal in the stores that answer. An error only when none answers.
+    pub async fn journals(&self, run: &RunId) -> Result<Vec<Vec<u8>>, Fault> {
+        let reads = self
+            .all
+            .iter()
+            .map(|store| within_fault(store.as_ref(), store.read(run)));
+        let (mut copies, mut fault, mut answered) = (Vec::new(), None, false);
+        for copy in futures_util::future::join_all(reads).await {
             match copy {
-                Ok(Some(bytes)) if best.as_ref().is_none_or(|best| bytes.len() > best.len()) => {
-                    best = Some(bytes)
+                Ok(copy) => {
+                    answered = true;
+                    copies.extend(copy);
                 }
-                Ok(_) => {}
                 Err(error) => fault = Some(error),
             }
         }
-        match (best, fault) {
-            (None, Some(fault)) => Err(fault),
-            (best, _) => Ok(best),
+        match (answered, fault) {
+            (false, Some(fault)) => Err(fault),
+            _ => Ok(copies),
         }
     }
 

@@ -83,6 +83,14 @@ impl Bench {
         Ok(())
     }
 
+    /// Another bench, with a stack of its own, that knows what uncut runs leave.
+    pub fn beside(&self) -> Bench {
+        Bench {
+            ledger: self.ledger.beside(),
+            ..Bench::default()
+        }
+    }
+
     /// After a failure nobody knows where the stack is.
     pub fn throw_away(&mut self) {
         self.stack = None;

@@ -42,6 +42,8 @@ pub struct Options {
     pub all: bool,
     pub seed: u64,
     pub list: bool,
+    /// How many cases at a time.
+    pub jobs: usize,
     exact: bool,
     filters: Vec<String>,
     skip: Vec<String>,
@@ -65,6 +67,7 @@ impl Options {
             all,
             seed: seed.unwrap_or_else(chance),
             list: false,
+            jobs: jobs(),
             exact: false,
             filters: Vec::new(),
             skip: Vec::new(),
@@ -115,6 +118,18 @@ impl Options {
             (1..200).map(move |line| format!("{}/{fault}/{line}", verb.name))
         });
         names.any(|name| self.takes(&name))
+    }
+}
+
+/// `HAFOG_JOBS`, or as many as the machine has cores: a case mostly waits.
+fn jobs() -> usize {
+    match std::env::var("HAFOG_JOBS") {
+        Ok(jobs) => jobs
+            .parse()
+            .ok()
+            .filter(|jobs| *jobs > 0)
+            .unwrap_or_else(|| panic!("HAFOG_JOBS is a number from 1 on, not `{jobs}`")),
+        Err(_) => std::thread::available_parallelism().map_or(1, usize::from),
     }
 }
 

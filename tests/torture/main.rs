@@ -20,6 +20,8 @@ mod writers;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bench::Bench;
@@ -63,38 +65,75 @@ fn run(options: &Options, bench: &mut Bench) -> usize {
         return 0;
     }
     say(&format!(
-        "\nrunning {} cases of torture, HAFOG_SEED={seed}\n",
-        cases.len()
+        "\nrunning {} cases of torture, {} at a time, HAFOG_SEED={seed}\n",
+        cases.len(),
+        options.jobs
     ));
-    let total = cases.len();
-    for (number, case) in cases.iter().enumerate() {
-        if results.has(&case.name()) {
-            continue;
+    let work = Work {
+        next: AtomicUsize::new(0),
+        cases: &cases,
+        results: Mutex::new(&mut results),
+        seed,
+    };
+    // Each has a stack of its own; what an uncut run leaves is the same for all.
+    let others: Vec<Bench> = (1..options.jobs).map(|_| bench.beside()).collect();
+    std::thread::scope(|scope| {
+        for mut beside in others {
+            let work = &work;
+            scope.spawn(move || work.go(&mut beside));
         }
-        let record = one(case, bench, seed);
-        let verdict = if record.failed {
-            "FAILED"
-        } else {
-            record.end.as_str()
-        };
-        say(&format!(
-            "{:>5}/{total} {} ({}) ... {verdict} in {:.1} s\n",
-            number + 1,
-            case.name(),
-            case.step,
-            record.seconds
-        ));
-        if record.failed {
-            say(&format!(
-                "{}\nalone: {}\n",
-                record.end,
-                alone(seed, &case.name())
-            ));
-        }
-        results.add(record);
-    }
+        work.go(bench);
+    });
     say(&results.table());
     results.failures()
+}
+
+/// The cases, taken one by one in their order by as many as work on them.
+struct Work<'a> {
+    next: AtomicUsize,
+    cases: &'a [Case],
+    results: Mutex<&'a mut Results>,
+    seed: u64,
+}
+
+impl<'a> Work<'a> {
+    fn go(&self, bench: &mut Bench) {
+        loop {
+            let number = self.next.fetch_add(1, Ordering::SeqCst);
+            let Some(case) = self.cases.get(number) else {
+                return;
+            };
+            if self.results().has(&case.name()) {
+                continue;
+            }
+            let record = one(case, bench, self.seed);
+            self.tell(number + 1, &record);
+            self.results().add(record);
+        }
+    }
+
+    fn results(&self) -> MutexGuard<'_, &'a mut Results> {
+        self.results.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, number: usize, record: &Record) {
+        let verdict = match record.failed {
+            true => "FAILED",
+            false => record.end.as_str(),
+        };
+        let mut text = format!(
+            "{number:>5}/{} {} ({}) ... {verdict} in {:.1} s\n",
+            self.cases.len(),
+            record.case,
+            record.step,
+            record.seconds
+        );
+        if record.failed {
+            let alone = alone(self.seed, &record.case);
+            text.push_str(&format!("{}\nalone: {alone}\n", record.end));
+        }
+        say(&text);
+    }
 }
 
 fn one(case: &Case, bench: &mut Bench, seed: u64) -> Record {

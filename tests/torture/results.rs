@@ -137,7 +137,7 @@ impl Results {
             .map(|record| record.verb.as_str())
             .collect();
         let mut text = format!(
-            "\n{} cases of {} verbs in {hours:.2} h: {} failed, {} with strays, {} with two writers\n",
+            "\n{} cases of {} verbs, {hours:.2} h of cases: {} failed, {} with strays, {} with two writers\n",
             self.done.len(),
             verbs.len(),
             failed.len(),

@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hafog::cloud::SiteSettings;
@@ -37,11 +38,19 @@ pub struct Expect {
 #[derive(Default)]
 pub struct Ledger {
     orders: BTreeSet<String>,
-    pictures: BTreeMap<Expect, BTreeSet<String>>,
+    pictures: Arc<Mutex<BTreeMap<Expect, BTreeSet<String>>>>,
     number: usize,
 }
 
 impl Ledger {
+    /// For another stack of the same spec: its own rows, the same pictures.
+    pub fn beside(&self) -> Ledger {
+        Ledger {
+            pictures: self.pictures.clone(),
+            ..Ledger::default()
+        }
+    }
+
     /// A stack that was removed has no rows.
     pub fn forget_orders(&mut self) {
         self.orders.clear();
@@ -204,7 +213,9 @@ impl World<'_> {
         }
         let names = self.stack.home.path().join(".hafog/names");
         files(&names, &names, &mut lines);
-        match self.ledger.pictures.get(expect) {
+        let pictures = &self.ledger.pictures;
+        let mut pictures = pictures.lock().unwrap_or_else(PoisonError::into_inner);
+        match pictures.get(expect) {
             Some(whole) => {
                 wrong.extend(
                     whole
@@ -217,7 +228,7 @@ impl World<'_> {
                         .map(|line| format!("not there after an uncut run: {line}")),
                 );
             }
-            None if uncut => drop(self.ledger.pictures.insert(expect.clone(), lines)),
+            None if uncut => drop(pictures.insert(expect.clone(), lines)),
             None => {}
         }
     }
