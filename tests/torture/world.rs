@@ -106,13 +106,20 @@ impl World<'_> {
 
     /// Every server of the sites that are on has processes, and nobody else has.
     fn servers(&self, expect: &Expect, wrong: &mut Vec<String>) {
-        let found: BTreeSet<String> = self.processes().into_keys().collect();
+        let running = self.processes();
+        let found: BTreeSet<String> = running.keys().cloned().collect();
         let wanted: BTreeSet<String> = expect.on.iter().copied().flat_map(servers_of).collect();
         for name in wanted.difference(&found) {
             wrong.push(format!("{name} does not run"));
         }
         for name in found.difference(&wanted) {
             wrong.push(format!("{name} runs and should not"));
+        }
+        // Also that of an old primary which is back: its engine boots closed.
+        for (name, programs) in running.iter().filter(|(name, _)| name.contains("-db-")) {
+            if !programs.iter().any(|program| program == "postgres") {
+                wrong.push(format!("{name} runs no database yet"));
+            }
         }
         let names = name_servers(self.stack.home.path());
         if names != usize::from(expect.primary.is_some()) {
