@@ -52,6 +52,8 @@ pub struct Process {
     pub parent: i32,
     /// Whether it has a controlling terminal: then it is somebody's shell or editor.
     pub terminal: bool,
+    /// A thread of the kernel: it has neither environment nor folder, and takes no signals.
+    pub kernel: bool,
     pub state: char,
     pub threads: u32,
     pub start: u64,
@@ -74,6 +76,9 @@ impl Process {
     }
 }
 
+/// include/linux/sched.h.
+const PF_KTHREAD: i64 = 0x0020_0000;
+
 pub fn look(pid: i32) -> Option<Process> {
     parse(
         pid,
@@ -92,10 +97,14 @@ fn parse(pid: i32, stat: &str) -> Option<Process> {
         state: fields.first()?.chars().next()?,
         parent: number(1)? as i32,
         terminal: number(4)? != 0,
+        kernel: number(6)? & PF_KTHREAD != 0,
         threads: number(17)? as u32,
         start: fields.get(19)?.parse().ok()?,
     })
 }
+
+/// How long those that were signalled are waited for before all processes are looked at again.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 pub fn all() -> Vec<Process> {
     let Ok(entries) = std::fs::read_dir("/proc") else {
@@ -188,9 +197,10 @@ impl Search {
                 && identity.start == process.start
                 && identity.boot == boot()
         };
-        self.known.iter().any(known)
-            || is_marked(process.pid, &self.marks)
-            || (!process.terminal && works_below(process.pid, &self.folders))
+        !process.kernel
+            && (self.known.iter().any(known)
+                || is_marked(process.pid, &self.marks)
+                || (!process.terminal && works_below(process.pid, &self.folders)))
     }
 
     /// Stops everything at once: what forks meanwhile is found by the next look.
@@ -247,7 +257,21 @@ impl Search {
                 let pids = left.iter().map(|process| process.pid).collect();
                 return Err(Left { pids, limit });
             }
-            std::thread::sleep(Duration::from_millis(2));
+            await_those(&left, &matters);
+        }
+    }
+}
+
+/// A look at all of /proc costs milliseconds, one at those that were just signalled next to nothing.
+fn await_those(left: &[Process], matters: &impl Fn(&Process) -> bool) {
+    let look_again = Instant::now() + LOOK_AGAIN;
+    let same = |process: &Process| look(process.pid).filter(|now| now.start == process.start);
+    let is_left =
+        |process: &Process| same(process).is_some_and(|now| !now.is_gone() && matters(&now));
+    loop {
+        std::thread::sleep(Duration::from_millis(2));
+        if Instant::now() >= look_again || !left.iter().any(is_left) {
+            return;
         }
     }
 }
