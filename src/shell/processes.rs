@@ -199,15 +199,19 @@ impl Search {
         };
         !process.kernel
             && (self.known.iter().any(known)
-                || is_marked(process.pid, &self.marks)
-                || (!process.terminal && works_below(process.pid, &self.folders)))
+                || (!process.terminal && works_below(process.pid, &self.folders))
+                || is_marked(process.pid, &self.marks))
     }
 
     /// Stops everything at once: what forks meanwhile is found by the next look.
     pub fn freeze(&self, limit: Duration) -> Result<(), Left> {
+        self.stop_all(limit, 2)
+    }
+
+    fn stop_all(&self, limit: Duration, looks: u32) -> Result<(), Left> {
         let running = |process: &Process| !process.is_stopped();
         let restless = |process: &Process| !process.is_still();
-        self.until_none(limit, Signal::SIGSTOP, running, restless)
+        self.until_none(limit, looks, Signal::SIGSTOP, running, restless)
     }
 
     pub fn thaw(&self, limit: Duration) -> Result<(), Left> {
@@ -217,6 +221,7 @@ impl Search {
         }
         self.until_none(
             limit,
+            2,
             Signal::SIGCONT,
             Process::is_stopped,
             Process::is_stopped,
@@ -225,16 +230,19 @@ impl Search {
 
     /// Kills everything abruptly. It is stopped first, so that nobody acts on the death of another.
     pub fn kill(&self, limit: Duration) -> Result<(), Left> {
-        // Who cannot be stopped in time is killed nevertheless.
-        let _ = self.freeze(limit / 4);
-        self.until_none(limit, Signal::SIGKILL, |_| true, |_| true)
+        // Who cannot be stopped in time, or was missed, is killed nevertheless.
+        if !self.find().is_empty() {
+            let _ = self.stop_all(limit / 4, 1);
+        }
+        self.until_none(limit, 2, Signal::SIGKILL, |_| true, |_| true)
     }
 
-    /// Signals those that are `wrong` until two looks in a row find none that `matters`: a look at /proc can miss
+    /// Signals those that are `wrong` until so many looks in a row find none that `matters`: a look at /proc can miss
     /// a child that was forked during it.
     fn until_none(
         &self,
         limit: Duration,
+        looks: u32,
         signal: Signal,
         wrong: impl Fn(&Process) -> bool,
         matters: impl Fn(&Process) -> bool,
@@ -250,7 +258,7 @@ impl Search {
             }
             left.retain(&matters);
             clean = if left.is_empty() { clean + 1 } else { 0 };
-            if clean == 2 {
+            if clean == looks {
                 return Ok(());
             }
             if Instant::now() >= until && clean == 0 {

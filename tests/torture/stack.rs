@@ -183,11 +183,14 @@ impl Stack {
     /// Polls until the condition holds.
     pub fn until(&self, what: &str, mut holds: impl FnMut() -> bool) -> Result<(), Wrong> {
         let give_up = Instant::now() + LIMIT;
+        let mut pause = Duration::from_millis(50);
         while !holds() {
             if Instant::now() > give_up {
                 return Err(format!("{what}: not within {} s", LIMIT.as_secs()));
             }
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(pause);
+            // Whoever asks all the time has the machine do nothing else.
+            pause = (pause * 2).min(Duration::from_millis(400));
         }
         Ok(())
     }
