@@ -240,11 +240,15 @@ impl Running<'_> {
         self.child.try_wait().expect("the child is ours").is_some()
     }
 
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        let _ = nix::sys::signal::kill(pid(&self.child), signal);
+    }
+
     /// Waits for its end. One that hangs is killed, and counts as ended by a signal.
     pub fn finish(mut self) -> Ran {
         while !self.is_over() {
             if Instant::now() > self.until {
-                kill(self.child.id());
+                self.signal(nix::sys::signal::SIGKILL);
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -263,15 +267,14 @@ impl Running<'_> {
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         if !self.is_over() {
-            kill(self.child.id());
+            self.signal(nix::sys::signal::SIGKILL);
             let _ = self.child.wait();
         }
     }
 }
 
-fn kill(pid: u32) {
-    let pid = nix::unistd::Pid::from_raw(pid.try_into().expect("a pid is a small number"));
-    let _ = nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL);
+fn pid(child: &Child) -> nix::unistd::Pid {
+    nix::unistd::Pid::from_raw(child.id().try_into().expect("a pid is a small number"))
 }
 
 impl Drop for Stack {
