@@ -73,6 +73,10 @@ impl Verb {
         }
     }
 
+    pub fn is_directional(&self) -> bool {
+        self.directional
+    }
+
     /// Brings the stack to where the verb begins.
     pub fn prepare(&'static self, bench: &mut Bench) -> Result<Turn, Wrong> {
         bench.arrive(self.from)?;

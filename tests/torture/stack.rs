@@ -11,12 +11,17 @@ use serde_json::Value;
 
 use crate::harness::{Home, Ran};
 
+mod left;
+
 /// The demo's, with TTLs that make a move last two seconds.
 const SPEC: &str = include_str!("../../templates/demo/hafog.yaml");
 const PASSWORD: (&str, &str) = ("DATABASE_PASSWORD", "a-password-of-the-tests");
 /// For what takes seconds: a limit, not an expectation.
 pub const LIMIT: Duration = Duration::from_secs(60);
 const COMMAND_LIMIT: Duration = Duration::from_secs(180);
+
+/// Where the arbiter's folder is while a case keeps it out of reach, beside it.
+pub const ASIDE: &str = "arbiter-out-of-reach";
 
 /// What is wrong, in words for a person.
 pub type Wrong = String;
@@ -26,6 +31,7 @@ pub struct Stack {
     scratch: tempfile::TempDir,
     /// Goes up with each deploy.
     release: u32,
+    _record: left::Record,
 }
 
 /// Where hafog is killed.
@@ -39,8 +45,10 @@ pub enum Cut {
 
 impl Stack {
     pub fn new() -> Stack {
+        let home = Home::new();
         let stack = Stack {
-            home: Home::new(),
+            _record: left::Record::of(home.path()),
+            home,
             scratch: tempfile::tempdir().expect("a temporary folder can be made"),
             release: 0,
         };

@@ -68,7 +68,19 @@ pub fn killed_twice(
         return Err(told("the resume had fewer lines".to_owned()));
     }
     at_most_one_writer(bench).map_err(told)?;
-    turn.goes_on(bench, random).map_err(told)
+    if verb.is_directional() {
+        let other = bench.stack().run("deploy --yes");
+        if other.code != 4 || !other.stderr.contains("is not finished") {
+            return Err(told(format!("another verb was let in:\n{}", other.all())));
+        }
+        return turn.goes_on(bench, random).map_err(told);
+    }
+    let end = turn.goes_on(bench, random).map_err(told)?;
+    let once_more = bench.stack().must(&turn.words).map_err(told)?;
+    match once_more.stdout.contains("nothing to do") {
+        true => Ok(end),
+        false => Err(told(format!("it was not over:\n{}", once_more.all()))),
+    }
 }
 
 fn signal(random: &mut Random) -> Signal {

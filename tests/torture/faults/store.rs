@@ -103,7 +103,7 @@ pub fn arbiter_gone(
     let line = some_line(verb, random) - 1;
     let stack = bench.stack();
     let arbiter = stack.home.path().join("arbiter");
-    let aside = stack.home.path().join("arbiter-out-of-reach");
+    let aside = stack.home.path().join(crate::stack::ASIDE);
     let mut gone = None;
     let ran = during(stack, &turn.words, line, &[], |_| {
         gone = Some(OutOfReach::take(&arbiter, &aside)?);
@@ -175,10 +175,13 @@ pub fn site_lost(
         return Err(format!("no hint what to do:\n{}", ran.all()));
     }
     if ran.code != 0 {
-        bench
-            .stack()
-            .must(&format!("clone {} --yes", turn.before))?;
+        let again = format!("clone {} --yes", turn.before);
+        bench.stack().must(&again)?;
     }
     bench.is_now(Pair, turn.after, false)?;
-    Ok("made anew".to_owned())
+    let end = match ran.code {
+        0 => "taken back as it was",
+        _ => "refused, then made anew",
+    };
+    Ok(end.to_owned())
 }
