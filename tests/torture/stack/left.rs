@@ -41,11 +41,14 @@ fn mine() -> PathBuf {
     folder().join(format!("{pid}-{start}-{count}"))
 }
 
-/// Field 22 of `/proc/<pid>/stat`: a process number alone comes back.
+/// Field 22 of `/proc/<pid>/stat`, because a process number alone comes back. A zombie is gone.
 fn start_of(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = stat[stat.rfind(')')? + 2..].split(' ');
-    fields.nth(19)?.parse().ok()
+    let fields: Vec<&str> = stat[stat.rfind(')')? + 2..].split(' ').collect();
+    match fields.first()? {
+        &"Z" | &"X" => None,
+        _ => fields.get(19)?.parse().ok(),
+    }
 }
 
 fn sweep() {
@@ -84,7 +87,7 @@ fn remove(home: &Path) -> bool {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hafog"));
         command
             .args(words.split(' '))
-            .args(["--yes", "--lock-timeout", "1m"])
+            .args(["--yes", "--quiet", "--lock-timeout", "1m"])
             .current_dir(home)
             .env(super::PASSWORD.0, super::PASSWORD.1)
             .stdin(Stdio::null())
