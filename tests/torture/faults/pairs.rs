@@ -108,6 +108,7 @@ fn prepare(
 pub fn at_once(index: usize, bench: &mut Bench, random: &mut Random) -> Result<String, Wrong> {
     let pair = &PAIRS[index];
     let (commands, [one, two]) = prepare(pair, bench, random)?;
+    let known = bench.stack().journals();
     let stack = bench.stack();
     let first = Running::begin(stack, &commands[one], &[]);
     std::thread::sleep(std::time::Duration::from_micros(random.below(60_000)));
@@ -125,13 +126,21 @@ pub fn at_once(index: usize, bench: &mut Bench, random: &mut Random) -> Result<S
         (5, 5) => return Err(told("each was kept out by the other".to_owned())),
         (5, _) => (pair.alone[two], kept_out(&first)?),
         (_, 5) => (pair.alone[one], kept_out(&second)?),
+        (0 | 3, 0 | 3) if overlap(bench, &known).map_err(told)? => {
+            return Err(told("both ran at the same time".to_owned()));
+        }
         // The one was over before the other began; which one is not known.
-        (_, _) => {
+        (0 | 3, 0 | 3) => {
             let ends = [pair.both[one], pair.both[two]];
             let away = other(bench.primary());
             let moved = bench.world().leads_to(away);
             let end = ends.into_iter().find(|end| end.1 == moved);
             (end.unwrap_or(ends[0]), "one after the other")
+        }
+        _ => {
+            return Err(told(
+                "neither was kept out, and one did not go well".to_owned(),
+            ));
         }
     };
     is_now(bench, &commands, end).map_err(told)?;
@@ -142,6 +151,7 @@ pub fn at_once(index: usize, bench: &mut Bench, random: &mut Random) -> Result<S
 pub fn in_turn(index: usize, bench: &mut Bench, random: &mut Random) -> Result<String, Wrong> {
     let pair = &PAIRS[index];
     let (commands, [one, two]) = prepare(pair, bench, random)?;
+    let known = bench.stack().journals();
     let stack = bench.stack();
     let mut first = Running::begin(stack, &commands[one], &[]);
     let lease = stack.home.path().join("arbiter/docs/lease.json");
@@ -160,11 +170,40 @@ pub fn in_turn(index: usize, bench: &mut Bench, random: &mut Random) -> Result<S
         second.all()
     );
     let told = |why: Wrong| format!("{why}\n{said}");
-    if first.code == 5 || second.code == 5 {
-        return Err(told("nobody had to be kept out".to_owned()));
+    if !matches!((first.code, second.code), (0 | 3, 0 | 3)) {
+        return Err(told("each should have had its turn".to_owned()));
+    }
+    if overlap(bench, &known).map_err(told)? {
+        return Err(told("both ran at the same time".to_owned()));
     }
     is_now(bench, &commands, pair.both[one]).map_err(told)?;
     Ok(format!("{}, then {}", words_of(&first), words_of(&second)))
+}
+
+/// Whether a new journal begins before another one ends.
+fn overlap(bench: &mut Bench, known: &[String]) -> Result<bool, Wrong> {
+    let stack = bench.stack();
+    let new = stack
+        .journals()
+        .into_iter()
+        .filter(|name| !known.contains(name));
+    let mut spans = new
+        .map(|name| {
+            let text = std::fs::read_to_string(stack.journal_folder().join(&name));
+            let text = text.map_err(super::io)?;
+            let at = |line: Option<&str>| -> Option<jiff::Timestamp> {
+                let line: serde_json::Value = serde_json::from_str(line?).ok()?;
+                line["at"].as_str()?.parse().ok()
+            };
+            let span = (at(text.lines().next()), at(text.lines().last()));
+            match span {
+                (Some(begin), Some(end)) => Ok((begin, end)),
+                _ => Err(format!("journal {name} has no times")),
+            }
+        })
+        .collect::<Result<Vec<_>, Wrong>>()?;
+    spans.sort();
+    Ok(spans.windows(2).any(|two| two[1].0 < two[0].1))
 }
 
 fn words_of(ran: &Ran) -> &'static str {
