@@ -3,6 +3,9 @@
 //! `HAFOG_CUT=before:7` ends it before the seventh line that it writes, `torn:7` with half of that line on the disk,
 //! and `after:7` when the line is durable. Lines are counted over all journals of the process, from 1. Nothing is
 //! cleaned up: it is SIGKILL, as from the kernel.
+//!
+//! `HAFOG_PANIC=WHERE` makes a bug: the process panics at one of the places that call [`panics`], and its message shows
+//! what the program had in its hands there.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -52,6 +55,13 @@ pub fn tears(line: &str, half: impl FnOnce(&[u8])) {
     if is(Moment::Torn) {
         half(&line.as_bytes()[..line.len() / 2]);
         at(Moment::Torn);
+    }
+}
+
+/// Panics with `hands` if the place is the wanted one.
+pub fn panics(place: &str, hands: &dyn std::fmt::Debug) {
+    if std::env::var_os("HAFOG_PANIC").is_some_and(|wanted| wanted == place) {
+        panic!("HAFOG_PANIC at {place}, with {hands:?}");
     }
 }
 

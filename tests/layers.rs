@@ -114,7 +114,7 @@ const LAYERS: &[Layer] = &[
         "step",
         &[
             "program", "model", "error", "wait", "world", "journal", "image", "shell", "cloud",
-            "db", "dns",
+            "db", "dns", "cut",
         ],
         &[
             ("plan::action", "the data of the steps"),

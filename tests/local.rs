@@ -6,6 +6,7 @@
 mod cloud;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -478,18 +479,27 @@ async fn works_until_it_is_killed() {
     };
     hafog::program::set(env!("CARGO_BIN_EXE_hafog"));
     let cloud = (local::ABOUT.open)(&settings(Path::new(&home), "east")).unwrap();
+    let says = |what: &str| writeln!(std::io::stdout(), "begins: {what}").unwrap();
     loop {
+        says("image");
         image(cloud.as_ref(), "web-1", "one").await;
         let mut one = want("one");
         one.image = Some(ImageName::from("web-1"));
+        says("boot");
         let host = booted(cloud.as_ref(), &one).await;
+        says("install");
         install(cloud.as_ref(), &host, script("beat", BEAT)).await;
-        cloud.power(&host.name, Power::Freeze).await.unwrap();
-        cloud.power(&host.name, Power::Off).await.unwrap();
-        cloud.power(&host.name, Power::On).await.unwrap();
+        for power in [Power::Freeze, Power::Off, Power::On] {
+            says("power");
+            cloud.power(&host.name, power).await.unwrap();
+        }
+        says("destroy");
         destroy(cloud.as_ref()).await;
     }
 }
+
+/// Calls of one round of [`works_until_it_is_killed`].
+const CALLS: u64 = 7;
 
 #[tokio::test]
 async fn killed_anywhere_the_same_call_goes_on() {
@@ -498,11 +508,16 @@ async fn killed_anywhere_the_same_call_goes_on() {
         let mut worker = std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "works_until_it_is_killed", "--nocapture"])
             .env("HAFOG_TEST_HOME", site.settings.home.parent().unwrap())
-            .stdout(std::process::Stdio::null())
+            .stdout(std::process::Stdio::piped())
             .spawn()
             .unwrap();
-        // Each round is cut at another instant; which one does not matter.
-        tokio::time::sleep(Duration::from_millis(20 + 17 * round)).await;
+        // Each call is cut where it begins, a little later, and later still: how much is the fault, not a condition.
+        let lines = std::io::BufReader::new(worker.stdout.take().unwrap()).lines();
+        let mut begins =
+            lines.filter(|line| line.as_ref().is_ok_and(|line| line.contains("begins: ")));
+        let nth = (round % CALLS) as usize;
+        assert!(begins.nth(nth).is_some(), "round {round}: no call {nth}");
+        tokio::time::sleep(Duration::from_millis(9 * (round / CALLS))).await;
         assert_eq!(
             worker.try_wait().unwrap(),
             None,

@@ -193,6 +193,13 @@ fn made<'a>(folder: &Path, authority: &'a OnceLock<Stored>) -> Result<&'a Stored
     let found = match read(&path)? {
         Some(found) => found,
         None => {
+            // Wherever the folder is, nobody commits it by mistake.
+            let ignore = folder.join(".gitignore");
+            let mut file = OpenOptions::new();
+            file.write(true).create(true).truncate(true).mode(0o600);
+            file.open(&ignore)
+                .and_then(|mut file| file.write_all(b"*\n"))
+                .map_err(|error| trouble("write", &ignore, error))?;
             let made = make_authority()?;
             write(&path, &made)?;
             made
@@ -434,7 +441,12 @@ mod tests {
         names.sort();
         assert_eq!(
             names,
-            ["authority.json", "lock", "server-shop-east-db-1.json"]
+            [
+                ".gitignore",
+                "authority.json",
+                "lock",
+                "server-shop-east-db-1.json"
+            ]
         );
     }
 

@@ -338,6 +338,19 @@ fn absent(change: &RecordChange, caching: Caching) -> Option<RecordSet> {
     })
 }
 
+/// What was written down happened before now. A later instant is from a clock that was ahead then or is behind now, and
+/// waiting for it would take as long as the clocks are apart.
+pub fn not_later_than(history: &mut Published, now: Timestamp) {
+    let before = history.versions.clone();
+    for version in &mut history.versions {
+        version.from = version.from.min(now);
+        version.to = version.to.map(|to| to.min(now));
+    }
+    if history.versions != before {
+        history.serial = history.serial.saturating_add(1);
+    }
+}
+
 /// Forgets versions that can no longer be in any cache at `now`.
 pub fn prune(history: &mut Published, now: Timestamp, caching: Caching) {
     let look = Look {

@@ -345,16 +345,26 @@ impl Runner<'_> {
 
     /// Acts within the step's limit, and says how it is known that the step is done.
     async fn act(&self, act: &dyn Act, context: &Context<'_>) -> Result<String, Halt> {
-        let limit = context.step.limit.0;
+        // Who stops waiting holds the journal: what is dropped is not in the middle of a line then.
+        let stopped = async {
+            let is_over = tokio::select! {
+                () = tokio::time::sleep(context.step.limit.0) => true,
+                () = self.stop.asked() => false,
+            };
+            (is_over, context.journal.lock().await)
+        };
         let acted = tokio::select! {
-            acted = tokio::time::timeout(limit, act.act(context)) => acted,
-            () = self.stop.asked() => return Err(Halt::Interrupted),
+            acted = act.act(context) => Some(acted),
+            (is_over, _journal) = stopped => match is_over {
+                true => None,
+                false => return Err(Halt::Interrupted),
+            },
         };
         let fault = match acted {
-            Ok(Ok(())) => None,
-            Ok(Err(Trouble::Unknown(fault))) => Some(fault),
-            Ok(Err(trouble)) => return Err(Halt::Failed(trouble)),
-            Err(_) => Some(Fault::unavailable(format!(
+            Some(Ok(())) => None,
+            Some(Err(Trouble::Unknown(fault))) => Some(fault),
+            Some(Err(trouble)) => return Err(Halt::Failed(trouble)),
+            None => Some(Fault::unavailable(format!(
                 "not done within {}",
                 context.step.limit
             ))),

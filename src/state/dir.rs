@@ -78,7 +78,7 @@ impl DirStore {
 
     fn lock_docs(&self) -> Result<Lock, Fault> {
         let docs = self.folder.join("docs");
-        durable::make_folders(&docs, FOLDER_MODE)?;
+        make_folder(&docs)?;
         Lock::take(&docs.join(".lock"), LOCK_LIMIT)
     }
 
@@ -128,6 +128,20 @@ impl DirStore {
     }
 }
 
+/// Makes a folder of a store. A new store beside a spec stays out of git: who commits a lease or keys hands them on.
+fn make_folder(folder: &Path) -> Result<(), Fault> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    durable::make_folders(folder, FOLDER_MODE)?;
+    let store = folder.parent().expect("it is in the store's folder");
+    let ignore = store.join(".gitignore");
+    match ignore.exists() {
+        true => Ok(()),
+        false => durable::replace(&ignore, b"*\n", FILE_MODE, None),
+    }
+}
+
 fn read_doc(path: &Path) -> Result<Option<(Header, Vec<u8>)>, Fault> {
     let file = durable::read(path)?;
     file.map(|file| parse_doc(file, path)).transpose()
@@ -150,7 +164,7 @@ fn parse_doc(mut file: Vec<u8>, path: &Path) -> Result<(Header, Vec<u8>), Fault>
 
 fn append_now(path: &Path, line: &str) -> Result<(), Fault> {
     let folder = path.parent().expect("it has `journal` above it");
-    durable::make_folders(folder, FOLDER_MODE)?;
+    make_folder(folder)?;
     let failed = |error| durable::fault("append to", path, error);
     let is_new = !path.exists();
     let file = OpenOptions::new()

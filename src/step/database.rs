@@ -39,6 +39,8 @@ impl Act for CreateDatabase {
             Some(name) => Some(world.secrets.read(name).nothing_changed()?),
             None => None,
         };
+        #[cfg(debug_assertions)]
+        crate::cut::panics("create-database", &(&node, &password));
         let engine = world.engine(&node.database).nothing_changed()?;
         engine
             .create(

@@ -138,6 +138,7 @@ async fn write(
     }
     let mut published = world.published().await.nothing_changed()?;
     let began = world.clock.now();
+    ttl::not_later_than(&mut published, began);
     let leased = published.ttl_leases.clone();
     ttl::begin_changes(&mut published, changes, began, CACHING);
     note(&mut published, leases, began);
@@ -203,6 +204,7 @@ async fn confirm(
             }
         })
         .collect();
+    ttl::not_later_than(&mut published, now);
     ttl::confirm_changes(&mut published, &confirmed, now);
     leases(&mut published, now);
     ttl::prune(&mut published, now, CACHING);

@@ -76,38 +76,6 @@ impl Lab {
             .unwrap_or_else(|error| panic!("`hafog {words}`: {error}\n{}", ran.all()))
     }
 
-    /// Starts a command and kills it with -9 when its journal has `lines` lines. Returns whether it was still running.
-    pub fn kill_at(&self, words: &str, lines: usize) -> bool {
-        let known = self.journals();
-        let mut child = self.start(words);
-        let give_up = Instant::now() + LIMIT;
-        loop {
-            if child.try_wait().expect("the child is ours").is_some() {
-                return false;
-            }
-            let new = self
-                .journals()
-                .into_iter()
-                .find(|name| !known.contains(name));
-            let written = new.map_or(0, |name| {
-                let bytes = std::fs::read(self.home.path().join(".hafog/journal").join(name))
-                    .unwrap_or_default();
-                bytes.iter().filter(|byte| **byte == b'\n').count()
-            });
-            if written >= lines {
-                break;
-            }
-            assert!(
-                Instant::now() < give_up,
-                "`hafog {words}` never wrote line {lines}"
-            );
-            std::thread::yield_now();
-        }
-        child.kill().expect("the child is ours");
-        child.wait().expect("the child is ours");
-        true
-    }
-
     pub fn start(&self, words: &str) -> Child {
         let words: Vec<&str> = words.split(' ').collect();
         let mut command = self.home.command(&words);
@@ -116,19 +84,6 @@ impl Lab {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         command.spawn().expect("the binary starts")
-    }
-
-    fn journals(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(self.home.path().join(".hafog/journal"));
-        entries.map_or_else(
-            |_| Vec::new(),
-            |entries| {
-                entries
-                    .flatten()
-                    .map(|entry| entry.file_name().to_string_lossy().into_owned())
-                    .collect()
-            },
-        )
     }
 
     pub fn facts(&self) -> Value {

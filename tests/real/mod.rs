@@ -2,7 +2,6 @@
 //!
 //! These start dozens of processes each, so they take turns.
 
-mod killed;
 mod lab;
 mod secrets;
 mod story;

@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex};
 
 use super::lab::{self, Lab, turn};
 
+mod trouble;
+
 /// The part that no encoding of text changes; base64 and hex do.
 const CORES: [&str; 3] = [
     "kAnaR7pazzw0rdQxV3m9Tz",

@@ -17,23 +17,26 @@ pub struct Verb {
     directional: bool,
     /// Verbs of one group follow one another without a detour.
     pub group: u8,
+    /// A line of its journal that is in its middle for sure.
+    pub middle: u64,
 }
 
 use Standing::*;
 
 pub const VERBS: &[Verb] = &[
-    verb("up", Bare, Up, 0),
-    verb("clone", Up, Pair, 0),
-    verb("deploy", Pair, Pair, 0),
-    verb("destroy", Pair, Bare, 0),
-    moving("switchover", Pair, Provisional, 1),
-    moving("rollback", Provisional, Pair, 1),
-    moving("failover", Dark, Fallen, 2),
-    moving("failback", LeftBehind, Provisional, 2),
-    verb("commit", Provisional, Pair, 2),
+    verb("up", Bare, Up, 0, 60),
+    verb("clone", Up, Pair, 0, 60),
+    verb("deploy", Pair, Pair, 0, 24),
+    verb("destroy", Pair, Bare, 0, 40),
+    moving("switchover", Pair, Provisional, 1, 24),
+    moving("rollback", Provisional, Pair, 1, 24),
+    moving("failover", Dark, Fallen, 2, 20),
+    // The first of its two runs.
+    moving("failback", LeftBehind, Provisional, 2, 8),
+    verb("commit", Provisional, Pair, 2, 4),
 ];
 
-const fn verb(name: &'static str, from: Standing, to: Standing, group: u8) -> Verb {
+const fn verb(name: &'static str, from: Standing, to: Standing, group: u8, middle: u64) -> Verb {
     Verb {
         name,
         from,
@@ -41,14 +44,15 @@ const fn verb(name: &'static str, from: Standing, to: Standing, group: u8) -> Ve
         moves: false,
         directional: false,
         group,
+        middle,
     }
 }
 
-const fn moving(name: &'static str, from: Standing, to: Standing, group: u8) -> Verb {
+const fn moving(name: &'static str, from: Standing, to: Standing, group: u8, middle: u64) -> Verb {
     Verb {
         moves: true,
         directional: true,
-        ..verb(name, from, to, group)
+        ..verb(name, from, to, group, middle)
     }
 }
 
@@ -69,7 +73,12 @@ impl Verb {
         }
     }
 
-    fn prepare(&self, bench: &mut Bench) -> Result<(String, &'static str, &'static str), Wrong> {
+    pub fn is_directional(&self) -> bool {
+        self.directional
+    }
+
+    /// Brings the stack to where the verb begins.
+    pub fn prepare(&'static self, bench: &mut Bench) -> Result<Turn, Wrong> {
         bench.arrive(self.from)?;
         if self.name == "deploy" {
             bench.stack().change_app();
@@ -80,76 +89,128 @@ impl Verb {
             (_, Bare) => "east",
             _ => before,
         };
-        Ok((self.words(before), before, after))
+        Ok(Turn {
+            verb: self,
+            words: self.words(before),
+            before,
+            after,
+        })
     }
 
     /// Runs the verb without a cut. What its journal says, a line each: event and step.
-    pub fn learn(&self, bench: &mut Bench) -> Result<Vec<String>, Wrong> {
-        let (words, _, after) = self.prepare(bench)?;
+    pub fn learn(&'static self, bench: &mut Bench) -> Result<Vec<String>, Wrong> {
+        let turn = self.prepare(bench)?;
         let known = bench.stack().journals();
-        bench.stack().must(&words)?;
+        bench.stack().must(&turn.words)?;
         let lines = bench.stack().new_lines(&known);
-        bench.is_now(self.to, after, true)?;
+        turn.is_over(bench, true)?;
         Ok(lines.iter().map(|line| label(line)).collect())
     }
 
     /// One case. Returns the end state in words.
     pub fn cut(
-        &self,
+        &'static self,
         bench: &mut Bench,
         fault: &str,
         line: usize,
         random: &mut Random,
     ) -> Result<String, Wrong> {
-        let (words, before, after) = self.prepare(bench)?;
+        let turn = self.prepare(bench)?;
         let cut = match fault {
             "kill-before" => Cut::Line("before", line),
             "kill-torn" => Cut::Line("torn", line),
             "kill-after" => Cut::Line("after", line),
             _ => Cut::Later(line, Duration::from_micros(random.below(200_000))),
         };
-        if !bench.stack().cut(&words, &cut)? {
-            bench.is_now(self.to, after, false)?;
+        if !bench.stack().cut(&turn.words, &cut)? {
+            turn.is_over(bench, false)?;
             return Ok("was over before".to_owned());
         }
         at_most_one_writer(bench)?;
-        let again = match self.directional && random.below(2) == 0 || random.below(4) == 0 {
+        turn.goes_on(bench, random)
+    }
+}
+
+/// A verb on a stack that stands where it begins.
+pub struct Turn {
+    verb: &'static Verb,
+    /// As a person types it.
+    pub words: String,
+    pub before: &'static str,
+    pub after: &'static str,
+}
+
+impl Turn {
+    /// The world is as after an uncut run.
+    pub fn is_over(&self, bench: &mut Bench, uncut: bool) -> Result<(), Wrong> {
+        bench.is_now(self.verb.to, self.after, uncut)
+    }
+
+    /// What somebody does after it stopped: `resume` or the verb again. Returns the end state in words.
+    pub fn goes_on(&self, bench: &mut Bench, random: &mut Random) -> Result<String, Wrong> {
+        let directional = self.verb.directional;
+        let again = match directional && random.below(2) == 0 || random.below(4) == 0 {
             true => "resume --yes",
-            false => words.as_str(),
+            false => self.words.as_str(),
         };
         let ran = bench.stack().run(again);
-        let said = format!("killed, then `hafog {again}`:\n{}", ran.all());
-        if self.directional && self.is_as_before(bench, before) {
-            bench.stack().must(&words)?;
-            bench
-                .is_now(self.to, after, false)
-                .map_err(|why| format!("{why}\n{said}"))?;
+        let said = format!("stopped, then `hafog {again}`:\n{}", ran.all());
+        let told = |why: Wrong| format!("{why}\n{said}");
+        if directional && self.is_as_before(bench) {
+            if self.verb.from == Pair {
+                bench.stack().ready().map_err(told)?;
+            }
+            bench.stack().must(&self.words).map_err(told)?;
+            self.is_over(bench, false).map_err(told)?;
             return Ok("as before".to_owned());
         }
         // A directional verb or a commit that was over already is not there to be repeated, and says so.
-        if ran.code != 0 && !self.directional && !(self.name == "commit" && ran.code == 3) {
+        let is_commit = self.verb.name == "commit";
+        if ran.code != 0 && !directional && !(is_commit && ran.code == 3) {
             return Err(said);
         }
         // What was committed cannot be committed again.
-        if again == "resume --yes" && !self.directional && self.name != "commit" {
-            bench.stack().must(&words)?;
+        if again == "resume --yes" && !directional && !is_commit {
+            bench.stack().must(&self.words).map_err(told)?;
         }
-        let now = bench.is_now(self.to, after, false);
-        now.map_err(|why| format!("{why}\n{said}"))?;
+        self.is_over(bench, false).map_err(told)?;
         Ok("as uncut".to_owned())
     }
 
+    /// After a `resume` that went well: what it does not finish is the verb's own.
+    pub fn goes_on_after_resume(&self, bench: &mut Bench) -> Result<(), Wrong> {
+        let is_left = match self.verb.directional {
+            true => self.is_as_before(bench),
+            false => self.verb.name != "commit",
+        };
+        if is_left {
+            bench.stack().must(&self.words)?;
+        }
+        self.is_over(bench, false)
+    }
+
+    /// The world is as before it.
+    pub fn is_back(&self, bench: &mut Bench) -> Result<(), Wrong> {
+        match self.verb.from {
+            Dark if bench.world().leads_to(self.before) => Ok(()),
+            Dark => Err(format!("the name does not lead to {}", self.before)),
+            from => bench.is_now(from, self.before, false),
+        }
+    }
+
     /// Whether nothing was begun: seen by what a name leads to, and by who takes rows.
-    fn is_as_before(&self, bench: &mut Bench, before: &'static str) -> bool {
-        match self.from {
+    pub fn is_as_before(&self, bench: &mut Bench) -> bool {
+        match self.verb.from {
             // Where the primary is dark there is nothing to compare with but the record.
-            Dark => bench.world().leads_to(before),
-            from => bench.world().leads_to(before) && bench.world().is(&expect(from, before)),
+            Dark => bench.world().leads_to(self.before),
+            from => {
+                bench.world().leads_to(self.before) && bench.world().is(&expect(from, self.before))
+            }
         }
     }
 }
 
-fn at_most_one_writer(bench: &mut Bench) -> Result<(), Wrong> {
+pub fn at_most_one_writer(bench: &mut Bench) -> Result<(), Wrong> {
     let writers = bench.world().writers()?;
     match writers.len() {
         0 | 1 => Ok(()),

@@ -1,170 +1,142 @@
-//! Everything that goes wrong besides a kill: disks, clocks, journals, stores, and two people at once.
+//! Everything that goes wrong besides a kill: disks, clocks, journals, stores, signals, and two people at once.
+//!
+//! A row is a verb and a fault; where the verb begins and ends stands in `cuts::VERBS`.
 
-use std::path::{Path, PathBuf};
+mod disk;
+mod pairs;
+mod stop;
+mod store;
 
-use crate::bench::{Bench, Standing::*, other};
+use crate::bench::Bench;
+use crate::cuts::{Turn, Verb};
+use crate::harness::Ran;
 use crate::random::Random;
 use crate::stack::{Cut, Running, Stack, Wrong};
 
 type Run = fn(&mut Bench, &mut Random) -> Result<String, Wrong>;
+type Row = (&'static str, &'static str, &'static str, Run);
+
+/// One row: a fault, at any line of a verb.
+macro_rules! row {
+    ($fault:literal, $run:path, $verb:literal) => {
+        ($verb, "any line", $fault, |bench, random| {
+            $run(verb($verb), bench, random)
+        })
+    };
+}
 
 /// Verb, step, fault, and what runs it.
-pub const CASES: &[(&str, &str, &str, Run)] = &[
-    ("switchover", "any line", "newer-journal", newer_journal),
-    ("switchover", "any line", "torn-journal", torn_journal),
-    (
-        "switchover",
-        "any line",
-        "arbiter-unreachable",
-        arbiter_gone,
-    ),
-    (
-        "switchover",
-        "any line",
-        "clock-forward",
-        |bench, random| clock(bench, random, 3600),
-    ),
-    (
-        "switchover",
-        "any line",
-        "clock-backward",
-        |bench, random| clock(bench, random, -3600),
-    ),
-    ("switchover", "lease", "two-commands", |bench, _| {
-        two(bench, "deploy --yes")
-    }),
-    ("switchover", "any line", "disk-full", disk_full),
+#[rustfmt::skip]
+pub const CASES: &[Row] = &[
+    row!("newer-journal", store::newer_journal, "switchover"),
+    row!("newer-journal", store::newer_journal, "rollback"),
+    row!("newer-journal", store::newer_journal, "up"),
+    row!("newer-journal", store::newer_journal, "deploy"),
+    row!("newer-journal", store::newer_journal, "destroy"),
+    row!("newer-journal", store::newer_journal, "failover"),
+    row!("newer-journal", store::newer_journal, "failback"),
+    row!("newer-journal", store::newer_journal, "commit"),
+    row!("torn-journal", store::torn_journal, "switchover"),
+    row!("torn-journal", store::torn_journal, "rollback"),
+    row!("torn-journal", store::torn_journal, "up"),
+    row!("torn-journal", store::torn_journal, "deploy"),
+    row!("torn-journal", store::torn_journal, "destroy"),
+    row!("torn-journal", store::torn_journal, "failover"),
+    row!("torn-journal", store::torn_journal, "failback"),
+    row!("torn-journal", store::torn_journal, "commit"),
+    row!("arbiter-unreachable", store::arbiter_gone, "switchover"),
+    row!("arbiter-unreachable", store::arbiter_gone, "rollback"),
+    row!("arbiter-unreachable", store::arbiter_gone, "up"),
+    row!("arbiter-unreachable", store::arbiter_gone, "deploy"),
+    row!("arbiter-unreachable", store::arbiter_gone, "destroy"),
+    row!("arbiter-unreachable", store::arbiter_gone, "failover"),
+    row!("arbiter-unreachable", store::arbiter_gone, "failback"),
+    row!("arbiter-unreachable", store::arbiter_gone, "commit"),
+    row!("clock-forward", stop::clock_forward, "switchover"),
+    row!("clock-forward", stop::clock_forward, "rollback"),
+    row!("clock-forward", stop::clock_forward, "up"),
+    row!("clock-forward", stop::clock_forward, "deploy"),
+    row!("clock-forward", stop::clock_forward, "destroy"),
+    row!("clock-forward", stop::clock_forward, "failover"),
+    row!("clock-forward", stop::clock_forward, "failback"),
+    row!("clock-forward", stop::clock_forward, "commit"),
+    row!("clock-backward", stop::clock_backward, "switchover"),
+    row!("clock-backward", stop::clock_backward, "rollback"),
+    row!("clock-backward", stop::clock_backward, "up"),
+    row!("clock-backward", stop::clock_backward, "deploy"),
+    row!("clock-backward", stop::clock_backward, "destroy"),
+    row!("clock-backward", stop::clock_backward, "failover"),
+    row!("clock-backward", stop::clock_backward, "failback"),
+    row!("clock-backward", stop::clock_backward, "commit"),
+    row!("disk-full", disk::full, "switchover"),
+    row!("disk-full", disk::full, "failover"),
+    row!("disk-full", disk::full, "deploy"),
+    row!("disk-full", disk::full, "up"),
+    row!("disk-full", disk::full, "destroy"),
+    row!("arbiter-disk-full", disk::arbiter_full, "switchover"),
+    row!("arbiter-disk-full", disk::arbiter_full, "failover"),
+    row!("arbiter-disk-full", disk::arbiter_full, "up"),
+    row!("journals-lost", store::journals_lost, "failover"),
+    row!("journals-lost", store::journals_lost, "switchover"),
+    row!("site-lost", store::site_lost, "failover"),
+    row!("killed-twice", stop::killed_twice, "switchover"),
+    row!("killed-twice", stop::killed_twice, "failover"),
+    row!("killed-twice", stop::killed_twice, "rollback"),
+    row!("killed-twice", stop::killed_twice, "up"),
+    row!("interrupted", stop::interrupted, "switchover"),
+    row!("interrupted", stop::interrupted, "rollback"),
+    row!("interrupted", stop::interrupted, "up"),
+    row!("interrupted", stop::interrupted, "deploy"),
+    row!("interrupted", stop::interrupted, "destroy"),
+    row!("interrupted", stop::interrupted, "failover"),
+    row!("interrupted", stop::interrupted, "failback"),
+    row!("interrupted", stop::interrupted, "commit"),
+    row!("aborted", stop::aborted, "switchover"),
+    row!("aborted", stop::aborted, "rollback"),
+    row!("aborted", stop::aborted, "failover"),
+    row!("interrupted-twice", stop::interrupted_twice, "switchover"),
+    row!("interrupted-twice", stop::interrupted_twice, "deploy"),
+    ("switchover", "deploy", "two-commands", |bench, random| pairs::at_once(0, bench, random)),
+    ("up", "up", "two-commands", |bench, random| pairs::at_once(1, bench, random)),
+    ("switchover", "failover", "two-commands", |bench, random| pairs::at_once(2, bench, random)),
+    ("failover", "failover", "two-commands", |bench, random| pairs::at_once(3, bench, random)),
+    ("destroy", "deploy", "two-commands", |bench, random| pairs::at_once(4, bench, random)),
+    ("commit", "rollback", "two-commands", |bench, random| pairs::at_once(5, bench, random)),
+    ("switchover", "dns lower", "two-commands", |bench, random| pairs::at_once(6, bench, random)),
+    ("build", "build", "two-commands", |bench, random| pairs::at_once(7, bench, random)),
+    ("switchover", "resume", "two-commands", |bench, random| pairs::at_once(8, bench, random)),
+    ("switchover", "deploy", "in-turn", |bench, random| pairs::in_turn(0, bench, random)),
+    ("up", "up", "in-turn", |bench, random| pairs::in_turn(1, bench, random)),
+    ("switchover", "failover", "in-turn", |bench, random| pairs::in_turn(2, bench, random)),
+    ("failover", "failover", "in-turn", |bench, random| pairs::in_turn(3, bench, random)),
+    ("destroy", "deploy", "in-turn", |bench, random| pairs::in_turn(4, bench, random)),
+    ("commit", "rollback", "in-turn", |bench, random| pairs::in_turn(5, bench, random)),
+    ("switchover", "dns lower", "in-turn", |bench, random| pairs::in_turn(6, bench, random)),
+    ("build", "build", "in-turn", |bench, random| pairs::in_turn(7, bench, random)),
+    ("switchover", "resume", "in-turn", |bench, random| pairs::in_turn(8, bench, random)),
 ];
 
-/// A switchover that was killed somewhere in its middle. The journal that it left, and where it was going.
-fn killed(bench: &mut Bench, random: &mut Random) -> Result<(PathBuf, &'static str), Wrong> {
-    bench.arrive(Pair)?;
-    let to = other(bench.primary());
-    let line = 2 + random.below(20) as usize;
-    let stack = bench.stack();
-    if !stack.cut(&format!("switchover {to} --yes"), &Cut::Line("after", line))? {
-        return Err(format!("a switchover has fewer than {line} lines"));
-    }
-    let name = stack.journals().pop().ok_or("there is no journal")?;
-    Ok((stack.journal_folder().join(name), to))
+fn verb(name: &str) -> &'static Verb {
+    Verb::find(name).expect("a row names a verb of `VERBS`")
 }
 
-fn both(stack: &Stack, journal: &Path) -> [PathBuf; 2] {
-    let name = journal.file_name().unwrap_or_default();
-    [
-        journal.to_owned(),
-        stack.home.path().join("arbiter/journal").join(name),
-    ]
+/// A line in the middle of the verb.
+fn some_line(verb: &Verb, random: &mut Random) -> usize {
+    2 + random.below(verb.middle - 1) as usize
 }
 
-fn arrives(bench: &mut Bench, to: &'static str) -> Result<String, Wrong> {
-    bench.stack().must("resume --yes")?;
-    bench.is_now(Provisional, to, false)?;
-    Ok("as uncut".to_owned())
-}
-
-fn newer_journal(bench: &mut Bench, random: &mut Random) -> Result<String, Wrong> {
-    let (journal, to) = killed(bench, random)?;
-    let files = both(bench.stack(), &journal);
-    let whole = std::fs::read_to_string(&journal).map_err(|error| error.to_string())?;
-    let at = whole.trim_end().rfind('\n').map_or(0, |at| at + 1);
-    let newer = format!(
-        "{}{}",
-        &whole[..at],
-        whole[at..].replacen("\"v\":1,", "\"v\":99,", 1)
-    );
-    for file in &files {
-        std::fs::write(file, &newer).map_err(|error| error.to_string())?;
+/// The verb, killed when the line was durable.
+fn killed(
+    verb: &'static Verb,
+    bench: &mut Bench,
+    random: &mut Random,
+) -> Result<(Turn, usize), Wrong> {
+    let turn = verb.prepare(bench)?;
+    let line = some_line(verb, random);
+    match bench.stack().cut(&turn.words, &Cut::Line("after", line))? {
+        true => Ok((turn, line)),
+        false => Err(format!("`{}` has fewer than {line} lines", turn.words)),
     }
-    for words in ["resume --yes", "commit --yes", "abort --yes"] {
-        let ran = bench.stack().run(words);
-        if ran.code == 0 || !ran.stderr.contains("was written by a newer hafog") {
-            return Err(format!(
-                "`hafog {words}` took a newer journal:\n{}",
-                ran.all()
-            ));
-        }
-    }
-    for file in &files {
-        std::fs::write(file, &whole).map_err(|error| error.to_string())?;
-    }
-    arrives(bench, to)
-}
-
-fn torn_journal(bench: &mut Bench, random: &mut Random) -> Result<String, Wrong> {
-    let (journal, to) = killed(bench, random)?;
-    for file in both(bench.stack(), &journal) {
-        let mut bytes = std::fs::read(&file).map_err(|error| error.to_string())?;
-        bytes.extend_from_slice(br#"{"v":1,"n":99,"at":"2026-"#);
-        std::fs::write(&file, bytes).map_err(|error| error.to_string())?;
-    }
-    arrives(bench, to)
-}
-
-/// The arbiter's folder cannot be reached from some line on, and later it can.
-fn arbiter_gone(bench: &mut Bench, random: &mut Random) -> Result<String, Wrong> {
-    bench.arrive(Pair)?;
-    let to = other(bench.primary());
-    let line = 2 + random.below(10) as usize;
-    let stack = bench.stack();
-    let (arbiter, away) = (
-        stack.home.path().join("arbiter"),
-        stack.scratch().join("arbiter"),
-    );
-    let ran = during(stack, &format!("switchover {to} --yes"), line, &[], || {
-        std::fs::rename(&arbiter, &away)
-            .and_then(|()| std::fs::write(&arbiter, ""))
-            .map_err(|error| error.to_string())
-    })?;
-    let back = std::fs::remove_file(&arbiter).and_then(|()| std::fs::rename(&away, &arbiter));
-    back.map_err(|error| error.to_string())?;
-    if ran.code != 0 && !ran.stderr.contains("arbiter") {
-        return Err(format!(
-            "the arbiter is gone, and the fault does not name it:\n{}",
-            ran.all()
-        ));
-    }
-    // Done, unwound, or stopped in the middle: whichever it was, the next command works.
-    bench.stack().must("resume --yes")?;
-    if !bench.world().leads_to(to) {
-        bench.stack().ready()?;
-        bench.stack().must(&format!("switchover {to} --yes"))?;
-    }
-    bench.is_now(Provisional, to, false)?;
-    Ok("as uncut".to_owned())
-}
-
-fn clock(bench: &mut Bench, random: &mut Random, seconds: i64) -> Result<String, Wrong> {
-    bench.arrive(Pair)?;
-    let to = other(bench.primary());
-    let line = 1 + random.below(20) as usize;
-    let stack = bench.stack();
-    let file = stack.scratch().join("clock");
-    let named = file.display().to_string();
-    let ran = during(
-        stack,
-        &format!("switchover {to} --yes"),
-        line,
-        &[("HAFOG_CLOCK_STEP", &named)],
-        || std::fs::write(&file, seconds.to_string()).map_err(|error| error.to_string()),
-    );
-    let _ = std::fs::remove_file(&file);
-    let ran = ran?;
-    if ran.code != 0 {
-        bench
-            .stack()
-            .must("resume --yes")
-            .map_err(|why| format!("{why}\n{}", ran.all()))?;
-    }
-    bench
-        .is_now(Provisional, to, false)
-        .map_err(|why| format!("{why}\n{}", ran.all()))?;
-    Ok(if ran.code == 0 {
-        "as uncut"
-    } else {
-        "stopped, then as uncut"
-    }
-    .to_owned())
 }
 
 /// Runs a command, and does something once its journal has so many lines.
@@ -173,99 +145,17 @@ fn during(
     words: &str,
     line: usize,
     environment: &[(&str, &str)],
-    does: impl FnOnce() -> Result<(), Wrong>,
-) -> Result<crate::harness::Ran, Wrong> {
+    does: impl FnOnce(&Running<'_>) -> Result<(), Wrong>,
+) -> Result<Ran, Wrong> {
     let known = stack.journals();
     let mut running = Running::begin(stack, words, environment);
     while !running.is_over() && stack.lines_besides(&known) < line {
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
-    does()?;
+    does(&running)?;
     Ok(running.finish())
 }
 
-/// The second command is told who holds the lease, or has its turn after the first.
-fn two(bench: &mut Bench, second: &str) -> Result<String, Wrong> {
-    bench.arrive(Pair)?;
-    let to = other(bench.primary());
-    let stack = bench.stack();
-    let first = Running::begin(stack, &format!("switchover {to} --yes"), &[]);
-    let lease = stack.home.path().join("arbiter/docs/lease.json");
-    stack.until("the first command has the lease", || {
-        std::fs::read_to_string(&lease).is_ok_and(|text| text.contains("switchover"))
-    })?;
-    let at_once = stack.run(second);
-    if at_once.code != 5 || !at_once.stderr.contains("hafog lock status") {
-        return Err(format!(
-            "`hafog {second}` was not kept out:\n{}",
-            at_once.all()
-        ));
-    }
-    let ran = first.finish();
-    if ran.code != 0 {
-        return Err(format!("the first was disturbed:\n{}", ran.all()));
-    }
-    bench.is_now(Provisional, to, false)?;
-    Ok("the second was kept out".to_owned())
-}
-
-/// A small disk for the journals, gone with the case.
-struct SmallDisk(PathBuf);
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let files = std::fs::read_dir(&self.0).into_iter().flatten().flatten();
-        let kept: Vec<_> = files
-            .filter_map(|file| Some((file.file_name(), std::fs::read(file.path()).ok()?)))
-            .collect();
-        let _ = std::process::Command::new("umount").arg(&self.0).status();
-        for (name, bytes) in kept {
-            let _ = std::fs::write(self.0.join(name), bytes);
-        }
-    }
-}
-
-fn disk_full(bench: &mut Bench, random: &mut Random) -> Result<String, Wrong> {
-    bench.arrive(Pair)?;
-    let to = other(bench.primary());
-    let folder = bench.stack().journal_folder();
-    let size = format!("size={}", 4096 * (1 + random.below(8)));
-    let mounted = std::process::Command::new("mount")
-        .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
-        .arg(&folder)
-        .status();
-    if !mounted.is_ok_and(|status| status.success()) {
-        crate::skipped("torture disk-full", "a tmpfs cannot be mounted here");
-        return Ok("skipped".to_owned());
-    }
-    let disk = SmallDisk(folder.clone());
-    let ran = bench.stack().run(&format!("switchover {to} --yes"));
-    if ran.code == 0 {
-        drop(disk);
-        bench.is_now(Provisional, to, false)?;
-        return Ok("it fitted".to_owned());
-    }
-    let again = bench.stack().run("resume --yes");
-    drop(disk);
-    if !ran.stderr.contains("No space left") {
-        return Err(format!(
-            "the fault does not say that the disk is full:\n{}",
-            ran.all()
-        ));
-    }
-    let said = format!("disk full:\n{}\nagain:\n{}", ran.all(), again.all());
-    bench
-        .stack()
-        .must("resume --yes")
-        .map_err(|why| format!("{why}\n{said}"))?;
-    if !bench.world().leads_to(to) {
-        bench
-            .stack()
-            .must(&format!("switchover {to} --yes"))
-            .map_err(|why| format!("{why}\n{said}"))?;
-    }
-    bench
-        .is_now(Provisional, to, false)
-        .map_err(|why| format!("{why}\n{said}"))?;
-    Ok("stopped, then as uncut".to_owned())
+fn io(error: std::io::Error) -> Wrong {
+    error.to_string()
 }

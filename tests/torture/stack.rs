@@ -11,12 +11,17 @@ use serde_json::Value;
 
 use crate::harness::{Home, Ran};
 
+mod left;
+
 /// The demo's, with TTLs that make a move last two seconds.
 const SPEC: &str = include_str!("../../templates/demo/hafog.yaml");
 const PASSWORD: (&str, &str) = ("DATABASE_PASSWORD", "a-password-of-the-tests");
 /// For what takes seconds: a limit, not an expectation.
 pub const LIMIT: Duration = Duration::from_secs(60);
 const COMMAND_LIMIT: Duration = Duration::from_secs(180);
+
+/// Where the arbiter's folder is while a case keeps it out of reach, beside it.
+pub const ASIDE: &str = "arbiter-out-of-reach";
 
 /// What is wrong, in words for a person.
 pub type Wrong = String;
@@ -26,6 +31,7 @@ pub struct Stack {
     scratch: tempfile::TempDir,
     /// Goes up with each deploy.
     release: u32,
+    _record: left::Record,
 }
 
 /// Where hafog is killed.
@@ -39,8 +45,10 @@ pub enum Cut {
 
 impl Stack {
     pub fn new() -> Stack {
+        let home = Home::new();
         let stack = Stack {
-            home: Home::new(),
+            _record: left::Record::of(home.path()),
+            home,
             scratch: tempfile::tempdir().expect("a temporary folder can be made"),
             release: 0,
         };
@@ -243,11 +251,15 @@ impl Running<'_> {
         self.child.try_wait().expect("the child is ours").is_some()
     }
 
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        let _ = nix::sys::signal::kill(pid(&self.child), signal);
+    }
+
     /// Waits for its end. One that hangs is killed, and counts as ended by a signal.
     pub fn finish(mut self) -> Ran {
         while !self.is_over() {
             if Instant::now() > self.until {
-                kill(self.child.id());
+                self.signal(nix::sys::signal::SIGKILL);
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -266,15 +278,14 @@ impl Running<'_> {
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         if !self.is_over() {
-            kill(self.child.id());
+            self.signal(nix::sys::signal::SIGKILL);
             let _ = self.child.wait();
         }
     }
 }
 
-fn kill(pid: u32) {
-    let pid = nix::unistd::Pid::from_raw(pid.try_into().expect("a pid is a small number"));
-    let _ = nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL);
+fn pid(child: &Child) -> nix::unistd::Pid {
+    nix::unistd::Pid::from_raw(child.id().try_into().expect("a pid is a small number"))
 }
 
 impl Drop for Stack {

@@ -447,3 +447,26 @@ fn some_cache_is_wrong(world: &World, now: i64) -> bool {
         })
     })
 }
+
+#[test]
+fn what_a_clock_that_was_ahead_wrote_down_is_not_waited_for() {
+    let mut history = Published::default();
+    let (old, new) = (a("www", 10, "192.0.2.1"), a("www", 5, "192.0.2.1"));
+    let hour = 3_600_000;
+    begin_changes(&mut history, &changes(None, Some(&old)), at(0), CACHING);
+    confirm_changes(&mut history, &changes(None, Some(&old)), at(0));
+    let change = changes(Some(&old), Some(&new));
+    begin_changes(&mut history, &change, at(hour), CACHING);
+    confirm_changes(&mut history, &change, at(hour));
+    let gone = |history: &Published| slower_gone_at(history, &"www".into(), RecordType::A, Ttl(5));
+    assert_eq!(gone(&history), Some(at(hour + 10_000)));
+    // The clock is right again, a minute after the change.
+    let serial = history.serial;
+    not_later_than(&mut history, at(60_000));
+    assert_eq!(gone(&history), Some(at(70_000)));
+    assert_eq!(history.serial, serial + 1);
+    // And what is not later stays as it is.
+    let settled = history.clone();
+    not_later_than(&mut history, at(61_000));
+    assert_eq!(history, settled);
+}
