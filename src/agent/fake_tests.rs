@@ -44,6 +44,11 @@ pub struct Inside {
     /// Whether the node at the other site is writable; `None`: it does not answer.
     pub west: Option<bool>,
     pub heartbeat: Option<u64>,
+    /// Whether the other site's node streams from here.
+    pub streams: bool,
+    pub confirmed_by: Vec<ServerName>,
+    /// Whether the engine has had the time to obey.
+    pub confirming: bool,
     pub calls: Vec<String>,
     hooks: Vec<Hook>,
 }
@@ -65,6 +70,9 @@ impl World {
             slow_promote: false,
             west: None,
             heartbeat: None,
+            streams: false,
+            confirmed_by: Vec::new(),
+            confirming: false,
             calls: Vec::new(),
             hooks: Vec::new(),
         })))
@@ -107,9 +115,19 @@ impl Inside {
             epoch,
             node: node.map(ServerName::from),
             lease_until: None,
+            confirmed_by: Vec::new(),
             beat,
         };
         self.set(&writer);
+    }
+
+    fn streaming(&self) -> Vec<Follower> {
+        vec![Follower {
+            node: WEST.into(),
+            streaming: self.streams,
+            replayed: None,
+            headroom: None,
+        }]
     }
 
     fn set(&mut self, writer: &Writer) {
@@ -202,6 +220,8 @@ fn status(writable: bool, heartbeat: Option<u64>) -> NodeStatus {
         committed: None,
         transactions: None,
         followers: Vec::new(),
+        confirmed_by: Vec::new(),
+        confirming: false,
         seen: Timestamp::UNIX_EPOCH,
     }
 }
@@ -225,8 +245,24 @@ impl Engine for World {
         match inside.engine {
             _ if inside.hung => Err(Fault::unavailable("the engine does not answer")),
             Power::Stopped => Err(Fault::unavailable("connection refused")),
-            engine => Ok(status(engine == Power::Writable, inside.heartbeat)),
+            engine => Ok(NodeStatus {
+                followers: inside.streaming(),
+                confirmed_by: inside.confirmed_by.clone(),
+                confirming: inside.confirming,
+                ..status(engine == Power::Writable, inside.heartbeat)
+            }),
         }
+    }
+    async fn confirm_by(&self, _: &Node, by: &[ServerName], _: &Reach) -> Result<(), Trouble> {
+        let mut inside = self.inside();
+        let claimed = inside.writer().confirmed_by;
+        assert!(
+            claimed.iter().all(|one| by.contains(one)),
+            "the record says {claimed:?}, and the engine is told {by:?}"
+        );
+        inside.calls.push(format!("confirm by {}", by.len()));
+        (inside.confirmed_by, inside.confirming) = (by.to_vec(), false);
+        Ok(())
     }
     async fn stop_now(&self, _: &Node, _: &Reach) -> Result<(), Trouble> {
         let mut inside = self.enter("stop");

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use super::AgentConfig;
 use super::judge::{Others, Seen};
 use crate::db::{Engine, Node, NodeStatus, Position, Reach};
+use crate::model::id::ServerName;
 use crate::model::units;
 use crate::shell::Host;
 
@@ -23,6 +24,10 @@ use crate::shell::Host;
 const ASK_LIMIT: Duration = Duration::from_secs(1);
 /// For stopping the engine at once. The lease is over by then, so nothing else waits for it.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
+/// For how many looks one who confirms commits may be away: a stream that breaks comes back within a second.
+const AWAY_LOOKS: u32 = 3;
+/// For telling the engine who confirms.
+const CONFIRM_LIMIT: Duration = Duration::from_secs(2);
 /// For opening or starting an engine that has log to replay.
 const WORK_LIMIT: Duration = Duration::from_secs(120);
 
@@ -45,8 +50,28 @@ pub(super) struct LocalNode {
     pub stopped_here: bool,
     /// The newest heartbeat in the engine.
     pub heartbeat: u64,
+    /// What the engine said at the last look about who streams from it and who confirms its commits; `None` when it
+    /// said nothing.
+    confirming: Option<Confirming>,
+    /// For how many looks somebody who should confirm has been away.
+    away: u32,
     /// How the last opening or start failed.
     pub failure: Option<String>,
+}
+
+struct Confirming {
+    streaming: Vec<ServerName>,
+    by: Vec<ServerName>,
+    in_force: bool,
+}
+
+/// Who confirms the writer's commits.
+#[derive(Debug, PartialEq)]
+pub(super) struct Confirmation {
+    /// For the writer record: what the engine is sure to obey, also while it is being changed.
+    pub claim: Vec<ServerName>,
+    /// What the engine is to be told, once the record has the claim.
+    pub change: Option<Vec<ServerName>>,
 }
 
 /// What is known of an engine's process.
@@ -127,6 +152,8 @@ impl LocalNode {
             opened_under: None,
             stopped_here: false,
             heartbeat: 0,
+            confirming: None,
+            away: 0,
             failure: None,
         }
     }
@@ -135,6 +162,7 @@ impl LocalNode {
         self.collect().await;
         let opening = self.work.as_ref().is_some_and(|work| work.opens.is_some());
         self.silent = None;
+        self.confirming = None;
         self.seen = match limited(self.limit, self.engine.status(&self.node, &self.reach)).await {
             Ok(status) => {
                 self.stopped_here = false;
@@ -142,6 +170,16 @@ impl LocalNode {
                     .heartbeat
                     .as_ref()
                     .map_or(self.heartbeat, |heartbeat| heartbeat.seq);
+                self.confirming = Some(Confirming {
+                    streaming: status
+                        .followers
+                        .iter()
+                        .filter(|follower| follower.streaming)
+                        .map(|follower| follower.node.clone())
+                        .collect(),
+                    by: status.confirmed_by,
+                    in_force: status.confirming,
+                });
                 // Asked after the status: should it have been replaced in between, the new one counts as writable.
                 self.was_writable = match status.writable {
                     true => Some(self.process().await),
@@ -206,6 +244,50 @@ impl LocalNode {
         )
         .await;
         wrote.map_err(|why| format!("no heartbeat: {why}"))
+    }
+
+    /// Under `strict` every node at another site that streams from here confirms; one that is away for a few looks is
+    /// waited for no longer. `claimed` is what the record says.
+    pub fn confirmation(&mut self, strict: bool, claimed: &[ServerName]) -> Confirmation {
+        let Some(now) = &self.confirming else {
+            // Nobody else changes the setting, and nothing is known to be wrong with it.
+            return Confirmation {
+                claim: claimed.to_vec(),
+                change: None,
+            };
+        };
+        let elsewhere = self.others.iter().filter(|(_, other_site)| *other_site);
+        let elsewhere: Vec<&ServerName> = elsewhere.map(|(node, _)| &node.host.name).collect();
+        let missing = |one: &&ServerName| !now.streaming.contains(one);
+        let missing: Vec<&ServerName> = now.by.iter().filter(missing).collect();
+        self.away = if missing.is_empty() { 0 } else { self.away + 1 };
+        let mut wanted = Vec::new();
+        if strict {
+            let forgiven = self.away < AWAY_LOOKS;
+            let counts = |one: &&ServerName| {
+                now.streaming.contains(one) || (forgiven && missing.contains(one))
+            };
+            wanted.extend(elsewhere.into_iter().filter(counts).cloned());
+        }
+        if wanted != now.by {
+            let kept = claimed.iter();
+            let kept = kept.filter(|one| now.by.contains(one) && wanted.contains(one));
+            return Confirmation {
+                claim: kept.cloned().collect(),
+                change: Some(wanted),
+            };
+        }
+        let known = now.in_force || now.by == claimed;
+        Confirmation {
+            claim: if known { wanted } else { Vec::new() },
+            change: None,
+        }
+    }
+
+    pub async fn confirm_by(&self, by: &[ServerName]) -> Result<(), String> {
+        let told = self.engine.confirm_by(&self.node, by, &self.reach);
+        let told = limited(CONFIRM_LIMIT, told).await;
+        told.map_err(|why| format!("not set who confirms commits: {why}"))
     }
 
     /// The engine was found writable while the node is the writer under `epoch`.

@@ -83,6 +83,12 @@ pub struct NodeStatus {
     pub transactions: Option<u64>,
     /// Who streams from this node.
     pub followers: Vec<Follower>,
+    /// The nodes that must have a commit on disk before it is acknowledged, as set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub confirmed_by: Vec<ServerName>,
+    /// Whether every part of the engine is known to obey `confirmed_by`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub confirming: bool,
     pub seen: Timestamp,
 }
 
@@ -213,6 +219,14 @@ pub trait Engine: Send + Sync {
     async fn start(&self, node: &Node, reach: &Reach) -> Result<(), Trouble>;
     /// Opens a node for writes. Idempotent. Returns the timeline.
     async fn promote(&self, node: &Node, reach: &Reach) -> Result<u32, Trouble>;
+    /// From when `status` says `confirming`, a commit of an application is acknowledged only after each of `by` has
+    /// it on disk. hafog's own sessions do not wait.
+    async fn confirm_by(
+        &self,
+        node: &Node,
+        by: &[ServerName],
+        reach: &Reach,
+    ) -> Result<(), Trouble>;
     /// Compares the stopped or non-writable `old` with the current primary.
     async fn divergence(
         &self,

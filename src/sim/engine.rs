@@ -169,6 +169,11 @@ impl Engine for SimEngine {
             .await
     }
 
+    async fn confirm_by(&self, _: &Node, _: &[ServerName], _: &Reach) -> Result<(), Trouble> {
+        let fault = Fault::new("agents set this, and they are not simulated");
+        Err(Trouble::NothingChanged(fault))
+    }
+
     async fn write_refused(&self, node: &Node, _: &Reach) -> Result<Option<String>, Fault> {
         self.world
             .look(call("engine.write_refused", node), |world| {
@@ -411,6 +416,8 @@ impl World {
             committed: None,
             transactions: Some(there.rows().count() as u64),
             followers: there.slots.iter().map(follower).collect(),
+            confirmed_by: Vec::new(),
+            confirming: false,
             seen: self.now(),
         })
     }

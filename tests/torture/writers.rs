@@ -72,6 +72,12 @@ pub const CASES: &[Row] = &[
         store_away(true)
     }),
     ("failover", "stop-writes", "unfenced, as accepted", unfenced),
+    (
+        "failover",
+        "stop-writes",
+        "frozen past its lease, strict",
+        frozen_past_its_lease,
+    ),
 ];
 
 /// Only in `make torture`: they take minutes or hours.
@@ -495,6 +501,55 @@ fn comes_back_closed(rig: &Rig) -> Result<String, String> {
     rig.ready()?;
     rig.reigns(&["east", "west"])?;
     Ok("moved, one writer".to_owned())
+}
+
+/// Nobody can look at the old site, whose machine hangs until its lease is long over; then it goes on, and its
+/// database is up before its agent has looked at anything.
+fn frozen_past_its_lease(seed: u64) -> Result<String, String> {
+    let mut rig = Rig::new(seed, true)?;
+    rig.writes("east")?;
+    std::thread::sleep(Duration::from_millis(rig.below(1000)));
+    rig.must("local power shop-east-db-1 freeze")?;
+    rig.must("failover --yes --assume-down east")?;
+    rig.writes("west")?;
+    let thawed = Instant::now();
+    rig.must("local power shop-east-db-1 thaw")?;
+    until("the old primary is closed", || {
+        rig.lab.writable() == [node("west")]
+    })?;
+    rig.writes("west")?;
+    nothing_alone(&rig, thawed)?;
+    rig.must("commit --yes")?;
+    rig.must("failback --rejoin-only --yes")?;
+    rig.ready()?;
+    nothing_alone(&rig, thawed)?;
+    Ok("moved, one writer".to_owned())
+}
+
+/// The old primary acknowledged nothing that the new one lacks, neither before the move nor after the thaw. An answer
+/// that was on its way when the machine froze may arrive late, one a session: what it speaks of is in the new primary.
+fn nothing_alone(rig: &Rig, thawed: Instant) -> Result<(), String> {
+    const SESSIONS: usize = 5;
+    let lost = rig.lost("east", "west")?;
+    let after = |one: &&Acknowledged| one.at > thawed;
+    if let Some(first) = lost.first() {
+        return Err(format!(
+            "DOUBLE WRITER: {} writes were acknowledged by the old primary alone, {} of them after the thaw, first `{}`",
+            lost.len(),
+            lost.iter().filter(after).count(),
+            first.id
+        ));
+    }
+    let book = rig.writing.book();
+    let late = book.iter().filter(|one| one.site == "east").filter(after);
+    let late = late.count();
+    note(&format!("answers that came late: {late}"));
+    match late {
+        0..=SESSIONS => Ok(()),
+        _ => Err(format!(
+            "{late} late answers of {SESSIONS} sessions: the old primary acknowledged anew"
+        )),
+    }
 }
 
 /// Somebody switches the old primary's machine on again and again while the failover is under way.

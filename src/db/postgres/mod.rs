@@ -127,6 +127,16 @@ impl Engine for Postgres {
         promote::promote(node, reach).await
     }
 
+    async fn confirm_by(
+        &self,
+        node: &Node,
+        by: &[ServerName],
+        reach: &Reach,
+    ) -> Result<(), Trouble> {
+        config::put_confirm(node, by, reach).await?;
+        server::reload(node, reach).await
+    }
+
     /// A node that was not stopped cleanly is started for a moment, non-writable and following nobody, to find the end of its log.
     async fn divergence(
         &self,
