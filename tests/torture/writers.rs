@@ -307,6 +307,17 @@ fn processes(folder: &Path, word: &str) -> Vec<i32> {
     .collect()
 }
 
+/// Processes whose working folder is `folder` or below.
+fn works_below(folder: &Path) -> Vec<i32> {
+    let entries = std::fs::read_dir("/proc").expect("this is Linux").flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid: &i32| {
+        let cwd = std::fs::read_link(format!("/proc/{pid}/cwd"));
+        cwd.is_ok_and(|cwd| cwd.starts_with(folder))
+    })
+    .collect()
+}
+
 /// Figures, for whoever reads along.
 fn note(line: &str) {
     let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
@@ -314,6 +325,10 @@ fn note(line: &str) {
 
 fn stop(pid: i32) {
     let _ = kill(Pid::from_raw(pid), Signal::SIGSTOP);
+}
+
+fn go_on(pid: i32) {
+    let _ = kill(Pid::from_raw(pid), Signal::SIGCONT);
 }
 
 fn kill_hard(pid: i32) {
@@ -513,6 +528,13 @@ fn frozen_past_its_lease(seed: u64) -> Result<String, String> {
     rig.must("failover --yes --assume-down east")?;
     rig.writes("west")?;
     let thawed = Instant::now();
+    // The worst order: all of its database before anybody else on the machine.
+    let database = works_below(&rig.folder("east").join("data"));
+    if database.is_empty() {
+        return Err("there is no database to thaw".to_owned());
+    }
+    database.iter().for_each(|pid| go_on(*pid));
+    std::thread::sleep(Duration::from_secs(2));
     rig.must("local power shop-east-db-1 thaw")?;
     until("the old primary is closed", || {
         rig.lab.writable() == [node("west")]
@@ -732,9 +754,7 @@ fn unfenced(seed: u64) -> Result<String, String> {
     rig.must("failover --yes --assume-down east --accept unfenced-primary")?;
     rig.writes("west")?;
     rig.writes("east")?;
-    for pid in frozen {
-        let _ = kill(Pid::from_raw(pid), Signal::SIGCONT);
-    }
+    frozen.into_iter().for_each(go_on);
     // Its agent is back, and fences it.
     until("the old primary is closed", || {
         rig.lab.writable() == [node("west")]
