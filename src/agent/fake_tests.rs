@@ -273,6 +273,9 @@ impl Engine for World {
         }
         Ok(())
     }
+    async fn is_stopped(&self, _: &Node, _: &Reach) -> Result<bool, Fault> {
+        Ok(self.inside().engine == Power::Stopped)
+    }
     async fn start(&self, _: &Node, _: &Reach) -> Result<(), Trouble> {
         let mut inside = self.enter("start");
         inside.calls.push("start".to_owned());

@@ -378,10 +378,12 @@ impl LocalNode {
         // An opening may have got through: until the stop is proved, the engine counts as writable.
         self.was_writable = Some(Process::Unknown);
         let stopped = limited(STOP_LIMIT, self.engine.stop_now(&self.node, &self.reach)).await;
-        if let Err(why) = self.stopped().await {
-            return Err(stopped
-                .err()
-                .map_or(why.clone(), |first| format!("{why}; {first}")));
+        if let Err(first) = stopped {
+            self.refuses_writes()
+                .await
+                .map_err(|why| format!("{why}; {first}"))?;
+        } else {
+            self.is_stopped().await?;
         }
         self.was_writable = None;
         self.opened_under = None;
@@ -390,10 +392,15 @@ impl LocalNode {
         Ok(())
     }
 
-    async fn stopped(&self) -> Result<(), String> {
-        if self.process().await == Process::Gone {
-            return Ok(());
+    /// The stop was a success: the supervisor must agree, or it starts the engine again.
+    async fn is_stopped(&self) -> Result<(), String> {
+        match self.process().await {
+            Process::Gone => Ok(()),
+            _ => self.refuses_writes().await,
         }
+    }
+
+    async fn refuses_writes(&self) -> Result<(), String> {
         match limited(self.limit, self.engine.status(&self.node, &self.reach)).await {
             Ok(status) if !status.writable => Ok(()),
             Ok(_) => Err("the engine is still writable after the stop".to_owned()),

@@ -210,8 +210,11 @@ pub trait Engine: Send + Sync {
     /// Planned: bars sessions, stops the engine cleanly with everything sent, and returns the position that a
     /// replica which has everything has reached.
     async fn stop_clean(&self, node: &Node, reach: &Reach) -> Result<Position, Trouble>;
-    /// Emergency rung: stops the engine at once.
+    /// Emergency rung: stops the engine at once. `Ok` when the machine itself shows nothing of it any more, whatever
+    /// its supervisor says.
     async fn stop_now(&self, node: &Node, reach: &Reach) -> Result<(), Trouble>;
+    /// Whether the machine shows no process that works on the node's data.
+    async fn is_stopped(&self, node: &Node, reach: &Reach) -> Result<bool, Fault>;
     /// Tries a write as the application would, straight at the node. `Ok(Some(reason))` is the proof that it was refused;
     /// `Ok(None)` means that it was accepted.
     async fn write_refused(&self, node: &Node, reach: &Reach) -> Result<Option<String>, Fault>;

@@ -169,6 +169,15 @@ impl Engine for SimEngine {
             .await
     }
 
+    async fn is_stopped(&self, node: &Node, _: &Reach) -> Result<bool, Fault> {
+        self.world
+            .look(call("engine.is_stopped", node), |world| {
+                let machine = world.machine(&node.host)?;
+                Ok(!machine.runs(&self.service(node)))
+            })
+            .await
+    }
+
     async fn confirm_by(&self, _: &Node, _: &[ServerName], _: &Reach) -> Result<(), Trouble> {
         let fault = Fault::new("agents set this, and they are not simulated");
         Err(Trouble::NothingChanged(fault))

@@ -385,6 +385,14 @@ pub(super) async fn is_unwanted(node: &Node, reach: &Reach) -> bool {
         .any(|service| service.name == name && !service.wanted && !service.running)
 }
 
+/// The process that the supervisor started; none where it does not say so.
+pub(super) async fn pid(node: &Node, reach: &Reach) -> Option<u32> {
+    let name = service_name(&node.database.name);
+    let services = reach.shell.services(&node.host).await.ok()?;
+    let service = services.into_iter().find(|service| service.name == name);
+    service.filter(|service| service.running)?.pid
+}
+
 /// `None`: the service is not installed.
 pub(super) async fn is_running(node: &Node, reach: &Reach) -> Result<Option<bool>, Fault> {
     let name = service_name(&node.database.name);

@@ -41,7 +41,6 @@ use super::{
 };
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{DatabaseName, ServerName};
-use crate::shell::StopSignal;
 
 #[cfg(test)]
 use config::Paths;
@@ -112,7 +111,11 @@ impl Engine for Postgres {
     }
 
     async fn stop_now(&self, node: &Node, reach: &Reach) -> Result<(), Trouble> {
-        server::stop(node, StopSignal::Quit, reach).await
+        server::stop_now(node, reach).await
+    }
+
+    async fn is_stopped(&self, node: &Node, reach: &Reach) -> Result<bool, Fault> {
+        server::is_stopped(node, reach).await
     }
 
     async fn write_refused(&self, node: &Node, reach: &Reach) -> Result<Option<String>, Fault> {

@@ -605,6 +605,37 @@ fn is_kept_aside(node: &Node, bytes: &[u8]) -> bool {
     contents.any(|content| content.windows(bytes.len()).any(|part| part == bytes))
 }
 
+/// The supervisor says that nothing runs, and all of it does.
+#[tokio::test]
+async fn a_server_that_its_supervisor_lost_is_stopped_all_the_same() {
+    let name = "a_server_that_its_supervisor_lost_is_stopped_all_the_same";
+    let Some(machine) = Machine::with(name, &["shop-east-db-1"]) else {
+        return;
+    };
+    let (node, reach) = (&machine.nodes[0], &machine.reach);
+    let client = primary(&machine).await;
+    machine.shell.lose(&node.host);
+    let services = reach.shell.services(&node.host).await.unwrap();
+    assert!(services.iter().all(|service| !service.running));
+    assert!(!Postgres.is_stopped(node, reach).await.unwrap());
+    client
+        .batch_execute("INSERT INTO orders VALUES (1, 'it writes')")
+        .await
+        .unwrap();
+    Postgres.stop_now(node, reach).await.unwrap();
+    assert!(Postgres.is_stopped(node, reach).await.unwrap());
+    let after = client.batch_execute("INSERT INTO orders VALUES (2, 'after the stop')");
+    assert!(after.await.is_err(), "acknowledged after the stop");
+    assert_eq!(
+        Postgres
+            .write_refused(node, reach)
+            .await
+            .unwrap()
+            .as_deref(),
+        Some("connection refused")
+    );
+}
+
 #[tokio::test]
 async fn a_read_only_setting_is_no_proof() {
     let Some(machine) = Machine::with("a_read_only_setting_is_no_proof", &["shop-east-db-1"])
