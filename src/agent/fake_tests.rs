@@ -37,6 +37,8 @@ pub struct Inside {
     /// The engine's process is there and does not answer.
     pub hung: bool,
     pub pid: u32,
+    pub starts: u32,
+    pub files: std::collections::BTreeMap<String, Vec<u8>>,
     /// `stop_now` returns and nothing is stopped.
     pub deaf: bool,
     /// `promote` does not return, and has done nothing yet.
@@ -66,6 +68,8 @@ impl World {
             engine,
             hung: false,
             pid: 100,
+            starts: 1,
+            files: Default::default(),
             deaf: false,
             slow_promote: false,
             west: None,
@@ -279,6 +283,7 @@ impl Engine for World {
     async fn start(&self, _: &Node, _: &Reach) -> Result<(), Trouble> {
         let mut inside = self.enter("start");
         inside.calls.push("start".to_owned());
+        inside.starts += 1;
         inside.engine = Power::Replica;
         Ok(())
     }
@@ -384,21 +389,24 @@ impl Shell for World {
             running,
             wanted: running,
             pid: running.then_some(inside.pid),
-            starts: 1,
+            starts: inside.starts,
             trouble: None,
         }])
     }
     async fn run(&self, _: &Host, _: &Command) -> Result<Ran, Trouble> {
         unreachable!("not an agent's")
     }
-    async fn put(&self, _: &Host, _: &File) -> Result<(), Trouble> {
-        unreachable!("not an agent's")
+    async fn put(&self, _: &Host, file: &File) -> Result<(), Trouble> {
+        let (path, bytes) = (file.path.clone(), file.bytes.clone());
+        self.inside().files.insert(path, bytes);
+        Ok(())
     }
-    async fn get(&self, _: &Host, _: &str) -> Result<Option<Vec<u8>>, Fault> {
-        unreachable!("not an agent's")
+    async fn get(&self, _: &Host, path: &str) -> Result<Option<Vec<u8>>, Fault> {
+        Ok(self.inside().files.get(path).cloned())
     }
-    async fn remove(&self, _: &Host, _: &str) -> Result<(), Trouble> {
-        unreachable!("not an agent's")
+    async fn remove(&self, _: &Host, path: &str) -> Result<(), Trouble> {
+        self.inside().files.remove(path);
+        Ok(())
     }
     async fn service(&self, _: &Host, _: &str, _: ServiceChange) -> Result<(), Trouble> {
         unreachable!("not an agent's")

@@ -12,6 +12,8 @@
 //! machine that was frozen and goes on acknowledges nothing that the new writer lacks, before the agent looks at
 //! anything. The writer record says when that is so ([`Writer::confirmed_by`]).
 //!
+//! That it stopped the engine itself is on the disk, for the agent that comes after it.
+//!
 //! It does not choose a writer, start an engine that somebody else stopped, or touch another node. Ending the agent
 //! leaves the engine as it is.
 

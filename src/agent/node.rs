@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -18,7 +19,7 @@ use super::judge::{Others, Seen};
 use crate::db::{Engine, Node, NodeStatus, Position, Reach};
 use crate::model::id::ServerName;
 use crate::model::units;
-use crate::shell::Host;
+use crate::shell::{File, Host, ServiceState};
 
 /// For a connection to another node, and for its answer.
 const ASK_LIMIT: Duration = Duration::from_secs(1);
@@ -48,6 +49,8 @@ pub(super) struct LocalNode {
     was_writable: Option<Process>,
     pub opened_under: Option<u64>,
     pub stopped_here: bool,
+    /// Whether what an agent before this one wrote about its stop was read.
+    recalled: bool,
     /// The newest heartbeat in the engine.
     pub heartbeat: u64,
     /// What the engine said at the last look about who streams from it and who confirms its commits; `None` when it
@@ -72,6 +75,14 @@ pub(super) struct Confirmation {
     pub claim: Vec<ServerName>,
     /// What the engine is to be told, once the record has the claim.
     pub change: Option<Vec<ServerName>>,
+}
+
+/// Written beside the agent's configuration when it stops the engine, and removed when the engine answers again: the
+/// agent that comes after it must know that nobody else had a reason.
+#[derive(Serialize, Deserialize)]
+struct Stopped {
+    /// Of the engine since the server booted. More by now: somebody started it, and what stopped it then is unknown.
+    starts: u32,
 }
 
 /// What is known of an engine's process.
@@ -151,6 +162,7 @@ impl LocalNode {
             was_writable: None,
             opened_under: None,
             stopped_here: false,
+            recalled: false,
             heartbeat: 0,
             confirming: None,
             away: 0,
@@ -160,12 +172,15 @@ impl LocalNode {
 
     pub async fn look(&mut self) {
         self.collect().await;
+        self.recall().await;
         let opening = self.work.as_ref().is_some_and(|work| work.opens.is_some());
         self.silent = None;
         self.confirming = None;
         self.seen = match limited(self.limit, self.engine.status(&self.node, &self.reach)).await {
             Ok(status) => {
-                self.stopped_here = false;
+                if self.stopped_here {
+                    self.forget_stop().await;
+                }
                 self.heartbeat = status
                     .heartbeat
                     .as_ref()
@@ -215,14 +230,60 @@ impl LocalNode {
         }
     }
 
-    async fn process(&self) -> Process {
+    fn mark(&self) -> String {
+        format!("{}/agent/stopped.json", self.node.host.dirs.etc)
+    }
+
+    /// What cannot be read is tried again at the next look.
+    async fn recall(&mut self) {
+        if self.recalled {
+            return;
+        }
+        let path = self.mark();
+        let found = limited(self.limit, self.reach.shell.get(&self.node.host, &path)).await;
+        let Ok(found) = found else { return };
+        if let Some(bytes) = found {
+            let Some(service) = self.service().await else {
+                return;
+            };
+            let stopped = serde_json::from_slice::<Stopped>(&bytes);
+            let same = stopped.is_ok_and(|stopped| stopped.starts == service.starts);
+            self.stopped_here = same && !service.running;
+            if !self.stopped_here {
+                self.forget_stop().await;
+            }
+        }
+        self.recalled = true;
+    }
+
+    /// Before the stop is known to have worked: should this agent die in between, the engine is down, or answers.
+    async fn note_stop(&self, starts: u32) {
+        let file = File {
+            path: self.mark(),
+            bytes: serde_json::to_vec(&Stopped { starts }).expect("a number serialises"),
+            mode: 0o644,
+            for_service_user: false,
+        };
+        // Without it somebody must start the engine after both the stop and the death of this agent.
+        let _ = limited(self.limit, self.reach.shell.put(&self.node.host, &file)).await;
+    }
+
+    async fn forget_stop(&mut self) {
+        let path = self.mark();
+        let gone = limited(self.limit, self.reach.shell.remove(&self.node.host, &path)).await;
+        // One that stays says a number of starts that is over.
+        drop(gone);
+        self.stopped_here = false;
+    }
+
+    async fn service(&self) -> Option<ServiceState> {
         let services = limited(self.limit, self.reach.shell.services(&self.node.host)).await;
-        let service = services.ok().and_then(|services| {
-            services
-                .into_iter()
-                .find(|service| service.name == self.service)
-        });
-        match service {
+        let mut services = services.ok()?.into_iter();
+        services.find(|service| service.name == self.service)
+    }
+
+    async fn process(&self) -> Process {
+        match self.service().await {
             Some(service) if !service.running => Process::Gone,
             Some(service) => service
                 .pid
@@ -377,7 +438,14 @@ impl LocalNode {
         }
         // An opening may have got through: until the stop is proved, the engine counts as writable.
         self.was_writable = Some(Process::Unknown);
-        let stopped = limited(STOP_LIMIT, self.engine.stop_now(&self.node, &self.reach)).await;
+        let stop = limited(STOP_LIMIT, self.engine.stop_now(&self.node, &self.reach));
+        // Beside it, so that a disk that hangs does not keep the engine alive.
+        let note = async {
+            if let Some(service) = self.service().await {
+                self.note_stop(service.starts).await;
+            }
+        };
+        let (stopped, ()) = tokio::join!(stop, note);
         if let Err(first) = stopped {
             self.refuses_writes()
                 .await

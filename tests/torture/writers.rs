@@ -28,6 +28,8 @@ const PASSWORD: &str = "a-password-of-the-tests";
 /// The default.
 const LEASE: Duration = Duration::from_secs(10);
 const LIMIT: Duration = Duration::from_secs(60);
+/// In a server's folder: where all of its database works, and nobody else.
+const PGDATA: &str = "data/postgres-main/main";
 
 /// Verb, step, fault, and what runs it: the end state in words, or what is wrong.
 pub type Row = (
@@ -70,6 +72,9 @@ pub const CASES: &[Row] = &[
     }),
     ("agent", "hold", "store unreachable, strict", |_| {
         store_away(true)
+    }),
+    ("agent", "hold", "killed after its own stop", |_| {
+        killed_after_its_own_stop()
     }),
     ("failover", "stop-writes", "unfenced, as accepted", unfenced),
     (
@@ -529,7 +534,7 @@ fn frozen_past_its_lease(seed: u64) -> Result<String, String> {
     rig.writes("west")?;
     let thawed = Instant::now();
     // The worst order: all of its database before anybody else on the machine.
-    let database = works_below(&rig.folder("east").join("data"));
+    let database = works_below(&rig.folder("east").join(PGDATA));
     if database.is_empty() {
         return Err("there is no database to thaw".to_owned());
     }
@@ -738,6 +743,34 @@ fn store_away(strict: bool) -> Result<String, String> {
         "went on"
     }
     .to_owned())
+}
+
+/// The agent stops its engine because its lease is over, and is killed. The next one brings the engine back when the
+/// arbiter is there again.
+fn killed_after_its_own_stop() -> Result<String, String> {
+    let rig = Rig::new(1, true)?;
+    rig.writes("east")?;
+    let (here, away) = (
+        rig.lab.home.path().join("arbiter"),
+        rig.lab.home.path().join("away"),
+    );
+    std::fs::rename(&here, &away).map_err(|error| error.to_string())?;
+    let data = rig.folder("east").join(PGDATA);
+    until("the agent has stopped its engine", || {
+        works_below(&data).is_empty()
+    })?;
+    let agents = processes(&rig.folder("east"), "agent");
+    agents.iter().for_each(|pid| kill_hard(*pid));
+    until("there is another agent", || {
+        let now = processes(&rig.folder("east"), "agent");
+        !now.is_empty() && now.iter().all(|pid| !agents.contains(pid))
+    })?;
+    let _ = std::fs::remove_dir_all(&here);
+    std::fs::rename(&away, &here).map_err(|error| error.to_string())?;
+    rig.writes("east")?;
+    rig.reigns(&["east"])?;
+    rig.is_the_only_one("east")?;
+    Ok("stopped, and open again".to_owned())
 }
 
 /// Nobody can look at the old site and its agent is dead: both acknowledge, as accepted. The way back names what
