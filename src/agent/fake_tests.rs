@@ -287,7 +287,7 @@ impl Engine for World {
         inside.engine = Power::Replica;
         Ok(())
     }
-    async fn promote(&self, _: &Node, _: &Reach) -> Result<u32, Trouble> {
+    async fn promote(&self, _: &Node, _: &Reach, still: Still<'_>) -> Result<u32, Trouble> {
         let slow = {
             let mut inside = self.enter("promote");
             inside.calls.push("promote".to_owned());
@@ -303,6 +303,7 @@ impl Engine for World {
         if slow {
             std::future::pending::<()>().await;
         }
+        still().map_err(Trouble::NothingChanged)?;
         self.inside().engine = Power::Writable;
         Ok(1)
     }

@@ -310,6 +310,21 @@ impl Agent {
         })
     }
 
+    /// Whether the lease that was just renewed is not over yet.
+    fn still(&self) -> impl Fn() -> Result<(), Fault> + Send + Sync + use<> {
+        let (clock, held, lease) = (self.clock.clone(), self.renewal, self.pace.lease);
+        move || {
+            let holds = held.is_some_and(|held| {
+                let elapsed = clock.since_boot().saturating_sub(held.since);
+                clock.now() < held.until && elapsed < lease
+            });
+            match holds {
+                true => Ok(()),
+                false => Err(Fault::new("its write lease was over before it was opened")),
+            }
+        }
+    }
+
     /// `Err`: why it did not work; the next tick tries again.
     async fn act(
         &mut self,
@@ -379,7 +394,7 @@ impl Agent {
             Verdict::Open { .. } | Verdict::Start { .. } if !self.lease_holds() => {
                 return Ok(Round::Again);
             }
-            Verdict::Open { .. } => self.node.open(epoch).await?,
+            Verdict::Open { .. } => self.node.open(epoch, self.still()).await?,
             Verdict::Start { .. } => self.node.start().await?,
             Verdict::Beat { .. } => self.node.adopt(epoch),
             _ => {}

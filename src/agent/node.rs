@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use super::AgentConfig;
 use super::judge::{Others, Seen};
 use crate::db::{Engine, Node, NodeStatus, Position, Reach};
+use crate::error::Fault;
 use crate::model::id::ServerName;
 use crate::model::units;
 use crate::shell::{File, Host, ServiceState};
@@ -358,12 +359,16 @@ impl LocalNode {
     }
 
     /// Opens the engine. The caller has just renewed. What takes longer goes on beside the loop.
-    pub async fn open(&mut self, epoch: u64) -> Result<(), String> {
+    pub async fn open(
+        &mut self,
+        epoch: u64,
+        still: impl Fn() -> Result<(), Fault> + Send + Sync + 'static,
+    ) -> Result<(), String> {
         if self.work.is_none() {
             let (engine, node, reach) =
                 (self.engine.clone(), self.node.clone(), self.reach.clone());
             self.begin(Some(epoch), async move {
-                engine.promote(&node, &reach).await.map(drop)
+                engine.promote(&node, &reach, &still).await.map(drop)
             });
         }
         self.collect_soon().await

@@ -823,3 +823,18 @@ async fn what_a_person_stopped_stays_stopped_whoever_was_killed() {
     bench.next().await;
     assert_eq!(bench.engine(), Power::Stopped);
 }
+
+#[tokio::test]
+async fn frozen_on_the_way_to_the_opening_it_does_not_open() {
+    let world = World::new(Power::Replica);
+    world.inside().name_writer(4, Some(ME));
+    let mut bench = Bench::new(world, isolated());
+    let clock = bench.clock.clone();
+    bench
+        .world
+        .during("promote", move |_| clock.advance(Duration::from_secs(11)));
+    assert_eq!(bench.tick().await, ["put: epoch 4, beat -", "promote"]);
+    assert_eq!(bench.engine(), Power::Replica);
+    assert_eq!(bench.next().await, ["put: epoch 4, beat -", "promote"]);
+    assert_eq!(bench.engine(), Power::Writable);
+}

@@ -188,6 +188,15 @@ pub struct TableContents {
     pub keys: Vec<String>,
 }
 
+/// Whether whoever opens a node still may: it may have been frozen since it looked, and another node be the writer.
+pub type Still<'a> = &'a (dyn Fn() -> Result<(), Fault> + Send + Sync);
+
+/// For tests in which nobody is frozen.
+#[cfg(test)]
+pub fn always() -> Result<(), Fault> {
+    Ok(())
+}
+
 #[async_trait]
 pub trait Engine: Send + Sync {
     /// Name of the engine's service on a node.
@@ -220,8 +229,8 @@ pub trait Engine: Send + Sync {
     async fn write_refused(&self, node: &Node, reach: &Reach) -> Result<Option<String>, Fault>;
     /// Starts the engine non-writable, as at boot.
     async fn start(&self, node: &Node, reach: &Reach) -> Result<(), Trouble>;
-    /// Opens a node for writes. Idempotent. Returns the timeline.
-    async fn promote(&self, node: &Node, reach: &Reach) -> Result<u32, Trouble>;
+    /// Opens a node for writes. Idempotent. Returns the timeline. `still` is asked right before the node is opened.
+    async fn promote(&self, node: &Node, reach: &Reach, still: Still<'_>) -> Result<u32, Trouble>;
     /// From when `status` says `confirming`, a commit of an application is acknowledged only after each of `by` has
     /// it on disk. hafog's own sessions do not wait.
     async fn confirm_by(

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::promote::right_to_open;
 use super::{Act, Context, Standing};
 use crate::cloud::{Power, ServerState};
 use crate::db::{Node, Reach};
@@ -301,7 +302,8 @@ impl Act for StopWrites {
     /// The old primary may write again, under a later epoch than the one that was to take over.
     async fn undo(&self, context: &Context<'_>) -> Result<String, Trouble> {
         let world = context.world;
-        set_writer(world, &self.database, self.epoch + 1, Some(&self.node)).await?;
+        let name_it = || set_writer(world, &self.database, self.epoch + 1, Some(&self.node));
+        name_it().await?;
         let started = async {
             let found = world.find(&self.site, &self.node).await.unknown()?;
             if found.is_some_and(|found| found.state == ServerState::Off) {
@@ -314,7 +316,10 @@ impl Act for StopWrites {
             let (node, reach) = self.node(context).await.nothing_changed()?;
             let engine = world.engine(&node.database).nothing_changed()?;
             engine.start(&node, &reach).await?;
-            engine.promote(&node, &reach).await
+            // The start may have taken long: is it still the one?
+            let still = right_to_open(world, &self.node);
+            name_it().await?;
+            engine.promote(&node, &reach, &still).await
         };
         match started.await {
             Ok(_) => Ok(format!("{} is open for writes again", self.node)),

@@ -37,7 +37,7 @@ use jiff::Timestamp;
 
 use super::{
     Certificate, Contents, Divergence, Engine, EngineAbout, Node, NodeStatus, Position, Reach,
-    Rejoined, Verified,
+    Rejoined, Still, Verified,
 };
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{DatabaseName, ServerName};
@@ -126,8 +126,8 @@ impl Engine for Postgres {
         server::start(node, reach).await
     }
 
-    async fn promote(&self, node: &Node, reach: &Reach) -> Result<u32, Trouble> {
-        promote::promote(node, reach).await
+    async fn promote(&self, node: &Node, reach: &Reach, still: Still<'_>) -> Result<u32, Trouble> {
+        promote::promote(node, reach, still).await
     }
 
     async fn confirm_by(
