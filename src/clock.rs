@@ -12,6 +12,8 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> Timestamp;
     /// Time since some fixed moment. Unlike `now` it is never stepped: for limits and pauses.
     fn elapsed(&self) -> Duration;
+    /// Like `elapsed`, and it goes on while the machine sleeps: for what ends whether anybody is awake or not.
+    fn since_boot(&self) -> Duration;
     async fn sleep(&self, time: Duration);
 }
 
@@ -29,6 +31,11 @@ impl Clock for RealClock {
     fn elapsed(&self) -> Duration {
         static START: LazyLock<Instant> = LazyLock::new(Instant::now);
         START.elapsed()
+    }
+    fn since_boot(&self) -> Duration {
+        let read = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
+        read.expect("every Linux since 2.6.39 has this clock")
+            .into()
     }
     async fn sleep(&self, time: Duration) {
         tokio::time::sleep(time).await;
@@ -70,6 +77,9 @@ impl Clock for SteppedClock {
     fn elapsed(&self) -> Duration {
         let since = self.now().duration_since(Timestamp::UNIX_EPOCH);
         Duration::try_from(since).expect("no test lives before 1970")
+    }
+    fn since_boot(&self) -> Duration {
+        self.elapsed()
     }
     async fn sleep(&self, time: Duration) {
         self.advance(time);

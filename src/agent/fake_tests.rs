@@ -37,6 +37,8 @@ pub struct Inside {
     /// The engine's process is there and does not answer.
     pub hung: bool,
     pub pid: u32,
+    pub starts: u32,
+    pub files: std::collections::BTreeMap<String, Vec<u8>>,
     /// `stop_now` returns and nothing is stopped.
     pub deaf: bool,
     /// `promote` does not return, and has done nothing yet.
@@ -44,6 +46,11 @@ pub struct Inside {
     /// Whether the node at the other site is writable; `None`: it does not answer.
     pub west: Option<bool>,
     pub heartbeat: Option<u64>,
+    /// Whether the other site's node streams from here.
+    pub streams: bool,
+    pub confirmed_by: Vec<ServerName>,
+    /// Whether the engine has had the time to obey.
+    pub confirming: bool,
     pub calls: Vec<String>,
     hooks: Vec<Hook>,
 }
@@ -61,10 +68,15 @@ impl World {
             engine,
             hung: false,
             pid: 100,
+            starts: 1,
+            files: Default::default(),
             deaf: false,
             slow_promote: false,
             west: None,
             heartbeat: None,
+            streams: false,
+            confirmed_by: Vec::new(),
+            confirming: false,
             calls: Vec::new(),
             hooks: Vec::new(),
         })))
@@ -107,9 +119,19 @@ impl Inside {
             epoch,
             node: node.map(ServerName::from),
             lease_until: None,
+            confirmed_by: Vec::new(),
             beat,
         };
         self.set(&writer);
+    }
+
+    fn streaming(&self) -> Vec<Follower> {
+        vec![Follower {
+            node: WEST.into(),
+            streaming: self.streams,
+            replayed: None,
+            headroom: None,
+        }]
     }
 
     fn set(&mut self, writer: &Writer) {
@@ -202,6 +224,8 @@ fn status(writable: bool, heartbeat: Option<u64>) -> NodeStatus {
         committed: None,
         transactions: None,
         followers: Vec::new(),
+        confirmed_by: Vec::new(),
+        confirming: false,
         seen: Timestamp::UNIX_EPOCH,
     }
 }
@@ -225,8 +249,24 @@ impl Engine for World {
         match inside.engine {
             _ if inside.hung => Err(Fault::unavailable("the engine does not answer")),
             Power::Stopped => Err(Fault::unavailable("connection refused")),
-            engine => Ok(status(engine == Power::Writable, inside.heartbeat)),
+            engine => Ok(NodeStatus {
+                followers: inside.streaming(),
+                confirmed_by: inside.confirmed_by.clone(),
+                confirming: inside.confirming,
+                ..status(engine == Power::Writable, inside.heartbeat)
+            }),
         }
+    }
+    async fn confirm_by(&self, _: &Node, by: &[ServerName], _: &Reach) -> Result<(), Trouble> {
+        let mut inside = self.inside();
+        let claimed = inside.writer().confirmed_by;
+        assert!(
+            claimed.iter().all(|one| by.contains(one)),
+            "the record says {claimed:?}, and the engine is told {by:?}"
+        );
+        inside.calls.push(format!("confirm by {}", by.len()));
+        (inside.confirmed_by, inside.confirming) = (by.to_vec(), false);
+        Ok(())
     }
     async fn stop_now(&self, _: &Node, _: &Reach) -> Result<(), Trouble> {
         let mut inside = self.enter("stop");
@@ -237,13 +277,17 @@ impl Engine for World {
         }
         Ok(())
     }
+    async fn is_stopped(&self, _: &Node, _: &Reach) -> Result<bool, Fault> {
+        Ok(self.inside().engine == Power::Stopped)
+    }
     async fn start(&self, _: &Node, _: &Reach) -> Result<(), Trouble> {
         let mut inside = self.enter("start");
         inside.calls.push("start".to_owned());
+        inside.starts += 1;
         inside.engine = Power::Replica;
         Ok(())
     }
-    async fn promote(&self, _: &Node, _: &Reach) -> Result<u32, Trouble> {
+    async fn promote(&self, _: &Node, _: &Reach, still: Still<'_>) -> Result<u32, Trouble> {
         let slow = {
             let mut inside = self.enter("promote");
             inside.calls.push("promote".to_owned());
@@ -259,6 +303,7 @@ impl Engine for World {
         if slow {
             std::future::pending::<()>().await;
         }
+        still().map_err(Trouble::NothingChanged)?;
         self.inside().engine = Power::Writable;
         Ok(1)
     }
@@ -345,21 +390,24 @@ impl Shell for World {
             running,
             wanted: running,
             pid: running.then_some(inside.pid),
-            starts: 1,
+            starts: inside.starts,
             trouble: None,
         }])
     }
     async fn run(&self, _: &Host, _: &Command) -> Result<Ran, Trouble> {
         unreachable!("not an agent's")
     }
-    async fn put(&self, _: &Host, _: &File) -> Result<(), Trouble> {
-        unreachable!("not an agent's")
+    async fn put(&self, _: &Host, file: &File) -> Result<(), Trouble> {
+        let (path, bytes) = (file.path.clone(), file.bytes.clone());
+        self.inside().files.insert(path, bytes);
+        Ok(())
     }
-    async fn get(&self, _: &Host, _: &str) -> Result<Option<Vec<u8>>, Fault> {
-        unreachable!("not an agent's")
+    async fn get(&self, _: &Host, path: &str) -> Result<Option<Vec<u8>>, Fault> {
+        Ok(self.inside().files.get(path).cloned())
     }
-    async fn remove(&self, _: &Host, _: &str) -> Result<(), Trouble> {
-        unreachable!("not an agent's")
+    async fn remove(&self, _: &Host, path: &str) -> Result<(), Trouble> {
+        self.inside().files.remove(path);
+        Ok(())
     }
     async fn service(&self, _: &Host, _: &str, _: ServiceChange) -> Result<(), Trouble> {
         unreachable!("not an agent's")

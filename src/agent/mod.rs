@@ -5,8 +5,14 @@
 //! renewal, and stops it at once when another epoch exists or when the node is isolated.
 //!
 //! Promises: every call has a limit well below the lease; the lease is looked at, by the wall clock and by the
-//! monotonic one, right before anything that depends on it, so that a process that was frozen notices. It counts as
+//! one since boot, right before anything that depends on it, so that a process that was frozen notices. It counts as
 //! over while there is still time to stop the engine ([`Pace`]).
+//!
+//! Under `self_fence: strict` the engine acknowledges no commit before the nodes at the other site have it, so that a
+//! machine that was frozen and goes on acknowledges nothing that the new writer lacks, before the agent looks at
+//! anything. The writer record says when that is so ([`Writer::confirmed_by`]).
+//!
+//! That it stopped the engine itself is on the disk, for the agent that comes after it.
 //!
 //! It does not choose a writer, start an engine that somebody else stopped, or touch another node. Ending the agent
 //! leaves the engine as it is.
@@ -32,7 +38,7 @@ use crate::model::units::{self, Span};
 use crate::shell::Host;
 use crate::state::{PutError, StateStore, Version};
 use judge::{Document, Named, Observation, Others, Seen, Verdict, judge};
-use node::LocalNode;
+use node::{Confirmation, LocalNode};
 
 /// The file that a step writes beside the agent's keys. No secret in it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -107,7 +113,8 @@ impl Pace {
 struct Renewal {
     epoch: u64,
     until: Timestamp,
-    since: Instant,
+    /// By the clock that goes on while the machine sleeps.
+    since: Duration,
 }
 
 /// How a round ended.
@@ -178,12 +185,33 @@ impl Agent {
     }
 
     async fn tick(&mut self) {
+        self.wake().await;
         // Renew, then beat; and once more for a race that was lost. The next tick is soon enough for the rest.
         for _ in 0..3 {
             if self.round().await == Round::Done {
                 return;
             }
         }
+    }
+
+    /// Under `strict`, an agent that slept through the end of its lease stops its engine before it looks at anything:
+    /// every question takes time in which the engine answers.
+    async fn wake(&mut self) {
+        let over = self.renewal.is_some_and(|held| {
+            let slept = self.clock.since_boot().saturating_sub(held.since);
+            self.clock.now() >= held.until || slept >= self.pace.lease
+        });
+        let may_write = matches!(self.node.seen, Seen::Writable | Seen::Opening);
+        if !over || !may_write || self.self_fence != SelfFence::Strict {
+            return;
+        }
+        let verdict = Verdict::Fence {
+            me: self.me.clone(),
+            because: "it was asleep when its write lease ended, and `self_fence` is `strict`"
+                .to_owned(),
+        };
+        let trouble = self.act(&verdict, None, false).await.err();
+        self.say(&verdict, trouble);
     }
 
     async fn round(&mut self) -> Round {
@@ -273,12 +301,28 @@ impl Agent {
         }
     }
 
-    /// By both clocks: the monotonic one does not jump back, and the wall clock goes on while the machine sleeps.
+    /// By both clocks: the one since boot does not jump back, and the wall clock is what others go by.
     fn lease_holds(&self) -> bool {
         self.renewal.is_some_and(|held| {
             let by_wall = self.clock.now() + self.pace.reserve < held.until;
-            by_wall && held.since.elapsed() + self.pace.reserve < self.pace.lease
+            let elapsed = self.clock.since_boot().saturating_sub(held.since);
+            by_wall && elapsed + self.pace.reserve < self.pace.lease
         })
+    }
+
+    /// Whether the lease that was just renewed is not over yet.
+    fn still(&self) -> impl Fn() -> Result<(), Fault> + Send + Sync + use<> {
+        let (clock, held, lease) = (self.clock.clone(), self.renewal, self.pace.lease);
+        move || {
+            let holds = held.is_some_and(|held| {
+                let elapsed = clock.since_boot().saturating_sub(held.since);
+                clock.now() < held.until && elapsed < lease
+            });
+            match holds {
+                true => Ok(()),
+                false => Err(Fault::new("its write lease was over before it was opened")),
+            }
+        }
     }
 
     /// `Err`: why it did not work; the next tick tries again.
@@ -318,12 +362,23 @@ impl Agent {
             _ => (None, None),
         };
         let beat = beat.or(writer.beat);
+        let confirmation = match verdict {
+            Verdict::Beat { .. } => {
+                let strict = self.self_fence == SelfFence::Strict;
+                self.node.confirmation(strict, &writer.confirmed_by)
+            }
+            _ => Confirmation {
+                claim: writer.confirmed_by,
+                change: None,
+            },
+        };
         if self
             .renew(
                 Writer {
                     epoch,
                     node: Some(self.me.clone()),
                     lease_until: None,
+                    confirmed_by: confirmation.claim,
                     beat,
                 },
                 &version,
@@ -339,10 +394,14 @@ impl Agent {
             Verdict::Open { .. } | Verdict::Start { .. } if !self.lease_holds() => {
                 return Ok(Round::Again);
             }
-            Verdict::Open { .. } => self.node.open(epoch).await?,
+            Verdict::Open { .. } => self.node.open(epoch, self.still()).await?,
             Verdict::Start { .. } => self.node.start().await?,
             Verdict::Beat { .. } => self.node.adopt(epoch),
             _ => {}
+        }
+        // After the record: it never names one that the engine does not wait for.
+        if let Some(by) = confirmation.change {
+            self.node.confirm_by(&by).await?;
         }
         trouble.map_or(Ok(Round::Done), Err)
     }
@@ -366,7 +425,7 @@ impl Agent {
 
     /// Compare-and-set of the lease's new end, with the heartbeat. A lost race is no fault: somebody changed the writer.
     async fn renew(&mut self, mut writer: Writer, version: &Version) -> Result<Round, String> {
-        let (until, since) = (self.clock.now() + self.pace.lease, Instant::now());
+        let (until, since) = (self.clock.now() + self.pace.lease, self.clock.since_boot());
         writer.lease_until = Some(until);
         let bytes = serde_json::to_vec_pretty(&writer)
             .map_err(|error| format!("cannot write the writer record: {error}"))?;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -16,13 +17,19 @@ use tokio::time::timeout;
 use super::AgentConfig;
 use super::judge::{Others, Seen};
 use crate::db::{Engine, Node, NodeStatus, Position, Reach};
+use crate::error::Fault;
+use crate::model::id::ServerName;
 use crate::model::units;
-use crate::shell::Host;
+use crate::shell::{File, Host, ServiceState};
 
 /// For a connection to another node, and for its answer.
 const ASK_LIMIT: Duration = Duration::from_secs(1);
 /// For stopping the engine at once. The lease is over by then, so nothing else waits for it.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
+/// For how many looks one who confirms commits may be away: a stream that breaks comes back within a second.
+const AWAY_LOOKS: u32 = 3;
+/// For telling the engine who confirms.
+const CONFIRM_LIMIT: Duration = Duration::from_secs(2);
 /// For opening or starting an engine that has log to replay.
 const WORK_LIMIT: Duration = Duration::from_secs(120);
 
@@ -43,10 +50,40 @@ pub(super) struct LocalNode {
     was_writable: Option<Process>,
     pub opened_under: Option<u64>,
     pub stopped_here: bool,
+    /// Whether what an agent before this one wrote about its stop was read.
+    recalled: bool,
     /// The newest heartbeat in the engine.
     pub heartbeat: u64,
+    /// What the engine said at the last look about who streams from it and who confirms its commits; `None` when it
+    /// said nothing.
+    confirming: Option<Confirming>,
+    /// For how many looks somebody who should confirm has been away.
+    away: u32,
     /// How the last opening or start failed.
     pub failure: Option<String>,
+}
+
+struct Confirming {
+    streaming: Vec<ServerName>,
+    by: Vec<ServerName>,
+    in_force: bool,
+}
+
+/// Who confirms the writer's commits.
+#[derive(Debug, PartialEq)]
+pub(super) struct Confirmation {
+    /// For the writer record: what the engine is sure to obey, also while it is being changed.
+    pub claim: Vec<ServerName>,
+    /// What the engine is to be told, once the record has the claim.
+    pub change: Option<Vec<ServerName>>,
+}
+
+/// Written beside the agent's configuration when it stops the engine, and removed when the engine answers again: the
+/// agent that comes after it must know that nobody else had a reason.
+#[derive(Serialize, Deserialize)]
+struct Stopped {
+    /// Of the engine since the server booted. More by now: somebody started it, and what stopped it then is unknown.
+    starts: u32,
 }
 
 /// What is known of an engine's process.
@@ -126,22 +163,39 @@ impl LocalNode {
             was_writable: None,
             opened_under: None,
             stopped_here: false,
+            recalled: false,
             heartbeat: 0,
+            confirming: None,
+            away: 0,
             failure: None,
         }
     }
 
     pub async fn look(&mut self) {
         self.collect().await;
+        self.recall().await;
         let opening = self.work.as_ref().is_some_and(|work| work.opens.is_some());
         self.silent = None;
+        self.confirming = None;
         self.seen = match limited(self.limit, self.engine.status(&self.node, &self.reach)).await {
             Ok(status) => {
-                self.stopped_here = false;
+                if self.stopped_here {
+                    self.forget_stop().await;
+                }
                 self.heartbeat = status
                     .heartbeat
                     .as_ref()
                     .map_or(self.heartbeat, |heartbeat| heartbeat.seq);
+                self.confirming = Some(Confirming {
+                    streaming: status
+                        .followers
+                        .iter()
+                        .filter(|follower| follower.streaming)
+                        .map(|follower| follower.node.clone())
+                        .collect(),
+                    by: status.confirmed_by,
+                    in_force: status.confirming,
+                });
                 // Asked after the status: should it have been replaced in between, the new one counts as writable.
                 self.was_writable = match status.writable {
                     true => Some(self.process().await),
@@ -177,14 +231,60 @@ impl LocalNode {
         }
     }
 
-    async fn process(&self) -> Process {
+    fn mark(&self) -> String {
+        format!("{}/agent/stopped.json", self.node.host.dirs.etc)
+    }
+
+    /// What cannot be read is tried again at the next look.
+    async fn recall(&mut self) {
+        if self.recalled {
+            return;
+        }
+        let path = self.mark();
+        let found = limited(self.limit, self.reach.shell.get(&self.node.host, &path)).await;
+        let Ok(found) = found else { return };
+        if let Some(bytes) = found {
+            let Some(service) = self.service().await else {
+                return;
+            };
+            let stopped = serde_json::from_slice::<Stopped>(&bytes);
+            let same = stopped.is_ok_and(|stopped| stopped.starts == service.starts);
+            self.stopped_here = same && !service.running;
+            if !self.stopped_here {
+                self.forget_stop().await;
+            }
+        }
+        self.recalled = true;
+    }
+
+    /// Before the stop is known to have worked: should this agent die in between, the engine is down, or answers.
+    async fn note_stop(&self, starts: u32) {
+        let file = File {
+            path: self.mark(),
+            bytes: serde_json::to_vec(&Stopped { starts }).expect("a number serialises"),
+            mode: 0o644,
+            for_service_user: false,
+        };
+        // Without it somebody must start the engine after both the stop and the death of this agent.
+        let _ = limited(self.limit, self.reach.shell.put(&self.node.host, &file)).await;
+    }
+
+    async fn forget_stop(&mut self) {
+        let path = self.mark();
+        let gone = limited(self.limit, self.reach.shell.remove(&self.node.host, &path)).await;
+        // One that stays says a number of starts that is over.
+        drop(gone);
+        self.stopped_here = false;
+    }
+
+    async fn service(&self) -> Option<ServiceState> {
         let services = limited(self.limit, self.reach.shell.services(&self.node.host)).await;
-        let service = services.ok().and_then(|services| {
-            services
-                .into_iter()
-                .find(|service| service.name == self.service)
-        });
-        match service {
+        let mut services = services.ok()?.into_iter();
+        services.find(|service| service.name == self.service)
+    }
+
+    async fn process(&self) -> Process {
+        match self.service().await {
             Some(service) if !service.running => Process::Gone,
             Some(service) => service
                 .pid
@@ -208,6 +308,50 @@ impl LocalNode {
         wrote.map_err(|why| format!("no heartbeat: {why}"))
     }
 
+    /// Under `strict` every node at another site that streams from here confirms; one that is away for a few looks is
+    /// waited for no longer. `claimed` is what the record says.
+    pub fn confirmation(&mut self, strict: bool, claimed: &[ServerName]) -> Confirmation {
+        let Some(now) = &self.confirming else {
+            // Nobody else changes the setting, and nothing is known to be wrong with it.
+            return Confirmation {
+                claim: claimed.to_vec(),
+                change: None,
+            };
+        };
+        let elsewhere = self.others.iter().filter(|(_, other_site)| *other_site);
+        let elsewhere: Vec<&ServerName> = elsewhere.map(|(node, _)| &node.host.name).collect();
+        let missing = |one: &&ServerName| !now.streaming.contains(one);
+        let missing: Vec<&ServerName> = now.by.iter().filter(missing).collect();
+        self.away = if missing.is_empty() { 0 } else { self.away + 1 };
+        let mut wanted = Vec::new();
+        if strict {
+            let forgiven = self.away < AWAY_LOOKS;
+            let counts = |one: &&ServerName| {
+                now.streaming.contains(one) || (forgiven && missing.contains(one))
+            };
+            wanted.extend(elsewhere.into_iter().filter(counts).cloned());
+        }
+        if wanted != now.by {
+            let kept = claimed.iter();
+            let kept = kept.filter(|one| now.by.contains(one) && wanted.contains(one));
+            return Confirmation {
+                claim: kept.cloned().collect(),
+                change: Some(wanted),
+            };
+        }
+        let known = now.in_force || now.by == claimed;
+        Confirmation {
+            claim: if known { wanted } else { Vec::new() },
+            change: None,
+        }
+    }
+
+    pub async fn confirm_by(&self, by: &[ServerName]) -> Result<(), String> {
+        let told = self.engine.confirm_by(&self.node, by, &self.reach);
+        let told = limited(CONFIRM_LIMIT, told).await;
+        told.map_err(|why| format!("not set who confirms commits: {why}"))
+    }
+
     /// The engine was found writable while the node is the writer under `epoch`.
     pub fn adopt(&mut self, epoch: u64) {
         self.opened_under = Some(epoch);
@@ -215,12 +359,16 @@ impl LocalNode {
     }
 
     /// Opens the engine. The caller has just renewed. What takes longer goes on beside the loop.
-    pub async fn open(&mut self, epoch: u64) -> Result<(), String> {
+    pub async fn open(
+        &mut self,
+        epoch: u64,
+        still: impl Fn() -> Result<(), Fault> + Send + Sync + 'static,
+    ) -> Result<(), String> {
         if self.work.is_none() {
             let (engine, node, reach) =
                 (self.engine.clone(), self.node.clone(), self.reach.clone());
             self.begin(Some(epoch), async move {
-                engine.promote(&node, &reach).await.map(drop)
+                engine.promote(&node, &reach, &still).await.map(drop)
             });
         }
         self.collect_soon().await
@@ -295,11 +443,20 @@ impl LocalNode {
         }
         // An opening may have got through: until the stop is proved, the engine counts as writable.
         self.was_writable = Some(Process::Unknown);
-        let stopped = limited(STOP_LIMIT, self.engine.stop_now(&self.node, &self.reach)).await;
-        if let Err(why) = self.stopped().await {
-            return Err(stopped
-                .err()
-                .map_or(why.clone(), |first| format!("{why}; {first}")));
+        let stop = limited(STOP_LIMIT, self.engine.stop_now(&self.node, &self.reach));
+        // Beside it, so that a disk that hangs does not keep the engine alive.
+        let note = async {
+            if let Some(service) = self.service().await {
+                self.note_stop(service.starts).await;
+            }
+        };
+        let (stopped, ()) = tokio::join!(stop, note);
+        if let Err(first) = stopped {
+            self.refuses_writes()
+                .await
+                .map_err(|why| format!("{why}; {first}"))?;
+        } else {
+            self.is_stopped().await?;
         }
         self.was_writable = None;
         self.opened_under = None;
@@ -308,10 +465,15 @@ impl LocalNode {
         Ok(())
     }
 
-    async fn stopped(&self) -> Result<(), String> {
-        if self.process().await == Process::Gone {
-            return Ok(());
+    /// The stop was a success: the supervisor must agree, or it starts the engine again.
+    async fn is_stopped(&self) -> Result<(), String> {
+        match self.process().await {
+            Process::Gone => Ok(()),
+            _ => self.refuses_writes().await,
         }
+    }
+
+    async fn refuses_writes(&self) -> Result<(), String> {
         match limited(self.limit, self.engine.status(&self.node, &self.reach)).await {
             Ok(status) if !status.writable => Ok(()),
             Ok(_) => Err("the engine is still writable after the stop".to_owned()),

@@ -664,8 +664,177 @@ async fn a_wall_clock_that_stands_still_does_not_prolong_the_lease() {
     bench.world.inside().unreadable = true;
     assert_eq!(bench.tick().await, ["beat 2"]);
     let renewal = bench.agent.renewal.as_mut().expect("it renewed");
-    renewal.since = Instant::now()
-        .checked_sub(Duration::from_secs(7))
-        .expect("up for 7 s");
+    renewal.since -= Duration::from_secs(7);
     assert_eq!(bench.tick().await, ["stop"]);
+}
+
+/// Renewed, and asleep for longer than the lease.
+async fn overslept(config: AgentConfig) -> Bench {
+    let bench = Bench::writing(config).await;
+    bench.clock.advance(Duration::from_secs(30));
+    bench.world.inside().name_writer(4, None);
+    bench
+}
+
+#[tokio::test]
+async fn a_strict_node_that_slept_is_stopped_before_anything_is_asked() {
+    let mut bench = overslept(strict()).await;
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    for call in ["get", "status", "services"] {
+        let asked = Arc::clone(&asked);
+        bench.world.during(call, move |inside| {
+            asked.lock().expect("the list").push((call, inside.engine))
+        });
+    }
+    assert_eq!(bench.tick().await, ["stop"]);
+    let asked = asked.lock().expect("the list");
+    assert!(
+        asked
+            .iter()
+            .all(|(call, engine)| *call == "services" || *engine == Power::Stopped),
+        "{asked:?}"
+    );
+    let mut bench = overslept(isolated()).await;
+    bench.world.inside().name_writer(5, Some(ME));
+    bench.world.during("status", |inside| {
+        assert_eq!(inside.engine, Power::Writable);
+    });
+    bench.tick().await;
+}
+
+fn strict_pair() -> AgentConfig {
+    config(SelfFence::Strict, vec![peer(WEST, "west", 5433)])
+}
+
+#[tokio::test]
+async fn the_record_names_who_confirms_only_while_the_engine_obeys() {
+    let mut bench = Bench::writing(strict_pair()).await;
+    let claimed = |bench: &Bench| bench.world.inside().writer().confirmed_by;
+    bench.world.inside().streams = true;
+    let calls = bench.next().await;
+    assert_eq!(calls[1..], ["put: epoch 3, beat 2", "confirm by 1"]);
+    assert_eq!(claimed(&bench), [""; 0].map(ServerName::from));
+    bench.next().await;
+    assert_eq!(claimed(&bench), [""; 0].map(ServerName::from), "not yet");
+    bench.world.inside().confirming = true;
+    bench.next().await;
+    assert_eq!(claimed(&bench), [ServerName::from(WEST)]);
+    // Read anew for another reason: nobody changed it.
+    bench.world.inside().confirming = false;
+    bench.next().await;
+    assert_eq!(claimed(&bench), [ServerName::from(WEST)]);
+    bench.world.inside().streams = false;
+    for _ in 0..2 {
+        bench.next().await;
+        assert_eq!(
+            claimed(&bench),
+            [ServerName::from(WEST)],
+            "it may come back"
+        );
+    }
+    let calls = bench.next().await;
+    assert_eq!(calls[1..], ["put: epoch 3, beat 8", "confirm by 0"]);
+    assert_eq!(claimed(&bench), [""; 0].map(ServerName::from));
+}
+
+#[tokio::test]
+async fn nobody_is_taken_off_the_engine_before_the_record() {
+    let mut bench = Bench::writing(strict_pair()).await;
+    {
+        let mut inside = bench.world.inside();
+        (inside.confirmed_by, inside.confirming) = (vec![WEST.into()], true);
+        inside.streams = true;
+    }
+    bench.next().await;
+    bench.world.inside().streams = false;
+    bench
+        .world
+        .during("put", |inside| inside.name_writer(4, None));
+    for _ in 0..4 {
+        let calls = bench.next().await;
+        assert!(!calls.contains(&"confirm by 0".to_owned()), "{calls:?}");
+    }
+    assert_eq!(bench.engine(), Power::Stopped);
+}
+
+#[tokio::test]
+async fn an_isolated_node_waits_for_nobody() {
+    let mut bench = Bench::writing(isolated()).await;
+    bench.world.inside().streams = true;
+    bench.world.inside().confirmed_by = vec![WEST.into()];
+    let calls = bench.next().await;
+    assert_eq!(calls.last().expect("a call"), "confirm by 0");
+}
+
+/// The agent was killed, and its supervisor started another.
+fn restarted(bench: Bench, config: AgentConfig) -> Bench {
+    let (world, clock, log) = (bench.world, bench.clock, bench.log);
+    let agent = Agent::new(config, ports(&world, clock.clone(), Arc::clone(&log)));
+    Bench {
+        agent: agent.expect("a good configuration"),
+        world,
+        clock,
+        log,
+    }
+}
+
+/// Cut off from the arbiter until it has stopped its engine.
+async fn stopped_itself() -> Bench {
+    let mut bench = Bench::writing(strict()).await;
+    bench.world.inside().unreadable = true;
+    for _ in 0..7 {
+        bench.next().await;
+    }
+    assert_eq!(bench.engine(), Power::Stopped);
+    bench.world.inside().unreadable = false;
+    bench
+}
+
+#[tokio::test]
+async fn an_agent_that_was_killed_after_its_own_stop_brings_the_engine_back() {
+    let mut bench = restarted(stopped_itself().await, strict());
+    assert_eq!(bench.next().await, ["put: epoch 3, beat 1", "start"]);
+    assert_eq!(bench.next().await, ["put: epoch 3, beat 1", "promote"]);
+    assert_eq!(bench.world.inside().files.len(), 0, "it is over");
+}
+
+#[tokio::test]
+async fn what_a_person_stopped_stays_stopped_whoever_was_killed() {
+    // The person alone.
+    let bench = Bench::writing(strict()).await;
+    bench.world.inside().engine = Power::Stopped;
+    let mut bench = restarted(bench, strict());
+    assert_eq!(bench.next().await, ["put: epoch 3, beat 1"]);
+    // The agent stopped it, was killed, and was away while a person started it and stopped it again.
+    let bench = stopped_itself().await;
+    bench.world.inside().starts += 1;
+    let mut bench = restarted(bench, strict());
+    assert_eq!(bench.next().await, ["put: epoch 3, beat 1"]);
+    assert_eq!(bench.engine(), Power::Stopped);
+    // The agent's stop was over, and another agent was there when the person came.
+    let mut bench = stopped_itself().await;
+    for _ in 0..3 {
+        bench.next().await;
+    }
+    assert_eq!(bench.engine(), Power::Writable);
+    bench.world.inside().engine = Power::Stopped;
+    let mut bench = restarted(bench, strict());
+    bench.next().await;
+    bench.next().await;
+    assert_eq!(bench.engine(), Power::Stopped);
+}
+
+#[tokio::test]
+async fn frozen_on_the_way_to_the_opening_it_does_not_open() {
+    let world = World::new(Power::Replica);
+    world.inside().name_writer(4, Some(ME));
+    let mut bench = Bench::new(world, isolated());
+    let clock = bench.clock.clone();
+    bench
+        .world
+        .during("promote", move |_| clock.advance(Duration::from_secs(11)));
+    assert_eq!(bench.tick().await, ["put: epoch 4, beat -", "promote"]);
+    assert_eq!(bench.engine(), Power::Replica);
+    assert_eq!(bench.next().await, ["put: epoch 4, beat -", "promote"]);
+    assert_eq!(bench.engine(), Power::Writable);
 }

@@ -83,6 +83,12 @@ pub struct NodeStatus {
     pub transactions: Option<u64>,
     /// Who streams from this node.
     pub followers: Vec<Follower>,
+    /// The nodes that must have a commit on disk before it is acknowledged, as set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub confirmed_by: Vec<ServerName>,
+    /// Whether every part of the engine is known to obey `confirmed_by`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub confirming: bool,
     pub seen: Timestamp,
 }
 
@@ -182,6 +188,15 @@ pub struct TableContents {
     pub keys: Vec<String>,
 }
 
+/// Whether whoever opens a node still may: it may have been frozen since it looked, and another node be the writer.
+pub type Still<'a> = &'a (dyn Fn() -> Result<(), Fault> + Send + Sync);
+
+/// For tests in which nobody is frozen.
+#[cfg(test)]
+pub fn always() -> Result<(), Fault> {
+    Ok(())
+}
+
 #[async_trait]
 pub trait Engine: Send + Sync {
     /// Name of the engine's service on a node.
@@ -204,15 +219,26 @@ pub trait Engine: Send + Sync {
     /// Planned: bars sessions, stops the engine cleanly with everything sent, and returns the position that a
     /// replica which has everything has reached.
     async fn stop_clean(&self, node: &Node, reach: &Reach) -> Result<Position, Trouble>;
-    /// Emergency rung: stops the engine at once.
+    /// Emergency rung: stops the engine at once. `Ok` when the machine itself shows nothing of it any more, whatever
+    /// its supervisor says.
     async fn stop_now(&self, node: &Node, reach: &Reach) -> Result<(), Trouble>;
+    /// Whether the machine shows no process that works on the node's data.
+    async fn is_stopped(&self, node: &Node, reach: &Reach) -> Result<bool, Fault>;
     /// Tries a write as the application would, straight at the node. `Ok(Some(reason))` is the proof that it was refused;
     /// `Ok(None)` means that it was accepted.
     async fn write_refused(&self, node: &Node, reach: &Reach) -> Result<Option<String>, Fault>;
     /// Starts the engine non-writable, as at boot.
     async fn start(&self, node: &Node, reach: &Reach) -> Result<(), Trouble>;
-    /// Opens a node for writes. Idempotent. Returns the timeline.
-    async fn promote(&self, node: &Node, reach: &Reach) -> Result<u32, Trouble>;
+    /// Opens a node for writes. Idempotent. Returns the timeline. `still` is asked right before the node is opened.
+    async fn promote(&self, node: &Node, reach: &Reach, still: Still<'_>) -> Result<u32, Trouble>;
+    /// From when `status` says `confirming`, a commit of an application is acknowledged only after each of `by` has
+    /// it on disk. hafog's own sessions do not wait.
+    async fn confirm_by(
+        &self,
+        node: &Node,
+        by: &[ServerName],
+        reach: &Reach,
+    ) -> Result<(), Trouble>;
     /// Compares the stopped or non-writable `old` with the current primary.
     async fn divergence(
         &self,

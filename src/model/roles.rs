@@ -42,8 +42,14 @@ pub struct Writer {
     pub epoch: u64,
     /// `None` while nobody may write (between fence and promotion).
     pub node: Option<ServerName>,
-    /// The writer's agent renewed its lease until then; absent when it never did under this epoch.
+    /// The writer's agent renewed its lease until then; absent when it never did under this epoch. While nobody may
+    /// write: of the writer before.
     pub lease_until: Option<Timestamp>,
+    /// The writer's engine acknowledges no commit before each of these nodes has it on disk. Its agent writes this
+    /// after the engine obeys, and takes it back before the engine stops to. While nobody may write: of the writer
+    /// before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub confirmed_by: Vec<ServerName>,
     /// The last thing that the writer's agent said.
     pub beat: Option<Beat>,
 }

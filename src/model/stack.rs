@@ -245,7 +245,8 @@ pub enum SelfFence {
     /// Stops writing when isolated: the lease expired and neither the arbiter nor the other site answers.
     #[default]
     Isolated,
-    /// Stops writing as soon as its lease expires.
+    /// Stops writing as soon as its lease expires, and acknowledges no commit before the other site's nodes that follow
+    /// it have it.
     Strict,
 }
 

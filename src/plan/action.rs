@@ -272,6 +272,8 @@ pub struct StopWrites {
     pub database: DatabaseName,
     pub node: ServerName,
     pub site: SiteName,
+    /// The node that is promoted afterwards.
+    pub to: ServerName,
     /// The epoch under which nobody may write.
     pub epoch: u64,
     pub how: Fencing,
@@ -284,7 +286,8 @@ pub enum Fencing {
     Clean,
     /// The strongest rung that can be reached, at once.
     Ladder,
-    /// Nothing may be asked of the site: only an expired lease under `self_fence: strict` is proof.
+    /// Nothing may be asked of the site: only an expired lease under `self_fence: strict` is proof, and only where the
+    /// node's commits waited for the one that is promoted.
     LeaseOnly,
     /// Accepted by name: no proof.
     Accepted,

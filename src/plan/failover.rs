@@ -205,6 +205,7 @@ fn point_of_no_return(plan: &mut Plan, from: &SiteName, moves: &[Move], options:
             database: database.name.clone(),
             node: old.clone(),
             site: from.clone(),
+            to: new.name.clone(),
             epoch: *epoch,
             how,
         };
@@ -737,15 +738,31 @@ fn review_primary(
         .get(from)
         .is_some_and(|site| site.answers.known().is_some());
     let node_answers = status.is_some();
-    if !cloud_answers && !node_answers && stack.self_fence != SelfFence::Strict {
+    if !cloud_answers
+        && !node_answers
+        && let Err(unproved) = lease_will_prove(stack, facts, m)
+    {
         let why = format!(
-            "neither the cloud of {from} nor {old} answers, and `self_fence` is not `strict`: nothing can prove that it does not write"
+            "neither the cloud of {from} nor {old} answers, and {unproved}: nothing can prove that it does not write"
         );
         plan.refusals.push(refusal(
             "unfenced-primary",
             why,
             "hafog failover --accept unfenced-primary",
         ));
+    }
+}
+
+/// Whether the end of the write lease is a proof. A node that runs stops then, and one that was frozen and goes on
+/// later acknowledges nothing, because that needs the node that is promoted.
+fn lease_will_prove(stack: &Stack, facts: &Facts, m: &Move) -> Result<(), String> {
+    if stack.self_fence != SelfFence::Strict {
+        return Err("`self_fence` is not `strict`".to_owned());
+    }
+    let writer = facts.writers.get(&m.database.name);
+    match writer.is_some_and(|writer| writer.confirmed_by.contains(&m.new.name)) {
+        true => Ok(()),
+        false => Err(format!("its commits do not wait for {}", m.new.name)),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::cloud::ServerState;
 use crate::db::{Certificate, Link, NodeRole};
 use crate::model::id::*;
 use crate::model::record::RecordType;
-use crate::model::stack::{Database, Job, Name, Stack, Tier, Zone};
+use crate::model::stack::{Database, Job, Name, SelfFence, Server, Stack, Tier, Zone};
 use crate::model::units::{Bytes, short};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -90,7 +90,7 @@ pub const CHECKS: &[About] = &[
     },
     About {
         name: "write-lease",
-        about: "The primary's agent renews its write lease: it is alive, and a failover knows when the lease ends.",
+        about: "The primary's agent renews its write lease: it is alive, and a failover knows when the lease ends. Under `self_fence: strict`, commits wait for the node that would be promoted.",
     },
     About {
         name: "certificates",
@@ -185,7 +185,7 @@ pub fn preflight(stack: &Stack, facts: &Facts, site: &SiteName, around: &Around)
     }
     for database in &stack.databases {
         checks.extend(replica(stack, facts, site, database));
-        checks.push(write_lease(facts, database));
+        checks.push(write_lease(stack, facts, site, database));
         checks.push(certificates(facts, database));
     }
     if stack.names.is_empty() {
@@ -437,7 +437,7 @@ fn headroom(facts: &Facts, site: &SiteName, database: &Database, node: &ServerNa
     }
 }
 
-fn write_lease(facts: &Facts, database: &Database) -> Check {
+fn write_lease(stack: &Stack, facts: &Facts, site: &SiteName, database: &Database) -> Check {
     let name = format!("write-lease {}", database.name);
     let Some(writer) = facts.writers.get(&database.name) else {
         return unknown(name, "the arbiter has no record of a writer", "hafog up");
@@ -445,7 +445,20 @@ fn write_lease(facts: &Facts, database: &Database) -> Check {
     let Some(node) = &writer.node else {
         return fail(name, "nobody may write", "hafog status");
     };
+    let promoted = stack.nodes_at(site, database).next();
+    let confirms = |server: &Server| writer.confirmed_by.contains(&server.name);
     match writer.lease_until {
+        Some(until)
+            if until > facts.at
+                && stack.self_fence == SelfFence::Strict
+                && !promoted.is_some_and(confirms) =>
+        {
+            fail(
+                name,
+                format!("commits on {node} do not wait for {site}, as `self_fence: strict` wants"),
+                "hafog replicate status",
+            )
+        }
         Some(until) if until > facts.at => {
             let left = until.duration_since(facts.at).as_secs();
             pass(
@@ -615,6 +628,8 @@ pub(crate) mod tests {
             committed: None,
             transactions: None,
             followers: Vec::new(),
+            confirmed_by: Vec::new(),
+            confirming: false,
             seen: now(),
         }
     }
@@ -679,6 +694,7 @@ pub(crate) mod tests {
             epoch: 3,
             node: Some("shop-east-db-1".into()),
             lease_until: Some(now() + Duration::from_secs(9)),
+            confirmed_by: Vec::new(),
             beat: None,
         };
         let published = Published {

@@ -64,7 +64,7 @@ pub const REFUSALS: &[About] = &[
     About {
         name: "unfenced-primary",
         waivable: true,
-        about: "Nothing proves that the old primary cannot write: two nodes might acknowledge writes. Only a person may accept this.",
+        about: "Nothing proves that the old primary cannot write: two nodes might acknowledge writes. Only a person may accept this. Where nobody can look, the end of the write lease is a proof under `self_fence: strict` while commits wait for the node that is promoted; `hafog preflight` says whether they do.",
     },
     About {
         name: "old-primary-not-following",

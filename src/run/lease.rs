@@ -13,12 +13,15 @@ use crate::clock::Clock;
 use crate::error::{Fault, Kind};
 use crate::state::stores::Stores;
 use crate::state::{PutError, Version};
+use crate::step::OPEN_LIMIT;
 
 const KEY: &str = "lease";
 /// A holder that does not renew for so long has lost it.
 pub const LASTS: Duration = Duration::from_secs(30);
 /// How often a running command renews.
 pub const RENEW_EVERY: Duration = Duration::from_secs(8);
+// What a step may still open without looking is over before somebody else takes the lease.
+const _: () = assert!(OPEN_LIMIT.as_secs() + 2 * RENEW_EVERY.as_secs() <= LASTS.as_secs());
 const POLL: Duration = Duration::from_millis(250);
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

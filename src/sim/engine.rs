@@ -14,10 +14,11 @@ use super::node::{Data, Mode, SimNode, Upstream, position, read_position};
 use super::world::{SimServer, World};
 use crate::db::{
     Certificate, Contents, Divergence, Engine, Follower, Heartbeat, Link, Node, NodeRole,
-    NodeStatus, Position, Reach, Rejoined, Verified,
+    NodeStatus, Position, Reach, Rejoined, Still, Verified,
 };
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{DatabaseName, ServerName};
+use crate::model::roles::Writer;
 use crate::shell::{Service, StopSignal};
 
 pub struct SimEngine {
@@ -169,6 +170,20 @@ impl Engine for SimEngine {
             .await
     }
 
+    async fn is_stopped(&self, node: &Node, _: &Reach) -> Result<bool, Fault> {
+        self.world
+            .look(call("engine.is_stopped", node), |world| {
+                let machine = world.machine(&node.host)?;
+                Ok(!machine.runs(&self.service(node)))
+            })
+            .await
+    }
+
+    async fn confirm_by(&self, _: &Node, _: &[ServerName], _: &Reach) -> Result<(), Trouble> {
+        let fault = Fault::new("agents set this, and they are not simulated");
+        Err(Trouble::NothingChanged(fault))
+    }
+
     async fn write_refused(&self, node: &Node, _: &Reach) -> Result<Option<String>, Fault> {
         self.world
             .look(call("engine.write_refused", node), |world| {
@@ -198,10 +213,12 @@ impl Engine for SimEngine {
             .await
     }
 
-    async fn promote(&self, node: &Node, _: &Reach) -> Result<u32, Trouble> {
+    async fn promote(&self, node: &Node, _: &Reach, still: Still<'_>) -> Result<u32, Trouble> {
         let call = call("engine.promote", node).halves();
         self.world
             .change(call, |world, part| {
+                still().nothing_changed()?;
+                world.must_be_named(node);
                 let (branch, now) = (world.next(), world.now());
                 let there = world.running(node).nothing_changed()?;
                 match (part, there.mode) {
@@ -345,6 +362,26 @@ fn node_on<'a>(machine: &'a mut SimServer, node: &Node) -> Result<&'a mut SimNod
 }
 
 impl World {
+    /// A node is opened only while the writer record, where there is one, names it.
+    fn must_be_named(&mut self, node: &Node) {
+        let key = format!("writer/{}", node.database.name);
+        let records = self
+            .stores
+            .iter()
+            .filter_map(|store| store.documents.get(&key));
+        let named = records
+            .filter_map(|(bytes, _)| serde_json::from_slice::<Writer>(bytes).ok())
+            .map(|writer| writer.node);
+        let wrong: Vec<_> = named
+            .filter(|named| named.as_ref() != Some(&node.host.name))
+            .collect();
+        for named in wrong {
+            let named = named.map_or("nobody".to_owned(), |named| named.to_string());
+            let name = &node.host.name;
+            self.violate(format!("`{name}` is opened while the record names {named}"));
+        }
+    }
+
     /// The node on a machine that answers, with complete data.
     fn complete(&mut self, node: &Node) -> Result<&mut SimNode, Fault> {
         let there = node_on(self.machine(&node.host)?, node)?;
@@ -411,6 +448,8 @@ impl World {
             committed: None,
             transactions: Some(there.rows().count() as u64),
             followers: there.slots.iter().map(follower).collect(),
+            confirmed_by: Vec::new(),
+            confirming: false,
             seen: self.now(),
         })
     }

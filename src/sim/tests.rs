@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::*;
 use crate::cloud::{Cloud, OnceKey, Power, ServerState, ServerWant};
 use crate::db::keys::Keys;
-use crate::db::{Divergence, Engine, Link, Node, NodeRole, Reach, Rejoined};
+use crate::db::{Divergence, Engine, Link, Node, NodeRole, Reach, Rejoined, always};
 use crate::dns::{DnsHost, RecordChange};
 use crate::error::Trouble;
 use crate::model::record::RecordType;
@@ -490,11 +490,17 @@ async fn a_clean_stop_sends_everything() {
     let west = engine.status(&node(&world, WEST), &reach).await.unwrap();
     assert_eq!(engine.bytes_between(&west.position, &last), Some(0));
     assert_eq!(
-        engine.promote(&node(&world, WEST), &reach).await.unwrap(),
+        engine
+            .promote(&node(&world, WEST), &reach, &always)
+            .await
+            .unwrap(),
         2
     );
     assert_eq!(
-        engine.promote(&node(&world, WEST), &reach).await.unwrap(),
+        engine
+            .promote(&node(&world, WEST), &reach, &always)
+            .await
+            .unwrap(),
         2
     );
     assert_eq!(world.lost_writes(&main()).unwrap(), [""; 0]);
@@ -514,7 +520,10 @@ async fn a_promotion_beside_a_living_primary_is_noticed() {
     write(&world, EAST, "lost");
     let (engine, reach) = (world.engine("postgres"), reach(&world));
     assert!(engine.stop_now(&node(&world, EAST), &reach).await.is_err());
-    engine.promote(&node(&world, WEST), &reach).await.unwrap();
+    engine
+        .promote(&node(&world, WEST), &reach, &always)
+        .await
+        .unwrap();
     assert_eq!(
         world.violations(),
         ["two writers of `main`: shop-east-db-1, shop-west-db-1"]
@@ -530,7 +539,10 @@ async fn a_lost_site_loses_what_was_not_sent() {
     world.lose(&east());
     assert_eq!(world.lost_writes(&main()), None);
     let (engine, reach) = (world.engine("postgres"), reach(&world));
-    engine.promote(&node(&world, WEST), &reach).await.unwrap();
+    engine
+        .promote(&node(&world, WEST), &reach, &always)
+        .await
+        .unwrap();
     assert_eq!(world.lost_writes(&main()).unwrap(), ["b"]);
     assert_eq!(world.acknowledged(&main()).len(), 2);
     assert_eq!(world.violations(), [""; 0]);
@@ -569,7 +581,7 @@ async fn what_cannot_be_rewound_is_copied() {
     let (engine, reach) = (world.engine("postgres"), reach(&world));
     let (old, new) = (node(&world, EAST), node(&world, WEST));
     engine.stop_now(&old, &reach).await.unwrap();
-    engine.promote(&new, &reach).await.unwrap();
+    engine.promote(&new, &reach, &always).await.unwrap();
     world.set_can_rewind(false);
     let how = engine.rejoin(&old, &new, &reach).await.unwrap();
     assert!(matches!(how, Rejoined::Reseeded { .. }), "{how}");
@@ -609,7 +621,7 @@ async fn a_stopped_node_is_not_promoted() {
     let world = stood().await;
     let (engine, reach, west) = (world.engine("postgres"), reach(&world), node(&world, WEST));
     engine.stop_now(&west, &reach).await.unwrap();
-    let promoted = engine.promote(&west, &reach).await;
+    let promoted = engine.promote(&west, &reach, &always).await;
     assert!(matches!(promoted, Err(Trouble::NothingChanged(_))));
     engine.start(&west, &reach).await.unwrap();
     engine.start(&west, &reach).await.unwrap();
@@ -699,7 +711,7 @@ async fn a_half_stop_bars_the_sessions_and_opening_again_keeps_the_timeline() {
     assert_eq!((status.role, status.writable), (NodeRole::Primary, false));
     assert!(engine.write_refused(&east, &reach).await.unwrap().is_some());
     assert!(world.write(&EAST.into(), &main(), "a").is_err());
-    assert_eq!(engine.promote(&east, &reach).await.unwrap(), 1);
+    assert_eq!(engine.promote(&east, &reach, &always).await.unwrap(), 1);
     write(&world, EAST, "a");
 }
 
@@ -711,7 +723,7 @@ async fn a_half_rewind_leaves_only_a_copy() {
     world.cut_stream(&WEST.into(), &main(), true);
     write(&world, EAST, "b");
     engine.stop_now(&old, &reach).await.unwrap();
-    engine.promote(&new, &reach).await.unwrap();
+    engine.promote(&new, &reach, &always).await.unwrap();
     world.script(Script::on("engine.rejoin", Mishap::CrashDuring));
     let cut = world.until_death(engine.rejoin(&old, &new, &reach)).await;
     assert_eq!(cut, None);
@@ -728,7 +740,12 @@ async fn a_half_promotion_replays_and_does_not_open() {
     world.set_delays(&WEST.into(), &main(), secs(0), secs(60));
     write(&world, EAST, "a");
     world.script(Script::on("engine.promote", Mishap::Half));
-    assert!(engine.promote(&node(&world, WEST), &reach).await.is_err());
+    assert!(
+        engine
+            .promote(&node(&world, WEST), &reach, &always)
+            .await
+            .is_err()
+    );
     assert_eq!(rows(&world, WEST), ["a"]);
     assert_eq!(world.writable(&main()), [ServerName::from(EAST)]);
 }
@@ -1055,7 +1072,7 @@ async fn switch_over(world: &SimWorld) -> Result<(), Trouble> {
     let status = engine.status(&new, &reach).await.map_err(unknown)?;
     if !status.writable {
         engine.stop_clean(&old, &reach).await?;
-        engine.promote(&new, &reach).await?;
+        engine.promote(&new, &reach, &always).await?;
     }
     engine.rejoin(&old, &new, &reach).await?;
     let dns = world.dns(&"shop.test".into());

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::promote::right_to_open;
 use super::{Act, Context, Standing};
 use crate::cloud::{Power, ServerState};
 use crate::db::{Node, Reach};
@@ -18,6 +19,7 @@ use crate::model::roles::Writer;
 use crate::model::stack::SelfFence;
 use crate::model::units;
 use crate::plan::action::*;
+use crate::shell::ServiceState;
 use crate::state::PutError;
 use crate::wait;
 use crate::world::{World, writer_key};
@@ -47,12 +49,15 @@ pub(super) async fn set_writer(
                 return Ok(());
             }
         }
-        let beat = found.as_ref().and_then(|(writer, _)| writer.beat.clone());
+        let before = found.as_ref().map(|(writer, _)| writer.clone());
+        // What is known of the writer before is needed until there is another one, also by a run that is resumed.
+        let kept = before.as_ref().filter(|_| node.is_none());
         let writer = Writer {
             epoch,
             node: node.cloned(),
-            lease_until: None,
-            beat,
+            lease_until: kept.and_then(|writer| writer.lease_until),
+            confirmed_by: kept.map_or(Vec::new(), |writer| writer.confirmed_by.clone()),
+            beat: before.and_then(|writer| writer.beat),
         };
         let expect = found.as_ref().map(|(_, version)| version);
         match world
@@ -97,31 +102,41 @@ impl StopWrites {
         let engine = world.engine(&node.database).ok()?;
         let services = reach.shell.services(&node.host).await.ok()?;
         let name = engine.service(&self.database);
-        if services
-            .iter()
-            .any(|service| service.name == name && !service.running && !service.wanted)
-        {
+        // The supervisor will not start it, and the machine shows that it lost nothing that runs.
+        let told = |one: &ServiceState| one.name == name && !one.running && !one.wanted;
+        if services.iter().any(told) && engine.is_stopped(&node, &reach).await.ok()? {
             return Some(format!("the database on {} is stopped", self.node));
         }
         let refused = engine.write_refused(&node, &reach).await.ok().flatten()?;
         Some(format!("{} refused a write: {refused}", self.node))
     }
 
-    /// Waits out the write lease. Proof only under `self_fence: strict`.
-    async fn lease_expired(
-        &self,
-        context: &Context<'_>,
-        lease_until: Option<jiff::Timestamp>,
-    ) -> Result<String, String> {
+    /// Waits out the write lease. Proof only under `self_fence: strict`, and only where the node's commits wait for the
+    /// one that is promoted: one that was frozen does not notice that its lease is over.
+    async fn lease_expired(&self, context: &Context<'_>) -> Result<String, String> {
         let world = context.world;
         if world.stack.self_fence != SelfFence::Strict {
             return Err(
                 "`self_fence` is not `strict`, so an expired lease proves nothing".to_owned(),
             );
         }
-        let Some(until) = lease_until else {
+        // As it is now that nobody can renew it: what was read before may be a renewal too old.
+        let found = world.writer(&self.database).await;
+        let found = found.map_err(|fault| fault.to_string())?;
+        let writer = found.map(|(writer, _)| writer);
+        let writer = writer.filter(|writer| writer.epoch == self.epoch && writer.node.is_none());
+        let Some(writer) = writer else {
+            return Err("somebody else changed the writer record".to_owned());
+        };
+        let Some(until) = writer.lease_until else {
             return Err("the writer never had a lease".to_owned());
         };
+        if !writer.confirmed_by.contains(&self.to) {
+            return Err(format!(
+                "its commits do not wait for {}, so a machine that is frozen may go on after its lease",
+                self.to
+            ));
+        }
         let until = until + SKEW;
         while let Ok(left) = Duration::try_from(until.duration_since(world.clock.now())) {
             if left.is_zero() {
@@ -137,8 +152,8 @@ impl StopWrites {
             world.clock.sleep(left.min(Duration::from_secs(1))).await;
         }
         Ok(format!(
-            "the write lease of {} expired at {until:.0}, and it stops writing without one",
-            self.node
+            "the write lease of {} expired at {until:.0}; it stops writing without one, and its commits wait for {}",
+            self.node, self.to
         ))
     }
 
@@ -159,8 +174,6 @@ impl StopWrites {
 
     async fn ladder(&self, context: &Context<'_>) -> Result<(), Trouble> {
         let world = context.world;
-        let before = world.writer(&self.database).await.nothing_changed()?;
-        let lease_until = before.as_ref().and_then(|(writer, _)| writer.lease_until);
         set_writer(world, &self.database, self.epoch, None).await?;
         let mut tried = Vec::new();
         if self.how != Fencing::LeaseOnly {
@@ -169,7 +182,7 @@ impl StopWrites {
                 Err(why) => tried.extend(why),
             }
         }
-        match self.lease_expired(context, lease_until).await {
+        match self.lease_expired(context).await {
             Ok(rung) => context.made(Output::Fence { rung }).await.partial(),
             Err(why) if self.how == Fencing::Accepted => {
                 tried.push(why);
@@ -289,7 +302,8 @@ impl Act for StopWrites {
     /// The old primary may write again, under a later epoch than the one that was to take over.
     async fn undo(&self, context: &Context<'_>) -> Result<String, Trouble> {
         let world = context.world;
-        set_writer(world, &self.database, self.epoch + 1, Some(&self.node)).await?;
+        let name_it = || set_writer(world, &self.database, self.epoch + 1, Some(&self.node));
+        name_it().await?;
         let started = async {
             let found = world.find(&self.site, &self.node).await.unknown()?;
             if found.is_some_and(|found| found.state == ServerState::Off) {
@@ -302,7 +316,10 @@ impl Act for StopWrites {
             let (node, reach) = self.node(context).await.nothing_changed()?;
             let engine = world.engine(&node.database).nothing_changed()?;
             engine.start(&node, &reach).await?;
-            engine.promote(&node, &reach).await
+            // The start may have taken long: is it still the one?
+            let still = right_to_open(world, &self.node);
+            name_it().await?;
+            engine.promote(&node, &reach, &still).await
         };
         match started.await {
             Ok(_) => Ok(format!("{} is open for writes again", self.node)),

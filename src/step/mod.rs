@@ -31,6 +31,7 @@ use crate::world::World;
 
 pub use configure::is_configured;
 pub use health::front_door;
+pub use promote::OPEN_LIMIT;
 
 /// Whether a step's goal holds.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,11 +2,14 @@
 
 use async_trait::async_trait;
 
+use std::time::Duration;
+
 use super::fence::set_writer;
 use super::{Act, Context, Standing};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{DatabaseName, ServerName};
 use crate::plan::action::*;
+use crate::world::World;
 
 async fn check(
     context: &Context<'_>,
@@ -37,6 +40,29 @@ async fn check(
     )))
 }
 
+/// For how long after the writer record was changed the node may be opened: another run may take over when this one
+/// has not renewed its lease for longer, and it renewed it at most so long ago.
+pub const OPEN_LIMIT: Duration = Duration::from_secs(14);
+
+/// Holds from now on, for a while. Frozen for longer, a run must not open what another has given to somebody else.
+pub(super) fn right_to_open(
+    world: &World,
+    name: &ServerName,
+) -> impl Fn() -> Result<(), Fault> + Send + Sync + use<> {
+    let (clock, name) = (world.clock.clone(), name.clone());
+    let since = clock.since_boot();
+    move || {
+        let slept = clock.since_boot().saturating_sub(since);
+        match slept < OPEN_LIMIT {
+            true => Ok(()),
+            false => Err(Fault::new(format!(
+                "{name} was not opened within {} s, and somebody else may be the writer by now",
+                OPEN_LIMIT.as_secs()
+            ))),
+        }
+    }
+}
+
 async fn act(
     context: &Context<'_>,
     database: &DatabaseName,
@@ -44,13 +70,14 @@ async fn act(
     epoch: u64,
 ) -> Result<(), Trouble> {
     let world = context.world;
+    let still = right_to_open(world, name);
     set_writer(world, database, epoch, Some(name)).await?;
     let node = world.node(database, name).await.partial()?;
     let reach = world.reach(&node.host.site).partial()?;
     world
         .engine(&node.database)
         .partial()?
-        .promote(&node, &reach)
+        .promote(&node, &reach, &still)
         .await
         .map(drop)
         .map_err(|trouble| match trouble {
@@ -63,6 +90,16 @@ async fn act(
 #[async_trait]
 impl Act for PromoteStandby {
     async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
+        // Only the fence before this step takes the right to write from the old primary.
+        let found = context.world.writer(&self.database).await?;
+        if let Some((writer, _)) = found
+            && writer.epoch < self.epoch
+        {
+            return Ok(Standing::blocked(format!(
+                "the writer record went back to epoch {}, and this run had left it at {}",
+                writer.epoch, self.epoch
+            )));
+        }
         check(context, &self.database, &self.node, self.epoch).await
     }
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {

@@ -28,6 +28,8 @@ const PASSWORD: &str = "a-password-of-the-tests";
 /// The default.
 const LEASE: Duration = Duration::from_secs(10);
 const LIMIT: Duration = Duration::from_secs(60);
+/// In a server's folder: where all of its database works, and nobody else.
+const PGDATA: &str = "data/postgres-main/main";
 
 /// Verb, step, fault, and what runs it: the end state in words, or what is wrong.
 pub type Row = (
@@ -71,7 +73,16 @@ pub const CASES: &[Row] = &[
     ("agent", "hold", "store unreachable, strict", |_| {
         store_away(true)
     }),
+    ("agent", "hold", "killed after its own stop", |_| {
+        killed_after_its_own_stop()
+    }),
     ("failover", "stop-writes", "unfenced, as accepted", unfenced),
+    (
+        "failover",
+        "stop-writes",
+        "frozen past its lease, strict",
+        frozen_past_its_lease,
+    ),
 ];
 
 /// Only in `make torture`: they take minutes or hours.
@@ -301,6 +312,17 @@ fn processes(folder: &Path, word: &str) -> Vec<i32> {
     .collect()
 }
 
+/// Processes whose working folder is `folder` or below.
+fn works_below(folder: &Path) -> Vec<i32> {
+    let entries = std::fs::read_dir("/proc").expect("this is Linux").flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid: &i32| {
+        let cwd = std::fs::read_link(format!("/proc/{pid}/cwd"));
+        cwd.is_ok_and(|cwd| cwd.starts_with(folder))
+    })
+    .collect()
+}
+
 /// Figures, for whoever reads along.
 fn note(line: &str) {
     let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
@@ -308,6 +330,10 @@ fn note(line: &str) {
 
 fn stop(pid: i32) {
     let _ = kill(Pid::from_raw(pid), Signal::SIGSTOP);
+}
+
+fn go_on(pid: i32) {
+    let _ = kill(Pid::from_raw(pid), Signal::SIGCONT);
 }
 
 fn kill_hard(pid: i32) {
@@ -497,6 +523,62 @@ fn comes_back_closed(rig: &Rig) -> Result<String, String> {
     Ok("moved, one writer".to_owned())
 }
 
+/// Nobody can look at the old site, whose machine hangs until its lease is long over; then it goes on, and its
+/// database is up before its agent has looked at anything.
+fn frozen_past_its_lease(seed: u64) -> Result<String, String> {
+    let mut rig = Rig::new(seed, true)?;
+    rig.writes("east")?;
+    std::thread::sleep(Duration::from_millis(rig.below(1000)));
+    rig.must("local power shop-east-db-1 freeze")?;
+    rig.must("failover --yes --assume-down east")?;
+    rig.writes("west")?;
+    let thawed = Instant::now();
+    // The worst order: all of its database before anybody else on the machine.
+    let database = works_below(&rig.folder("east").join(PGDATA));
+    if database.is_empty() {
+        return Err("there is no database to thaw".to_owned());
+    }
+    database.iter().for_each(|pid| go_on(*pid));
+    std::thread::sleep(Duration::from_secs(2));
+    rig.must("local power shop-east-db-1 thaw")?;
+    until("the old primary is closed", || {
+        rig.lab.writable() == [node("west")]
+    })?;
+    rig.writes("west")?;
+    nothing_alone(&rig, thawed)?;
+    rig.must("commit --yes")?;
+    rig.must("failback --rejoin-only --yes")?;
+    rig.ready()?;
+    nothing_alone(&rig, thawed)?;
+    Ok("moved, one writer".to_owned())
+}
+
+/// The old primary acknowledged nothing that the new one lacks, neither before the move nor after the thaw. An answer
+/// that was on its way when the machine froze may arrive late, one a session: what it speaks of is in the new primary.
+fn nothing_alone(rig: &Rig, thawed: Instant) -> Result<(), String> {
+    const SESSIONS: usize = 5;
+    let lost = rig.lost("east", "west")?;
+    let after = |one: &&Acknowledged| one.at > thawed;
+    if let Some(first) = lost.first() {
+        return Err(format!(
+            "DOUBLE WRITER: {} writes were acknowledged by the old primary alone, {} of them after the thaw, first `{}`",
+            lost.len(),
+            lost.iter().filter(after).count(),
+            first.id
+        ));
+    }
+    let book = rig.writing.book();
+    let late = book.iter().filter(|one| one.site == "east").filter(after);
+    let late = late.count();
+    note(&format!("answers that came late: {late}"));
+    match late {
+        0..=SESSIONS => Ok(()),
+        _ => Err(format!(
+            "{late} late answers of {SESSIONS} sessions: the old primary acknowledged anew"
+        )),
+    }
+}
+
 /// Somebody switches the old primary's machine on again and again while the failover is under way.
 fn restarted_meanwhile(seed: u64) -> Result<String, String> {
     let rig = Rig::new(seed, false)?;
@@ -663,6 +745,34 @@ fn store_away(strict: bool) -> Result<String, String> {
     .to_owned())
 }
 
+/// The agent stops its engine because its lease is over, and is killed. The next one brings the engine back when the
+/// arbiter is there again.
+fn killed_after_its_own_stop() -> Result<String, String> {
+    let rig = Rig::new(1, true)?;
+    rig.writes("east")?;
+    let (here, away) = (
+        rig.lab.home.path().join("arbiter"),
+        rig.lab.home.path().join("away"),
+    );
+    std::fs::rename(&here, &away).map_err(|error| error.to_string())?;
+    let data = rig.folder("east").join(PGDATA);
+    until("the agent has stopped its engine", || {
+        works_below(&data).is_empty()
+    })?;
+    let agents = processes(&rig.folder("east"), "agent");
+    agents.iter().for_each(|pid| kill_hard(*pid));
+    until("there is another agent", || {
+        let now = processes(&rig.folder("east"), "agent");
+        !now.is_empty() && now.iter().all(|pid| !agents.contains(pid))
+    })?;
+    let _ = std::fs::remove_dir_all(&here);
+    std::fs::rename(&away, &here).map_err(|error| error.to_string())?;
+    rig.writes("east")?;
+    rig.reigns(&["east"])?;
+    rig.is_the_only_one("east")?;
+    Ok("stopped, and open again".to_owned())
+}
+
 /// Nobody can look at the old site and its agent is dead: both acknowledge, as accepted. The way back names what
 /// only the old one has.
 fn unfenced(seed: u64) -> Result<String, String> {
@@ -677,9 +787,7 @@ fn unfenced(seed: u64) -> Result<String, String> {
     rig.must("failover --yes --assume-down east --accept unfenced-primary")?;
     rig.writes("west")?;
     rig.writes("east")?;
-    for pid in frozen {
-        let _ = kill(Pid::from_raw(pid), Signal::SIGCONT);
-    }
+    frozen.into_iter().for_each(go_on);
     // Its agent is back, and fences it.
     until("the old primary is closed", || {
         rig.lab.writable() == [node("west")]

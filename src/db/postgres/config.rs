@@ -71,6 +71,10 @@ impl Paths {
     pub fn upstream(&self) -> String {
         format!("{}/upstream.conf", self.conf)
     }
+
+    pub fn confirm(&self) -> String {
+        format!("{}/confirm.conf", self.conf)
+    }
 }
 
 /// Who may log in.
@@ -184,6 +188,30 @@ fn upstream(node: &Node, upstream: Option<&Node>) -> String {
     format!("primary_conninfo = {link}\nprimary_slot_name = {slot}\n")
 }
 
+/// `confirm.conf`: all of them, in any order.
+fn confirm(by: &[ServerName]) -> String {
+    let slots: Vec<String> = by.iter().map(|one| name_quoted(&slot_of(one))).collect();
+    let wanted = match slots.len() {
+        0 => String::new(),
+        count => format!("FIRST {count} ({})", slots.join(", ")),
+    };
+    format!("synchronous_standby_names = {}\n", quoted(&wanted))
+}
+
+/// The nodes in `synchronous_standby_names`, as [`confirm`] writes it.
+pub(super) fn confirmers(setting: &str) -> Vec<ServerName> {
+    let list = setting
+        .split_once('(')
+        .and_then(|(_, rest)| rest.rsplit_once(')'));
+    let names = list
+        .map(|(names, _)| names.split(','))
+        .into_iter()
+        .flatten();
+    names
+        .map(|name| server_of(name.trim().trim_matches('"')))
+        .collect()
+}
+
 fn file(path: String, text: String, mode: u32) -> File {
     File {
         path,
@@ -286,6 +314,16 @@ pub(super) async fn put_upstream(
     put_changed(node, &file(path, upstream(node, above), 0o600), reach).await
 }
 
+pub(super) async fn put_confirm(
+    node: &Node,
+    by: &[ServerName],
+    reach: &Reach,
+) -> Result<(), Trouble> {
+    let path = Paths::of(node).confirm();
+    let changed = put_changed(node, &file(path, confirm(by), 0o600), reach).await;
+    changed.map(drop)
+}
+
 /// Puts a file with SQL where only the service user reads it.
 pub(super) async fn put_sql(
     node: &Node,
@@ -347,6 +385,14 @@ pub(super) async fn is_unwanted(node: &Node, reach: &Reach) -> bool {
         .any(|service| service.name == name && !service.wanted && !service.running)
 }
 
+/// The process that the supervisor started; none where it does not say so.
+pub(super) async fn pid(node: &Node, reach: &Reach) -> Option<u32> {
+    let name = service_name(&node.database.name);
+    let services = reach.shell.services(&node.host).await.ok()?;
+    let service = services.into_iter().find(|service| service.name == name);
+    service.filter(|service| service.running)?.pid
+}
+
 /// `None`: the service is not installed.
 pub(super) async fn is_running(node: &Node, reach: &Reach) -> Result<Option<bool>, Fault> {
     let name = service_name(&node.database.name);
@@ -355,4 +401,23 @@ pub(super) async fn is_running(node: &Node, reach: &Reach) -> Result<Option<bool
         .iter()
         .find(|service| service.name == name)
         .map(|service| service.running))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_confirms_is_read_back() {
+        for names in [vec![], vec!["shop-west-db-1"], vec!["a-1", "b-2"]] {
+            let names: Vec<ServerName> = names.into_iter().map(ServerName::new).collect();
+            let text = confirm(&names);
+            let setting = text.split('\'').nth(1).expect("it is quoted");
+            assert_eq!(confirmers(setting), names, "{text}");
+        }
+        assert_eq!(
+            confirm(&["a-1".into(), "b-2".into()]),
+            "synchronous_standby_names = 'FIRST 2 (\"a_1\", \"b_2\")'\n"
+        );
+    }
 }

@@ -160,7 +160,9 @@ pub(super) async fn connect_as(
         .application_name("hafog")
         .ssl_mode(SslMode::Require)
         .options(format!(
-            "-c statement_timeout={} -c lock_timeout=5s -c idle_in_transaction_session_timeout=0",
+            // What we write is for ourselves: it waits for no other node.
+            "-c statement_timeout={} -c lock_timeout=5s -c idle_in_transaction_session_timeout=0 \
+             -c synchronous_commit=local",
             limit.as_millis()
         ));
     let what = || format!("cannot log in to PostgreSQL on `{server}`");

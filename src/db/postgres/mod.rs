@@ -37,11 +37,10 @@ use jiff::Timestamp;
 
 use super::{
     Certificate, Contents, Divergence, Engine, EngineAbout, Node, NodeStatus, Position, Reach,
-    Rejoined, Verified,
+    Rejoined, Still, Verified,
 };
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{DatabaseName, ServerName};
-use crate::shell::StopSignal;
 
 #[cfg(test)]
 use config::Paths;
@@ -112,7 +111,11 @@ impl Engine for Postgres {
     }
 
     async fn stop_now(&self, node: &Node, reach: &Reach) -> Result<(), Trouble> {
-        server::stop(node, StopSignal::Quit, reach).await
+        server::stop_now(node, reach).await
+    }
+
+    async fn is_stopped(&self, node: &Node, reach: &Reach) -> Result<bool, Fault> {
+        server::is_stopped(node, reach).await
     }
 
     async fn write_refused(&self, node: &Node, reach: &Reach) -> Result<Option<String>, Fault> {
@@ -123,8 +126,18 @@ impl Engine for Postgres {
         server::start(node, reach).await
     }
 
-    async fn promote(&self, node: &Node, reach: &Reach) -> Result<u32, Trouble> {
-        promote::promote(node, reach).await
+    async fn promote(&self, node: &Node, reach: &Reach, still: Still<'_>) -> Result<u32, Trouble> {
+        promote::promote(node, reach, still).await
+    }
+
+    async fn confirm_by(
+        &self,
+        node: &Node,
+        by: &[ServerName],
+        reach: &Reach,
+    ) -> Result<(), Trouble> {
+        config::put_confirm(node, by, reach).await?;
+        server::reload(node, reach).await
     }
 
     /// A node that was not stopped cleanly is started for a moment, non-writable and following nobody, to find the end of its log.

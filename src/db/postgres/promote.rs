@@ -8,7 +8,7 @@ use tokio_postgres::error::SqlState;
 use super::config::{self, Door, Paths};
 use super::connect::{self, Failure, How, OURS, STATEMENT_LIMIT, Session};
 use super::server;
-use crate::db::{Node, Position, Reach};
+use crate::db::{Node, Position, Reach, Still};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::shell::StopSignal;
 
@@ -23,7 +23,7 @@ const TRY_WRITE: &str = "INSERT INTO hafog.probe (id, at) VALUES (1, now()) \
 const TIMELINE: &str = "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)";
 const RECOVERING: &str = "SELECT pg_is_in_recovery()";
 
-pub(super) async fn promote(node: &Node, reach: &Reach) -> Result<u32, Trouble> {
+pub(super) async fn promote(node: &Node, reach: &Reach, still: Still<'_>) -> Result<u32, Trouble> {
     let untouched = |failure: Failure| Trouble::NothingChanged(failure.fault);
     // First the door: after a clean stop it may be barred for whoever acts here. On a replica that opens nothing.
     let reopened = config::put_hba(node, Door::Open, reach).await?;
@@ -39,6 +39,7 @@ pub(super) async fn promote(node: &Node, reach: &Reach) -> Result<u32, Trouble> 
         .map_err(untouched)?
     {
         let sql = format!("SELECT pg_promote(true, {})", PROMOTE_LIMIT.as_secs());
+        still().nothing_changed()?;
         let promoted = match session.one::<bool>(&sql, &[]).await {
             // Its agent was faster: "recovery is not in progress".
             Err(failure) if failure.code() == Some(&SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE) => {

@@ -12,6 +12,8 @@ use crate::shell::{Command, Ran, ServiceChange, StopSignal};
 /// How long a server may take from its start until it answers; a crashed one replays its log first.
 const START_LIMIT: Duration = Duration::from_secs(60);
 const RELOAD_LIMIT: Duration = Duration::from_secs(5);
+/// For ending what was left after a stop.
+const LEFT_LIMIT: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(50);
 const OLDEST: u32 = 14;
 /// What `initdb --wal-segsize` takes.
@@ -249,6 +251,77 @@ pub(super) async fn stop(node: &Node, signal: StopSignal, reach: &Reach) -> Resu
             )
             .await
         }
+    }
+}
+
+/// Prints the processes of PostgreSQL whose working folder is the data folder, which all of them have, with their
+/// parents; kills those among them that are named. Without /proc nothing is known.
+const AT_WORK: &str = r#"
+[ -r /proc/self/stat ] || exit 3
+main=$(readlink -f "$1") || exit 3
+for process in /proc/[0-9]*; do
+  read -r pid name state parent rest < "$process/stat" || continue
+  [ "$name" = "(postgres)" ] || continue
+  folder=$(readlink "$process/cwd") || continue
+  [ "${folder% (deleted)}" = "$main" ] || continue
+  case " $2 " in *" $pid "*) kill -KILL "$pid" ;; esac
+  echo "$pid $parent"
+done 2>/dev/null
+exit 0"#;
+
+struct AtWork {
+    pid: u32,
+    parent: u32,
+}
+
+/// The node's processes, as its machine shows them: whoever started them may have lost them.
+async fn at_work(node: &Node, kill: &[u32], reach: &Reach) -> Result<Vec<AtWork>, Trouble> {
+    let main = Paths::of(node).main;
+    let kill: Vec<String> = kill.iter().map(u32::to_string).collect();
+    let command = Command::new(["sh", "-c", AT_WORK, "sh", &main, &kill.join(" ")]);
+    let ran = run(node, &command.service_user().limit(LEFT_LIMIT), reach).await?;
+    let found = ran.stdout.lines().filter_map(|line| {
+        let (pid, parent) = line.split_once(' ')?;
+        Some(AtWork {
+            pid: pid.parse().ok()?,
+            parent: parent.parse().ok()?,
+        })
+    });
+    Ok(found.collect())
+}
+
+pub(super) async fn is_stopped(node: &Node, reach: &Reach) -> Result<bool, Fault> {
+    let found = at_work(node, &[], reach).await;
+    found
+        .map(|found| found.is_empty())
+        .map_err(|trouble| trouble.fault().clone())
+}
+
+/// What the supervisor started since is left alone: it came up non-writable. Everything else is ended, also what the
+/// supervisor does not know, or when it does not answer.
+pub(super) async fn stop_now(node: &Node, reach: &Reach) -> Result<(), Trouble> {
+    let told = stop(node, StopSignal::Quit, reach).await;
+    let until = Instant::now() + LEFT_LIMIT;
+    let mut left = Vec::new();
+    loop {
+        let found = at_work(node, &left, reach).await?;
+        let known = config::pid(node, reach).await;
+        let lost = found
+            .iter()
+            .filter(|one| ![one.pid, one.parent].map(Some).contains(&known));
+        left = lost.map(|one| one.pid).collect();
+        if left.is_empty() {
+            return told;
+        }
+        if Instant::now() >= until {
+            let message = format!(
+                "PostgreSQL on `{}` is there {} s after it was killed, as {left:?}",
+                node.host.name,
+                LEFT_LIMIT.as_secs()
+            );
+            return Err(Trouble::Partial(Fault::new(message)));
+        }
+        tokio::time::sleep(POLL).await;
     }
 }
 

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use tokio_postgres::error::SqlState;
 
-use super::config::server_of;
+use super::config::{confirmers, server_of};
 use super::connect::{self, Failure, OURS, Session, value};
 use crate::db::{Follower, Heartbeat, Link, Node, NodeRole, NodeStatus, Position, Reach};
 use crate::error::Fault;
@@ -15,6 +15,7 @@ use crate::error::Fault;
 const SILENCE_MAX: f64 = 15.0;
 
 /// `pg_control_checkpoint` is stale right after a promotion, so a primary's timeline is read from its current log file.
+/// Commits begin to wait when the checkpointer has read a new setting, which it does before it rests.
 /// Less than a page beyond what is replayed is the torn beginning of a record that will never be whole.
 const ABOUT: &str = "
 SELECT recovering, version, (SELECT system_identifier::text FROM pg_control_system()),
@@ -27,7 +28,11 @@ SELECT recovering, version, (SELECT system_identifier::text FROM pg_control_syst
                 (SELECT timeline_id FROM pg_control_checkpoint())),
        CASE WHEN recovering THEN (extract(epoch FROM pg_last_xact_replay_timestamp()) * 1000000)::int8 END,
        CASE WHEN recovering AND pg_last_wal_receive_lsn() - pg_last_wal_replay_lsn() > 8192 THEN NULL
-            ELSE pg_snapshot_xmax(pg_current_snapshot())::text::int8 END
+            ELSE pg_snapshot_xmax(pg_current_snapshot())::text::int8 END,
+       current_setting('synchronous_standby_names'),
+       pg_conf_load_time() < clock_timestamp() - interval '2 s'
+         AND EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'checkpointer'
+                     AND wait_event IN ('CheckpointerMain', 'CheckpointWriteDelay'))
 FROM (SELECT pg_is_in_recovery() AS recovering, current_setting('server_version') AS version) AS about";
 
 const LINK: &str = "
@@ -78,6 +83,8 @@ pub(super) async fn status(node: &Node, reach: &Reach) -> Result<NodeStatus, Fau
         committed: value::<Option<i64>>(&about, 7)?.map(instant).transpose()?,
         transactions: value::<Option<i64>>(&about, 8)?.map(i64::unsigned_abs),
         followers: followers(&session).await?,
+        confirmed_by: confirmers(&value::<String>(&about, 9)?),
+        confirming: value(&about, 10)?,
         seen: Timestamp::now(),
     })
 }

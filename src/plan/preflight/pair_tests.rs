@@ -207,6 +207,7 @@ fn turns() -> Vec<Turn> {
         nothing("headroom", |w| w.stack.databases.clear()),
         nothing("headroom", |w| tier(w, Tier::Cold)),
         red("write-lease", |w| w.writer().node = None),
+        red("write-lease", |w| w.stack.self_fence = SelfFence::Strict),
         red("write-lease", |w| w.writer().lease_until = None),
         red("write-lease", |w| w.writer().lease_until = Some(w.facts.at)),
         dark("write-lease", |w| w.facts.writers.clear()),

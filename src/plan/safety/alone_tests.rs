@@ -66,6 +66,11 @@ impl World {
         }
     }
 
+    fn waits_for(&mut self, name: &str) {
+        let writer = self.facts.writers.get_mut(&"main".into()).unwrap();
+        writer.confirmed_by = vec![name.into()];
+    }
+
     fn silence(&mut self, name: &str) {
         let node = self.facts.nodes.get_mut(&name.into()).unwrap();
         node.status = Seen::Unknown("no route".to_owned());
@@ -259,6 +264,13 @@ fn cases() -> Vec<Case> {
             primary_is_gone(w);
             w.silence_site("east");
             w.stack.self_fence = SelfFence::Strict;
+            w.waits_for(WEST);
+        }),
+        case("unfenced-primary", assumed_down, |w| w.waits_for(EAST)).given(|w| {
+            primary_is_gone(w);
+            w.silence_site("east");
+            w.stack.self_fence = SelfFence::Strict;
+            w.waits_for(WEST);
         }),
         case("old-primary-not-following", rollback, |w| w.down(WEST)).given(World::provisional),
         case("site-is-primary", destroyed, |w| w.facts = fine(&w.stack)).given(|w| {

@@ -78,6 +78,17 @@ pub struct TestShell {
     pub bare: AtomicBool,
     /// Stops are refused.
     pub stuck: AtomicBool,
+    /// What runs and is not known any more.
+    lost: Mutex<Vec<Child>>,
+}
+
+impl Drop for TestShell {
+    fn drop(&mut self) {
+        for mut child in self.lost.lock().unwrap().drain(..) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
 }
 
 fn process(argv: &[String], on: &Host, as_user: bool) -> std::process::Command {
@@ -120,6 +131,17 @@ impl TestShell {
         for (key, kept) in services.iter_mut() {
             if key.starts_with(&format!("{} ", on.name)) {
                 kept.stop(Signal::SIGKILL, Duration::from_secs(10));
+            }
+        }
+    }
+
+    /// As a supervisor that was restarted and did not find what the one before had started.
+    pub fn lose(&self, on: &Host) {
+        let mut services = self.services.lock().unwrap();
+        for (key, kept) in services.iter_mut() {
+            if key.starts_with(&format!("{} ", on.name)) {
+                self.lost.lock().unwrap().extend(kept.child.take());
+                kept.wanted = false;
             }
         }
     }

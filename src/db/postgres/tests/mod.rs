@@ -12,8 +12,8 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{Postgres, server, service_name};
 use crate::db::keys::Keys;
-use crate::db::{Divergence, Engine, Link, Node, NodeRole, Position, Rejoined};
-use crate::error::Trouble;
+use crate::db::{Divergence, Engine, Link, Node, NodeRole, Position, Rejoined, always};
+use crate::error::{Fault, Trouble};
 use machine::Machine;
 
 const PASSWORD: &str = "correct horse";
@@ -86,7 +86,10 @@ async fn primary(machine: &Machine) -> Client {
         .create(node, Some(PASSWORD), &machine.reach)
         .await
         .unwrap();
-    Postgres.promote(node, &machine.reach).await.unwrap();
+    Postgres
+        .promote(node, &machine.reach, &always)
+        .await
+        .unwrap();
     let client = login(node, &machine.reach.keys, PASSWORD).await.unwrap();
     client
         .batch_execute("CREATE TABLE orders (id bigint PRIMARY KEY, what text)")
@@ -135,13 +138,18 @@ async fn a_new_database_is_closed_until_it_is_opened() {
         Some("cannot execute INSERT in a read-only transaction")
     );
 
+    let never = || Err(Fault::new("frozen meanwhile"));
+    let opened = Postgres.promote(node, reach, &never).await;
+    assert!(matches!(opened, Err(Trouble::NothingChanged(_))));
+    assert!(!Postgres.status(node, reach).await.unwrap().writable);
+
     assert_eq!(
-        timed("promote", Postgres.promote(node, reach))
+        timed("promote", Postgres.promote(node, reach, &always))
             .await
             .unwrap(),
         2
     );
-    assert_eq!(Postgres.promote(node, reach).await.unwrap(), 2);
+    assert_eq!(Postgres.promote(node, reach, &always).await.unwrap(), 2);
     let status = Postgres.status(node, reach).await.unwrap();
     assert_eq!(
         (status.role, status.writable, status.timeline),
@@ -165,7 +173,13 @@ async fn a_new_database_is_closed_until_it_is_opened() {
     assert!(!Postgres.status(node, reach).await.unwrap().writable);
 
     // The agent opens it again, with its own key only.
-    assert_eq!(Postgres.promote(node, &machine.agent()).await.unwrap(), 3);
+    assert_eq!(
+        Postgres
+            .promote(node, &machine.agent(), &always)
+            .await
+            .unwrap(),
+        3
+    );
     assert_eq!(
         Postgres
             .write_refused(node, &machine.agent())
@@ -185,7 +199,7 @@ async fn only_known_roles_get_in_and_only_over_tls() {
     };
     let (node, reach) = (&machine.nodes[0], &machine.reach);
     Postgres.create(node, None, reach).await.unwrap();
-    Postgres.promote(node, reach).await.unwrap();
+    Postgres.promote(node, reach, &always).await.unwrap();
 
     let plain = application(node, PASSWORD)
         .ssl_mode(SslMode::Disable)
@@ -367,7 +381,7 @@ async fn a_writable_node_is_never_overwritten() {
     };
     primary(&machine).await;
     Postgres.seed(first, second, reach).await.unwrap();
-    Postgres.promote(second, reach).await.unwrap();
+    Postgres.promote(second, reach, &always).await.unwrap();
     let refused = |trouble: Trouble| match trouble {
         Trouble::NothingChanged(fault) => fault.to_string(),
         other => panic!("{other}"),
@@ -469,7 +483,7 @@ async fn a_switchover_loses_nothing_and_the_old_primary_follows() {
     })
     .await;
     assert_eq!(
-        timed("promote", Postgres.promote(new, reach))
+        timed("promote", Postgres.promote(new, reach, &always))
             .await
             .unwrap(),
         3
@@ -520,7 +534,7 @@ async fn split(machine: &Machine) -> Client {
         .unwrap();
     machine.shell.crash(&old.host);
     Postgres.start(new, reach).await.unwrap();
-    assert_eq!(Postgres.promote(new, reach).await.unwrap(), 3);
+    assert_eq!(Postgres.promote(new, reach, &always).await.unwrap(), 3);
     let client = login(new, &reach.keys, PASSWORD).await.unwrap();
     client
         .batch_execute("INSERT INTO orders VALUES (-1, 'new')")
@@ -588,7 +602,7 @@ async fn an_old_primary_with_log_of_its_own_is_rewound() {
         Postgres.bytes_between(&status.position, &position).unwrap() > 0
     })
     .await;
-    assert_eq!(Postgres.promote(old, reach).await.unwrap(), 4);
+    assert_eq!(Postgres.promote(old, reach, &always).await.unwrap(), 4);
     assert_eq!(
         Postgres.rejoin(new, old, reach).await.unwrap(),
         Rejoined::Followed
@@ -603,6 +617,37 @@ fn is_kept_aside(node: &Node, bytes: &[u8]) -> bool {
     let files = times.flat_map(|time| std::fs::read_dir(time.path()).unwrap().flatten());
     let mut contents = files.map(|file| std::fs::read(file.path()).unwrap());
     contents.any(|content| content.windows(bytes.len()).any(|part| part == bytes))
+}
+
+/// The supervisor says that nothing runs, and all of it does.
+#[tokio::test]
+async fn a_server_that_its_supervisor_lost_is_stopped_all_the_same() {
+    let name = "a_server_that_its_supervisor_lost_is_stopped_all_the_same";
+    let Some(machine) = Machine::with(name, &["shop-east-db-1"]) else {
+        return;
+    };
+    let (node, reach) = (&machine.nodes[0], &machine.reach);
+    let client = primary(&machine).await;
+    machine.shell.lose(&node.host);
+    let services = reach.shell.services(&node.host).await.unwrap();
+    assert!(services.iter().all(|service| !service.running));
+    assert!(!Postgres.is_stopped(node, reach).await.unwrap());
+    client
+        .batch_execute("INSERT INTO orders VALUES (1, 'it writes')")
+        .await
+        .unwrap();
+    Postgres.stop_now(node, reach).await.unwrap();
+    assert!(Postgres.is_stopped(node, reach).await.unwrap());
+    let after = client.batch_execute("INSERT INTO orders VALUES (2, 'after the stop')");
+    assert!(after.await.is_err(), "acknowledged after the stop");
+    assert_eq!(
+        Postgres
+            .write_refused(node, reach)
+            .await
+            .unwrap()
+            .as_deref(),
+        Some("connection refused")
+    );
 }
 
 #[tokio::test]
@@ -654,7 +699,7 @@ async fn two_timelines_of_one_number_are_told_apart() {
     let fork = Postgres.status(new, reach).await.unwrap().position;
     Postgres.stop_now(new, reach).await.unwrap();
     Postgres.start(old, reach).await.unwrap();
-    let ours = Postgres.promote(old, reach).await.unwrap();
+    let ours = Postgres.promote(old, reach, &always).await.unwrap();
     let client = login(old, &reach.keys, PASSWORD).await.unwrap();
     client
         .batch_execute("INSERT INTO orders VALUES (2, 'only on the old one')")
@@ -662,7 +707,11 @@ async fn two_timelines_of_one_number_are_told_apart() {
         .unwrap();
     machine.shell.crash(&old.host);
     Postgres.start(new, reach).await.unwrap();
-    assert_eq!(Postgres.promote(new, reach).await.unwrap(), ours, "twins");
+    assert_eq!(
+        Postgres.promote(new, reach, &always).await.unwrap(),
+        ours,
+        "twins"
+    );
     let client = login(new, &reach.keys, PASSWORD).await.unwrap();
     for id in 10..60 {
         let insert = format!("INSERT INTO orders VALUES ({id}, 'only on the new one')");
@@ -841,7 +890,10 @@ async fn new_peers_are_let_in_and_a_barred_node_stays_barred() {
     Postgres.admit(&node, reach).await.unwrap();
     assert!(login(&node, &reach.keys, PASSWORD).await.is_err());
     // The agent, which is barred as well, opens it.
-    Postgres.promote(&node, &machine.agent()).await.unwrap();
+    Postgres
+        .promote(&node, &machine.agent(), &always)
+        .await
+        .unwrap();
     login(&node, &reach.keys, PASSWORD).await.unwrap();
 }
 
