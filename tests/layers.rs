@@ -107,7 +107,11 @@ const LAYERS: &[Layer] = &[
     layer(
         "agent",
         &["model", "error", "clock", "db", "state"],
-        &[("shell::Host", "where its node is")],
+        &[
+            ("shell::Host", "where its node is"),
+            ("shell::File", "what it notes of its own stop"),
+            ("shell::ServiceState", "whether its engine runs"),
+        ],
     ),
     // A step sees the world, and hands the values that the ports take. It never sees how a plan was made.
     layer(
