@@ -687,7 +687,7 @@ async fn a_strict_node_that_slept_is_stopped_before_anything_is_asked() {
         });
     }
     assert_eq!(bench.tick().await, ["stop"]);
-    let asked = asked.lock().expect("the list");
+    let asked = asked.lock().expect("the list").clone();
     assert!(
         asked
             .iter()
