@@ -369,6 +369,9 @@ impl Road<'_> {
     /// Says how a run ended. The journal knows more than this process where it was resumed.
     pub async fn ended(&self, session: &Session, plan: &Plan, run: &RunId, end: End) -> Ended {
         let ui = &self.call.ui;
+        for fault in session.world.stores.catch_up().await {
+            ui.say(&format!("warning: {fault}\n"));
+        }
         let read = report::read(&session.world.stores, run).await;
         match &read {
             Ok((_, report)) if ui.json => ui.result(report, String::new),
