@@ -74,7 +74,9 @@ impl Act for ApplyRecipe {
         })?;
         let (owned, stack, base) = (recipe.clone(), world.stack.clone(), world.base.clone());
         let read = move || recipe::contents(&owned, &base, &stack.secrets);
-        let contents = crate::durable::blocking(read).await.nothing_changed()?;
+        let read = tokio::task::spawn_blocking(read).await;
+        let lost = |error| Fault::new("nobody read the recipe to its end").because(error);
+        let contents = read.map_err(lost).nothing_changed()?.nothing_changed()?;
         if contents.image != self.image {
             return Err(Trouble::NothingChanged(
                 Fault::new(format!(
