@@ -114,10 +114,13 @@ struct Planned<'a> {
 /// Takes the whole road.
 pub async fn drive(call: &Call, change: &Change, job: Job) -> Ended {
     let without = open::Without {
-        images: !job.makes_images,
+        images: match job.makes_images {
+            true => open::Images::Needed,
+            false => open::Images::Unread,
+        },
         sites: job.assume_down.clone(),
     };
-    let (world, _) = open::world(call, &without)?;
+    let (world, _) = open::world(call, &without).await?;
     let interrupts = Interrupts::listen(&call.ui);
     let options = options(change, &job.verb, &job.assume_down);
     let opening = crate::run::open::open(world, &options);
@@ -366,6 +369,9 @@ impl Road<'_> {
     /// Says how a run ended. The journal knows more than this process where it was resumed.
     pub async fn ended(&self, session: &Session, plan: &Plan, run: &RunId, end: End) -> Ended {
         let ui = &self.call.ui;
+        for fault in session.world.stores.catch_up().await {
+            ui.say(&format!("warning: {fault}\n"));
+        }
         let read = report::read(&session.world.stores, run).await;
         match &read {
             Ok((_, report)) if ui.json => ui.result(report, String::new),

@@ -26,7 +26,7 @@ struct Row {
 }
 
 pub async fn run(call: &Call, _: &Verb) -> Ended {
-    let session = look::session(call, "image list").await?;
+    let session = look::session_with_images(call, "image list").await?;
     let rows = rows(&session.facts);
     call.ui.result(&rows, || text(&rows));
     look::done(session, exit::DONE).await

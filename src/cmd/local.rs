@@ -42,7 +42,7 @@ impl To {
 
 pub async fn run(call: &Call, verb: &Verb) -> Ended {
     let Verb::Power { what, to } = verb;
-    let (world, loaded) = open::world(call, &open::Without::images())?;
+    let (world, loaded) = open::world(call, &open::Without::images()).await?;
     let (site, one) = meant(&loaded.stack, what)?;
     let cloud = world.cloud(&site)?;
     let there = cloud.servers().await?.into_iter().map(|server| server.name);

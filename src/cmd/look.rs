@@ -10,7 +10,17 @@ use crate::world::World;
 
 /// The world as the spec has it, opened and observed.
 pub async fn session(call: &Call, verb: &str) -> Result<Session, Faults> {
-    let (world, _) = open::world(call, &open::Without::images())?;
+    let (world, _) = open::world(call, &open::Without::images()).await?;
+    observed(world, verb, BTreeSet::new()).await
+}
+
+/// The same, with the names of the images that the recipes make now, where they can be read.
+pub async fn session_with_images(call: &Call, verb: &str) -> Result<Session, Faults> {
+    let without = open::Without {
+        images: open::Images::IfReadable,
+        ..Default::default()
+    };
+    let (world, _) = open::world(call, &without).await?;
     observed(world, verb, BTreeSet::new()).await
 }
 

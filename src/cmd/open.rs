@@ -9,6 +9,7 @@ use crate::clock::RealClock;
 use crate::cloud::{self, Cloud, SiteSettings};
 use crate::db::{self, Engine, keys::Keys};
 use crate::dns::{self, DnsHost, ZoneSettings};
+use crate::durable;
 use crate::error::Fault;
 use crate::image::recipe;
 use crate::model::id::{SiteName, ZoneName};
@@ -98,37 +99,56 @@ pub fn stores_of(call: &Call) -> Result<(Stack, Stores), Vec<Fault>> {
 /// What a verb can do without. A failover must not need what only a build needs.
 #[derive(Clone, Debug, Default)]
 pub struct Without {
-    /// Templates and code folders may be missing; then nobody knows what the images are called.
-    pub images: bool,
+    pub images: Images,
     /// Nothing is opened of these.
     pub sites: BTreeSet<SiteName>,
+}
+
+/// What a verb wants to know of the recipes. Reading them may ask git hosts, each within a limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Images {
+    /// A recipe that cannot be read is a fault.
+    #[default]
+    Needed,
+    /// A recipe that cannot be read leaves the images without names.
+    IfReadable,
+    /// No recipe is read, and no git host is asked.
+    Unread,
 }
 
 impl Without {
     pub fn images() -> Without {
         Without {
-            images: true,
+            images: Images::Unread,
             sites: BTreeSet::new(),
         }
     }
 }
 
 /// Everything, opened and asked nothing.
-pub fn world(call: &Call, without: &Without) -> Result<(World, Loaded), Vec<Fault>> {
+pub async fn world(call: &Call, without: &Without) -> Result<(World, Loaded), Vec<Fault>> {
     let loaded = load(call)?;
     let base = base(call).map_err(|fault| vec![fault])?;
-    let world = assemble(&loaded.stack, base, without)?;
+    let world = assemble(&loaded.stack, base, without).await?;
     Ok((world, loaded))
 }
 
-fn assemble(stack: &Stack, base: PathBuf, without: &Without) -> Result<World, Vec<Fault>> {
+async fn assemble(stack: &Stack, base: PathBuf, without: &Without) -> Result<World, Vec<Fault>> {
     let home = home(&base);
-    let mut missing = spec::missing_files(stack, &base);
+    let mut missing = Vec::new();
     let mut images = BTreeMap::new();
-    if missing.is_empty() {
-        images = keep(recipe::names(stack, &base), &mut missing).unwrap_or_default();
+    if without.images != Images::Unread {
+        missing = spec::missing_files(stack, &base);
+        if missing.is_empty() {
+            let (stack, base) = (stack.clone(), base.clone());
+            let names = durable::blocking(move || recipe::names(&stack, &base)).await;
+            images = keep(names, &mut missing).unwrap_or_default();
+        }
     }
-    let mut faults = if without.images { Vec::new() } else { missing };
+    let mut faults = match without.images {
+        Images::Needed => missing,
+        Images::IfReadable | Images::Unread => Vec::new(),
+    };
     let clouds: BTreeMap<_, _> = stack
         .sites
         .iter()

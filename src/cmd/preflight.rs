@@ -29,7 +29,7 @@ struct Answer<'a> {
 }
 
 pub async fn run(call: &Call, args: &Args) -> Ended {
-    let session = look::session(call, "preflight").await?;
+    let session = look::session_with_images(call, "preflight").await?;
     let looked = look_at(&session, args.site.as_ref()).await;
     let (site, checks) = match looked {
         Ok(looked) => looked,

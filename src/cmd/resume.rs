@@ -28,7 +28,7 @@ pub async fn abort(call: &Call, args: &Args) -> Ended {
 }
 
 async fn enter(call: &Call, change: &Change, verb: &str) -> Ended {
-    let (world, _) = open::world(call, &open::Without::images())?;
+    let (world, _) = open::world(call, &open::Without::images()).await?;
     let interrupts = Interrupts::listen(&call.ui);
     let opening = options(change, verb, &BTreeSet::new());
     let opening = crate::run::open::open(world, &opening);

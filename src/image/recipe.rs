@@ -2,14 +2,23 @@
 //! image's name: same inputs, same name, nothing to build.
 
 use std::collections::BTreeMap;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use sha2::{Digest, Sha256};
 
 use crate::error::Fault;
 use crate::model::digest::hex;
 use crate::model::id::{ImageName, RecipeName};
 use crate::model::stack::{Builtin, CodeFrom, Recipe, SecretRef, Stack};
+
+/// How long one repository may take. A git host that is silent must not hold up a command for ever.
+const GIT_LIMIT: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(20);
 
 /// Everything that is put into an image, read.
 pub struct Contents {
@@ -68,7 +77,7 @@ pub fn contents(
         match &code.from {
             CodeFrom::Path(folder) => folder_files(&base.join(folder), &code.to, &mut files)?,
             CodeFrom::Git { url, r#ref } => {
-                git_files(url, r#ref, &code.to, base, secrets, &mut files)?
+                git_files(url, r#ref, &code.to, base, secrets, &mut files, GIT_LIMIT)?
             }
         }
     }
@@ -136,33 +145,29 @@ fn git_files(
     base: &Path,
     secrets: &BTreeMap<String, SecretRef>,
     files: &mut Vec<Content>,
+    limit: Duration,
 ) -> Result<(), Fault> {
     let scratch = tempfile::tempdir()
         .map_err(|error| Fault::new("cannot make a temporary folder").because(error))?;
     let git = |arguments: &[&str]| {
-        let mut command = std::process::Command::new("git");
+        let mut command = Command::new("git");
         for secret in secrets.values() {
             if let SecretRef::Env(variable) = secret {
                 command.env_remove(variable);
             }
         }
-        let ran = command
+        command
             .args(arguments)
             .current_dir(base)
-            .env("GIT_TERMINAL_PROMPT", "0")
-            .output()
-            .map_err(|error| {
-                Fault::new("cannot run `git`")
-                    .because(error)
-                    .hint("apt-get install git")
-            })?;
-        if ran.status.success() {
-            return Ok(());
+            .env("GIT_TERMINAL_PROMPT", "0");
+        let cannot = || Fault::unavailable(format!("cannot get `{}` of {url}", r#ref));
+        let Some((status, said)) = run_within(&mut command, scratch.path(), limit)? else {
+            return Err(cannot().because(format!("not done within {} s", limit.as_secs_f64())));
+        };
+        match status.success() {
+            true => Ok(()),
+            false => Err(cannot().because(said.trim())),
         }
-        Err(
-            Fault::unavailable(format!("cannot get `{}` of {url}", r#ref))
-                .because(String::from_utf8_lossy(&ran.stderr).trim()),
-        )
     };
     let folder = scratch.path().join("code");
     let target = folder.to_string_lossy().into_owned();
@@ -170,6 +175,38 @@ fn git_files(
         "clone", "--quiet", "--depth", "1", "--branch", r#ref, "--", url, &target,
     ])?;
     folder_files(&folder, to, files)
+}
+
+/// Runs `git` and what it starts, and ends all of it at the limit. `None` when it was not done by then.
+fn run_within(
+    command: &mut Command,
+    scratch: &Path,
+    limit: Duration,
+) -> Result<Option<(ExitStatus, String)>, Fault> {
+    let cannot = |error: std::io::Error| Fault::new("cannot run `git`").because(error);
+    let said = scratch.join("stderr");
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(&said).map_err(cannot)?)
+        .process_group(0)
+        .spawn()
+        .map_err(|error| cannot(error).hint("apt-get install git"))?;
+    let give_up = Instant::now() + limit;
+    loop {
+        if let Some(status) = child.try_wait().map_err(cannot)? {
+            let said = std::fs::read(&said).unwrap_or_default();
+            return Ok(Some((status, String::from_utf8_lossy(&said).into_owned())));
+        }
+        if Instant::now() >= give_up {
+            // Its helpers hold the connection: the whole group goes.
+            let group = Pid::from_raw(child.id().cast_signed());
+            let _ = nix::sys::signal::killpg(group, Signal::SIGKILL);
+            let _ = child.wait();
+            return Ok(None);
+        }
+        std::thread::sleep(POLL);
+    }
 }
 
 /// The programs that a builtin recipe needs.
@@ -191,5 +228,30 @@ pub fn programs(recipe: &Recipe) -> Vec<Program> {
             }]
         }
         None => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_git_host_that_never_answers_is_given_up() {
+        // It is in the backlog and nobody accepts it: connected, and silent.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("git://{}/x", silent.local_addr().unwrap());
+        let limit = Duration::from_millis(300);
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let (secrets, mut files) = (BTreeMap::new(), Vec::new());
+            let here = Path::new("/");
+            let got = git_files(&url, "main", "/app", here, &secrets, &mut files, limit);
+            tell.send(got).unwrap();
+        });
+        let got = told.recv_timeout(Duration::from_secs(30));
+        drop(silent);
+        let fault = got.expect("it waits without a limit").unwrap_err();
+        let text = format!("{fault}");
+        assert!(text.contains("not done within 0.3 s"), "{text}");
     }
 }

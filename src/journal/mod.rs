@@ -138,7 +138,10 @@ impl Journal {
         self.broken = Some(adrift);
         #[cfg(debug_assertions)]
         crate::cut::begins();
-        if let Err(fault) = self.write(&texts).await {
+        let is_last =
+            |line: &Line| matches!(line.event, Event::Closed { .. } | Event::Paused { .. });
+        let last = lines.iter().any(is_last);
+        if let Err(fault) = self.write(&texts, last).await {
             self.broken = Some(fault.clone());
             return allowed
                 .into_iter()
@@ -182,33 +185,32 @@ impl Journal {
         (self.next..).zip(events).map(line).unzip()
     }
 
-    async fn write(&mut self, texts: &[String]) -> Result<(), Fault> {
+    /// A mirror that was silent a moment ago is only asked for the last lines of a run.
+    async fn write(&mut self, texts: &[String], last: bool) -> Result<(), Fault> {
         let stores = self.stores.clone();
         for missed in &mut self.missed {
             missed.extend_from_slice(texts);
         }
         let run = self.run.clone();
-        let sends = stores
-            .all()
-            .iter()
-            .zip(&mut self.missed)
-            .map(async |(store, missed)| {
-                let limit = std::time::Duration::from_secs(5);
-                match tokio::time::timeout(limit, store.append_all(&run, missed)).await {
-                    Ok(Ok(())) => {
-                        missed.clear();
-                        Ok(())
-                    }
-                    Ok(Err((written, fault))) => {
-                        missed.drain(..written);
-                        Err(fault)
-                    }
-                    Err(_) => Err(Fault::unavailable(format!(
-                        "state store {} did not answer within 5 s",
-                        store.name()
-                    ))),
-                }
-            });
+        let sends = stores.all().iter().zip(&mut self.missed).enumerate().map(
+            async |(index, (store, missed))| {
+                let mut written = 0;
+                let send = async {
+                    let sent = store.append_all(&run, missed).await;
+                    written = sent
+                        .as_ref()
+                        .map_or_else(|(some, _)| *some, |()| missed.len());
+                    sent.map_err(|(_, fault)| fault)
+                };
+                let sent = match last {
+                    true => stores.ask_again(index, send).await,
+                    false => stores.ask(index, send).await,
+                };
+                missed.drain(..written);
+                stores.lacks_lines(index, &run, sent.as_ref().err().cloned());
+                sent
+            },
+        );
         let results = futures_util::future::join_all(sends).await;
         match results.into_iter().next() {
             Some(Err(fault)) => {

@@ -333,7 +333,6 @@ async fn mark_open(world: &World, run: Option<&RunId>) -> Result<(), Fault> {
             },
         )
         .await
-        .map(drop)
 }
 
 /// Sorts by time. The lease's epoch makes it unique among processes, and a count among the runs of one.

@@ -247,7 +247,8 @@ impl StateStore for DirStore {
 
     async fn runs(&self) -> Result<Vec<RunId>, Fault> {
         // A run's id begins with its time, so that the order of names is the order of age.
-        let names = durable::names(&self.folder.join("journal"))?;
+        let folder = self.folder.join("journal");
+        let names = blocking(move || durable::names(&folder)).await?;
         let runs = names.iter().filter_map(|name| name.strip_suffix(".jsonl"));
         Ok(runs.map(RunId::new).collect())
     }

@@ -1,10 +1,14 @@
 //! The stack's stores together: the first is local, one is the arbiter, the rest are mirrors.
 //!
-//! A journal line is durable when it is on the local disk and on one other store that can be reached. A mirror that
-//! cannot be reached never stops a run; what it missed is kept and sent when it answers again.
+//! What is written is durable when it is on the local disk; each other store that can be reached has it too. A mirror
+//! that does not answer is left alone for a while, so that it neither stops nor slows a run. What it missed is kept
+//! while the process lives, is sent when it answers again, and is said at the end of the run.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,16 +20,40 @@ use crate::model::id::RunId;
 /// How long one store may take before it counts as unreachable.
 const LIMIT: Duration = Duration::from_secs(5);
 
+/// How long a mirror that did not answer in time is not asked again.
+const QUIET: Duration = Duration::from_secs(30);
+
 pub struct Stores {
     all: Vec<Arc<dyn StateStore>>,
     arbiter: usize,
+    mirrors: Mutex<Vec<Mirror>>,
+}
+
+/// What this process knows of one store.
+#[derive(Clone, Default)]
+struct Mirror {
+    quiet_until: Option<Instant>,
+    behind: BTreeMap<String, (Missed, Fault)>,
+}
+
+#[derive(Clone)]
+enum Missed {
+    Document(Vec<u8>),
+    Removal,
+    /// The journal keeps them itself.
+    Lines,
 }
 
 impl Stores {
     /// `all` is not empty; `all[0]` is local; `arbiter` is an index into it.
     pub fn new(all: Vec<Arc<dyn StateStore>>, arbiter: usize) -> Stores {
         assert!(arbiter < all.len(), "the arbiter is one of the stores");
-        Stores { all, arbiter }
+        let mirrors = all.iter().map(|_| Mirror::default()).collect();
+        Stores {
+            all,
+            arbiter,
+            mirrors: Mutex::new(mirrors),
+        }
     }
 
     pub fn arbiter(&self) -> &Arc<dyn StateStore> {
@@ -36,9 +64,85 @@ impl Stores {
         &self.all
     }
 
+    fn mirrors(&self) -> MutexGuard<'_, Vec<Mirror>> {
+        self.mirrors.lock().expect("nobody panics while holding it")
+    }
+
+    /// One call of one store, within the limit. A mirror that was silent a moment ago is not called.
+    pub async fn ask<T>(
+        &self,
+        index: usize,
+        call: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
+        if index > 0 && self.is_quiet(index) {
+            return Err(silent(self.all[index].as_ref()));
+        }
+        self.ask_again(index, call).await
+    }
+
+    /// The same, also when it was silent a moment ago.
+    pub async fn ask_again<T>(
+        &self,
+        index: usize,
+        call: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
+        let answered = tokio::time::timeout(LIMIT, call).await;
+        self.mirrors()[index].quiet_until = match answered {
+            Ok(_) => None,
+            Err(_) => Some(Instant::now() + QUIET),
+        };
+        answered.unwrap_or_else(|_| Err(silent(self.all[index].as_ref())))
+    }
+
+    fn is_quiet(&self, index: usize) -> bool {
+        let until = self.mirrors()[index].quiet_until;
+        until.is_some_and(|until| Instant::now() < until)
+    }
+
+    fn missed(&self, index: usize, key: &str, missed: Option<(Missed, Fault)>) {
+        let behind = &mut self.mirrors()[index].behind;
+        match missed {
+            Some(missed) => drop(behind.insert(key.to_owned(), missed)),
+            None => drop(behind.remove(key)),
+        }
+    }
+
+    /// Whether a store lacks lines of a journal, and why.
+    pub fn lacks_lines(&self, index: usize, run: &RunId, why: Option<Fault>) {
+        let why = why.map(|fault| (Missed::Lines, fault));
+        self.missed(index, &format!("journal {run}"), why);
+    }
+
+    /// Sends what mirrors missed. Returns a fault for each one that still lacks something, with what it lacks.
+    pub async fn catch_up(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        for (index, store) in self.all.iter().enumerate() {
+            let behind = self.mirrors()[index].behind.clone();
+            for (key, (missed, _)) in behind {
+                let sent = match &missed {
+                    Missed::Document(bytes) => {
+                        self.ask(index, overwrite(store.as_ref(), &key, bytes))
+                            .await
+                    }
+                    Missed::Removal => self.ask(index, store.delete(&key)).await,
+                    Missed::Lines => continue,
+                };
+                self.missed(index, &key, sent.err().map(|fault| (missed, fault)));
+            }
+            let behind = self.mirrors()[index].behind.clone();
+            let keys: Vec<_> = behind.keys().map(|key| format!("`{key}`")).collect();
+            if let Some((_, fault)) = behind.into_values().next_back() {
+                let what = format!("state store {} lacks {}", store.name(), keys.join(", "));
+                faults.push(fault.while_doing(what));
+            }
+        }
+        faults
+    }
+
     /// Reads a document of the arbiter.
     pub async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<(T, Version)>, Fault> {
-        read(self.arbiter().as_ref(), key).await
+        let arbiter = self.arbiter().as_ref();
+        within_fault(arbiter, read(arbiter, key)).await
     }
 
     /// Compare-and-set of a document of the arbiter.
@@ -58,24 +162,24 @@ impl Stores {
         .await
     }
 
-    /// Reads a mirrored document: the copy with the highest serial among the stores that answer. An error only when
-    /// none answers.
+    /// Reads a mirrored document: the copy with the highest serial among the stores that answer. An error when
+    /// the local store cannot be read: it may be the only one that has the newest copy.
     pub async fn newest<T: DeserializeOwned>(
         &self,
         key: &str,
         serial: impl Fn(&T) -> u64,
     ) -> Result<Option<T>, Fault> {
         let copies = futures_util::future::join_all(
-            self.all.iter().map(|store| read::<T>(store.as_ref(), key)),
+            self.all
+                .iter()
+                .enumerate()
+                .map(|(index, store)| self.ask(index, read::<T>(store.as_ref(), key))),
         )
         .await;
         let mut best: Option<T> = None;
-        let mut fault = None;
-        let mut answered = false;
-        for copy in copies {
+        for (index, copy) in copies.into_iter().enumerate() {
             match copy {
                 Ok(found) => {
-                    answered = true;
                     if let Some((found, _)) = found
                         && best
                             .as_ref()
@@ -84,49 +188,61 @@ impl Stores {
                         best = Some(found);
                     }
                 }
-                Err(error) => fault = Some(error),
+                Err(fault) if index == 0 => return Err(fault),
+                Err(_) => {}
             }
         }
-        match (answered, fault) {
-            (false, Some(fault)) => Err(fault),
-            _ => Ok(best),
-        }
+        Ok(best)
     }
 
-    /// Writes a mirrored document everywhere. Counts as written when the local store and, if any other answers, one
-    /// other have it. Returns what could not be written.
-    pub async fn write_everywhere<T: Serialize>(
-        &self,
-        key: &str,
-        value: &T,
-    ) -> Result<Vec<Fault>, Fault> {
+    /// Writes a mirrored document everywhere. Counts as written when the local store has it; what a mirror missed is
+    /// kept for [`Stores::catch_up`].
+    pub async fn write_everywhere<T: Serialize>(&self, key: &str, value: &T) -> Result<(), Fault> {
         let bytes = serde_json::to_vec_pretty(value)
             .map_err(|error| Fault::new("cannot write a document").because(error))?;
         let writes = self
             .all
             .iter()
-            .map(|store| overwrite(store.as_ref(), key, &bytes));
-        let mut missed = Vec::new();
+            .enumerate()
+            .map(|(index, store)| self.ask(index, overwrite(store.as_ref(), key, &bytes)));
         for (index, written) in futures_util::future::join_all(writes)
             .await
             .into_iter()
             .enumerate()
         {
             match written {
-                Ok(()) => {}
+                Ok(()) => self.missed(index, key, None),
                 Err(fault) if index == 0 => return Err(fault),
-                Err(fault) => missed.push(fault),
+                Err(fault) => {
+                    let missed = (Missed::Document(bytes.clone()), fault);
+                    self.missed(index, key, Some(missed));
+                }
             }
         }
-        Ok(missed)
+        Ok(())
     }
 
-    /// Removes a document everywhere.
+    /// Removes a document everywhere. It must go from the local store and from the arbiter; what a mirror missed is
+    /// kept for [`Stores::catch_up`].
     pub async fn delete_everywhere(&self, key: &str) -> Result<(), Fault> {
-        for store in &self.all {
-            store.delete(key).await?;
+        let removals = self
+            .all
+            .iter()
+            .enumerate()
+            .map(|(index, store)| self.ask(index, store.delete(key)));
+        let mut result = Ok(());
+        for (index, removed) in futures_util::future::join_all(removals)
+            .await
+            .into_iter()
+            .enumerate()
+        {
+            match removed {
+                Ok(()) => self.missed(index, key, None),
+                Err(fault) if index == 0 || index == self.arbiter => result = Err(fault),
+                Err(fault) => self.missed(index, key, Some((Missed::Removal, fault))),
+            }
         }
-        Ok(())
+        result
     }
 
     /// Every copy of a journal in the stores that answer. An error only when none answers.
@@ -134,7 +250,8 @@ impl Stores {
         let reads = self
             .all
             .iter()
-            .map(|store| within_fault(store.as_ref(), store.read(run)));
+            .enumerate()
+            .map(|(index, store)| self.ask(index, store.read(run)));
         let (mut copies, mut fault, mut answered) = (Vec::new(), None, false);
         for copy in futures_util::future::join_all(reads).await {
             match copy {
@@ -156,7 +273,8 @@ impl Stores {
         let lists = futures_util::future::join_all(
             self.all
                 .iter()
-                .map(|store| within_fault(store.as_ref(), store.runs())),
+                .enumerate()
+                .map(|(index, store)| self.ask(index, store.runs())),
         )
         .await;
         let mut runs = std::collections::BTreeSet::new();
@@ -182,7 +300,7 @@ async fn read<T: DeserializeOwned>(
     store: &dyn StateStore,
     key: &str,
 ) -> Result<Option<(T, Version)>, Fault> {
-    let Some((bytes, version)) = within_fault(store, store.get(key)).await? else {
+    let Some((bytes, version)) = store.get(key).await? else {
         return Ok(None);
     };
     let value = serde_json::from_slice(&bytes).map_err(|error| {
@@ -198,10 +316,8 @@ async fn read<T: DeserializeOwned>(
 async fn overwrite(store: &dyn StateStore, key: &str, bytes: &[u8]) -> Result<(), Fault> {
     // Only the holder of the lease writes these documents, so a lost race is retried; it is bounded all the same.
     for _ in 0..8 {
-        let version = within_fault(store, store.get(key))
-            .await?
-            .map(|(_, version)| version);
-        match within(store, store.put(key, bytes, version.as_ref())).await {
+        let version = store.get(key).await?.map(|(_, version)| version);
+        match store.put(key, bytes, version.as_ref()).await {
             Ok(_) => return Ok(()),
             Err(PutError::Changed) => {}
             Err(PutError::Fault(fault)) => return Err(fault),
@@ -237,4 +353,144 @@ fn silent(store: &dyn StateStore) -> Fault {
         store.name(),
         LIMIT.as_secs()
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::clock::RealClock;
+    use crate::journal::event::Event;
+    use crate::journal::{Journal, Silent};
+
+    /// In memory; hangs or fails when it is told to.
+    #[derive(Default)]
+    struct Held {
+        documents: Mutex<BTreeMap<String, Vec<u8>>>,
+        lines: Mutex<Vec<String>>,
+        hangs: AtomicBool,
+        fails: AtomicBool,
+        calls: AtomicUsize,
+    }
+
+    impl Held {
+        async fn call(&self) -> Result<(), Fault> {
+            self.calls.fetch_add(1, SeqCst);
+            if self.hangs.load(SeqCst) {
+                std::future::pending::<()>().await;
+            }
+            match self.fails.load(SeqCst) {
+                true => Err(Fault::new("the disk is gone")),
+                false => Ok(()),
+            }
+        }
+    }
+
+    #[async_trait]
+    impl StateStore for Held {
+        fn name(&self) -> String {
+            "held".to_owned()
+        }
+        async fn append(&self, _: &RunId, line: &str) -> Result<(), Fault> {
+            self.call().await?;
+            self.lines.lock().unwrap().push(line.to_owned());
+            Ok(())
+        }
+        async fn read(&self, _: &RunId) -> Result<Option<Vec<u8>>, Fault> {
+            self.call().await.map(|()| None)
+        }
+        async fn runs(&self) -> Result<Vec<RunId>, Fault> {
+            self.call().await.map(|()| Vec::new())
+        }
+        async fn get(&self, key: &str) -> Result<Option<(Vec<u8>, Version)>, Fault> {
+            self.call().await?;
+            let found = self.documents.lock().unwrap().get(key).cloned();
+            Ok(found.map(|bytes| (bytes, Version(String::new()))))
+        }
+        async fn put(
+            &self,
+            key: &str,
+            bytes: &[u8],
+            _: Option<&Version>,
+        ) -> Result<Version, PutError> {
+            self.call().await.map_err(PutError::Fault)?;
+            let mut documents = self.documents.lock().unwrap();
+            documents.insert(key.to_owned(), bytes.to_vec());
+            Ok(Version(String::new()))
+        }
+        async fn delete(&self, key: &str) -> Result<(), Fault> {
+            self.call().await?;
+            self.documents.lock().unwrap().remove(key);
+            Ok(())
+        }
+    }
+
+    fn pair() -> (Arc<Held>, Arc<Held>, Arc<Stores>) {
+        let (local, mirror) = (Arc::new(Held::default()), Arc::new(Held::default()));
+        let all: Vec<Arc<dyn StateStore>> = vec![local.clone(), mirror.clone()];
+        (local, mirror, Arc::new(Stores::new(all, 0)))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_mirror_costs_one_limit_and_gets_its_lines_later() {
+        let (local, mirror, stores) = pair();
+        mirror.hangs.store(true, SeqCst);
+        let clock = Arc::new(RealClock);
+        let mut journal = Journal::new("r".into(), stores.clone(), clock, Arc::new(Silent));
+        let began = Instant::now();
+        // Not the last lines of a run, for which every mirror is asked once more.
+        for step in ["a", "b"] {
+            let step = step.into();
+            journal.add(Event::Started { step }).await.unwrap();
+        }
+        for _ in 0..10 {
+            stores.write_everywhere("roles", &1).await.unwrap();
+        }
+        assert!(began.elapsed() <= LIMIT, "{:?}", began.elapsed());
+        mirror.hangs.store(false, SeqCst);
+        let why = String::new();
+        journal.add(Event::Paused { why }).await.unwrap();
+        assert_eq!(local.lines.lock().unwrap().len(), 3);
+        assert_eq!(*mirror.lines.lock().unwrap(), *local.lines.lock().unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_mirror_missed_is_said_and_sent_later() {
+        let (_, mirror, stores) = pair();
+        mirror.fails.store(true, SeqCst);
+        stores.write_everywhere("roles", &7).await.unwrap();
+        let said = stores.catch_up().await;
+        assert_eq!(said.len(), 1);
+        assert!(
+            said[0].to_string().contains("held lacks `roles`"),
+            "{}",
+            said[0]
+        );
+        mirror.fails.store(false, SeqCst);
+        assert!(stores.catch_up().await.is_empty());
+        assert_eq!(mirror.documents.lock().unwrap()["roles"], b"7");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_older_copy_does_not_stand_in_for_a_local_store_that_fails() {
+        let (local, _, stores) = pair();
+        stores.write_everywhere("roles", &7).await.unwrap();
+        local.fails.store(true, SeqCst);
+        let read = stores.newest::<u64>("roles", |serial| *serial).await;
+        assert!(read.unwrap_err().to_string().contains("the disk is gone"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_removal_goes_on_past_a_dead_mirror() {
+        let (local, mirror, stores) = pair();
+        stores.write_everywhere("roles", &7).await.unwrap();
+        mirror.hangs.store(true, SeqCst);
+        let removed = tokio::time::timeout(LIMIT * 2, stores.delete_everywhere("roles")).await;
+        removed.expect("it waits without a limit").unwrap();
+        assert!(local.documents.lock().unwrap().is_empty());
+        assert_eq!(stores.catch_up().await.len(), 1);
+    }
 }

@@ -72,8 +72,11 @@ impl Act for ApplyRecipe {
         let recipe = recipe.ok_or_else(|| {
             Trouble::NothingChanged(Fault::new(format!("there is no recipe `{}`", self.recipe)))
         })?;
-        let contents =
-            recipe::contents(recipe, &world.base, &world.stack.secrets).nothing_changed()?;
+        let (owned, stack, base) = (recipe.clone(), world.stack.clone(), world.base.clone());
+        let read = move || recipe::contents(&owned, &base, &stack.secrets);
+        let read = tokio::task::spawn_blocking(read).await;
+        let lost = |error| Fault::new("nobody read the recipe to its end").because(error);
+        let contents = read.map_err(lost).nothing_changed()?.nothing_changed()?;
         if contents.image != self.image {
             return Err(Trouble::NothingChanged(
                 Fault::new(format!(

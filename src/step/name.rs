@@ -208,11 +208,7 @@ async fn confirm(
     ttl::confirm_changes(&mut published, &confirmed, now);
     leases(&mut published, now);
     ttl::prune(&mut published, now, CACHING);
-    world
-        .stores
-        .write_everywhere(NAMES, &published)
-        .await
-        .map(drop)
+    world.stores.write_everywhere(NAMES, &published).await
 }
 
 /// Whether the history says of a record set what is being served, and nothing else.

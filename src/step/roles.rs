@@ -60,12 +60,7 @@ impl Act for SetRoles {
             changed: now,
             by: context.run.clone(),
         };
-        world
-            .stores
-            .write_everywhere(ROLES, &roles)
-            .await
-            .map(drop)
-            .unknown()
+        world.stores.write_everywhere(ROLES, &roles).await.unknown()
     }
 }
 
