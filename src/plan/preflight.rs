@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::facts::{Facts, Seen};
-use super::failover::lag;
+use super::failover::{self, lag};
+use super::ttl::seen_after;
 use crate::cloud::ServerState;
 use crate::db::{Certificate, Link, NodeRole};
 use crate::model::id::*;
@@ -316,8 +317,11 @@ fn servers(stack: &Stack, facts: &Facts, site: &SiteName) -> Check {
 
 fn front_door(stack: &Stack, facts: &Facts, site: &SiteName) -> Check {
     let name = format!("front-door {site}");
-    if matches!(tier(stack, site), Tier::Cold | Tier::PilotLight) {
-        return not_applicable(name, "nothing serves there before a failover");
+    if let Some((why, mend)) = failover::no_servers(stack, facts, site) {
+        return match was_seen(facts, site) {
+            true => fail(name, why, mend),
+            false => unknown(name, why, mend),
+        };
     }
     let mend = format!("hafog clone {site}");
     match facts.doors.get(site) {
@@ -560,14 +564,13 @@ fn ttl(facts: &Facts, name: &Name) -> Check {
     match facts.published.current(&name.target, RecordType::A) {
         None => not_applicable(check, "it was never published"),
         Some(set) => {
-            let seen = short(set.ttl.duration());
-            pass(
-                check,
-                format!(
-                    "a flip is seen everywhere after {seen}, later ones after {}",
-                    name.failover_ttl
-                ),
-            )
+            let seen = seen_after(facts, name, false).map_or(set.ttl.duration(), |span| span.0);
+            let why = format!(
+                "a flip is seen everywhere after {}, later ones after {}",
+                short(seen),
+                name.failover_ttl
+            );
+            pass(check, why)
         }
     }
 }
