@@ -628,6 +628,11 @@ mod tests {
         assert_snapshot!(text, @r"
         exit 0
 
+        out of sync: commit is done, and 1 step failed
+        cause: step `close-app` failed: no answer from shop-west-db-1
+        hint: hafog clone east
+        exit 6
+
         error: commit failed, and everything was taken back
         cause: no answer from shop-west-db-1
         hint: hafog show report 20261121T091403-7c1e
@@ -650,6 +655,11 @@ mod tests {
         exit 130
 
         exit 0
+
+        out of sync: commit is done, and 1 step failed
+        cause: step `close-app` failed: no answer from shop-west-db-1
+        hint: hafog clone east
+        exit 6
 
         error: commit failed, and everything was taken back
         cause: no answer from shop-west-db-1

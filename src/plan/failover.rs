@@ -8,6 +8,7 @@ use super::safety::refusal;
 use super::site::{follows, hosts, see_record, seed_replica};
 use super::ttl::{seen_after, slower_for};
 use super::{Intent, Plan, PlanKind, Step, loss, step};
+use crate::cloud::ServerState;
 use crate::db::NodeRole;
 use crate::dns::RecordChange;
 use crate::model::id::*;
@@ -676,17 +677,31 @@ fn closed(facts: &Facts, zone: &ZoneName) -> Option<String> {
 /// Why there is nothing that the names could lead to, and what to type. Nobody may accept this one: the records could
 /// not be written, and that would turn up behind the point of no return.
 pub(super) fn no_servers(stack: &Stack, facts: &Facts, to: &SiteName) -> Option<(String, String)> {
-    let lacks = |name: &&Name| {
-        let mut servers = stack.group_at(to, &name.to).peekable();
-        servers.peek().is_none() || servers.any(|one| facts.address(to, &one.name).is_none())
-    };
-    let name = stack.names.iter().find(lacks)?;
-    let host = &name.host;
+    // Somebody was led there, so there is something to lead to.
+    if matches!(facts.doors.get(to), Some(Seen::Known(200))) {
+        return None;
+    }
     let answers = facts.sites.get(to).map(|site| &site.answers);
     if let Some(why) = answers.and_then(Seen::why_unknown) {
-        let why = format!("nobody could look at the servers of {to} that {host} leads to: {why}");
+        let name = stack.names.first()?;
+        let why = format!(
+            "nobody could look at the servers of {to} that {} would lead to: {why}",
+            name.host
+        );
         return Some((why, "hafog status".to_owned()));
     }
+    let is_there = |server: &Server| {
+        let seen = facts.server(to, &server.name).map(|seen| &seen.state);
+        !matches!(
+            seen,
+            None | Some(ServerState::Pending | ServerState::Failed(_))
+        )
+    };
+    let lacks = |name: &&Name| {
+        let mut servers = stack.group_at(to, &name.to).peekable();
+        servers.peek().is_none() || servers.any(|server| !is_there(server))
+    };
+    let host = &stack.names.iter().find(lacks)?.host;
     let word = match stack.site(to).map(|site| site.tier).unwrap_or_default() {
         Tier::Cold => "cold",
         Tier::PilotLight => "pilot-light",

@@ -323,6 +323,10 @@ fn front_door(stack: &Stack, facts: &Facts, site: &SiteName) -> Check {
             false => unknown(name, why, mend),
         };
     }
+    let dark = matches!(tier(stack, site), Tier::Cold | Tier::PilotLight);
+    if dark && stack.names.is_empty() {
+        return not_applicable(name, "the spec has no name that would lead there");
+    }
     let mend = format!("hafog clone {site}");
     match facts.doors.get(site) {
         Some(Seen::Known(200)) => pass(name, "200"),
@@ -770,7 +774,7 @@ pub(crate) mod tests {
         Pass write-lease main: shop-east-db-1 holds it for 9 s more, epoch 3 [-]
         Pass certificates main: the first to end: `server` on shop-east-db-1 is good until 2027-12-23T09:14:03Z [-]
         Pass zone shop.test: serve serves what was published [-]
-        Pass ttl www.shop.test: a flip is seen everywhere after 1h, later ones after 1m [-]
+        Pass ttl www.shop.test: a flip is seen everywhere after 3601s, later ones after 1m [-]
         ");
         assert_eq!(overall(&checks), Verdict::Pass);
     }
