@@ -660,3 +660,43 @@ async fn a_ttl_that_was_just_lowered_is_still_waited_for() {
     let lease = published.ttl_leases.get(&name.target).expect("a lease");
     assert_eq!(lease.normal, name.ttl);
 }
+
+/// Users would see errors. Somebody may want that all the same, and then nobody waits for health checks in vain.
+#[tokio::test]
+async fn a_standby_that_is_not_ready_is_moved_to_when_that_is_accepted() {
+    const NOT_READY: &str = "standby-not-ready";
+    let story = Story::begin().await;
+    for server in ["shop-west-web-1", "shop-west-web-2"] {
+        story.power(&west(), server, Power::Off).await;
+    }
+    story.east_dies().await;
+    let ended = story.types(verb("failover")).await;
+    assert!(
+        matches!(&ended, Ended::Not(why) if why.contains(NOT_READY)),
+        "{ended:?}"
+    );
+    let accepted = Verb {
+        name: "failover",
+        before: &[],
+        plan: |s, f| {
+            let options = failover::Options {
+                accept: vec![NOT_READY.to_owned()],
+                ..Default::default()
+            };
+            let mut plan = failover::failover(s, f, &west(), &options);
+            plan.refusals.retain(|refusal| refusal.name != NOT_READY);
+            plan
+        },
+    };
+    let ended = story.types(&accepted).await;
+    assert!(matches!(ended, Ended::Done), "{ended:?}");
+    assert_eq!(story.primary().await, west());
+    let ended = story.types(mending("hafog up")).await;
+    assert!(matches!(ended, Ended::Done), "{ended:?}");
+    assert!(
+        story
+            .told(&west(), "shop-west-web-2")
+            .await
+            .starts_with("primary ")
+    );
+}
