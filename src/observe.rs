@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use crate::db::{Divergence, Engine, NodeStatus, Position};
 use crate::error::Fault;
 use crate::model::id::*;
-use crate::model::roles::Writer;
+use crate::model::roles::{Roles, Writer};
 use crate::model::stack::Server;
 use crate::plan::facts::{Apart, Facts, NodeFact, Seen, SiteFacts, ZoneFacts};
 use crate::shell::Host;
@@ -62,7 +62,7 @@ pub async fn facts(world: &World) -> Result<Facts, Fault> {
         .filter_map(|server| Some((server.name.clone(), server.host.clone()?)))
         .collect();
     let nodes = nodes(world, &hosts, &writers);
-    let configured = configured(world, &sites);
+    let configured = configured(world, roles.as_ref(), &sites);
     let up = |site: &SiteName| sites.get(site).is_some_and(|seen| !seen.servers.is_empty());
     let doors = join_all(
         world
@@ -259,16 +259,21 @@ fn behind(engine: &dyn Engine, writer: &Writer, status: &NodeStatus) -> Option<i
     Some(received.map_or(replayed, |received| received.min(replayed)))
 }
 
-async fn configured(world: &World, sites: &BTreeMap<SiteName, SiteFacts>) -> BTreeSet<ServerName> {
+async fn configured(
+    world: &World,
+    roles: Option<&Roles>,
+    sites: &BTreeMap<SiteName, SiteFacts>,
+) -> BTreeSet<ServerName> {
     let there = world.stack.servers.iter().filter_map(|server| {
         let seen = sites.get(&server.site)?.servers.get(&server.name)?;
         Some((server, seen))
     });
     let checks = there.map(|(server, seen)| async move {
         let host = seen.host.as_ref()?;
-        step::is_configured(world, server, host, &seen.tags)
-            .await
-            .then(|| server.name.clone())
+        // A frozen server says nothing, and is asked for its role.
+        let asked = step::is_configured(world, roles, server, host, &seen.tags);
+        let configured = tokio::time::timeout(LIMIT, asked).await;
+        configured.unwrap_or(false).then(|| server.name.clone())
     });
     join_all(checks).await.into_iter().flatten().collect()
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hafog::cloud::Cloud;
+use hafog::cloud::{Cloud, Power};
 use hafog::db::Engine;
 use hafog::db::keys::Keys;
 use hafog::dns::DnsHost;
@@ -175,10 +175,43 @@ fn verb(name: &str) -> &'static Verb {
         .expect("a verb of the table")
 }
 
+/// What the end of a move says to type for what it left.
+const MENDS: &[Verb] = &[
+    Verb {
+        name: "hafog up",
+        before: &[],
+        plan: plan::site::up,
+    },
+    Verb {
+        name: "hafog clone east",
+        before: &[],
+        plan: |s, f| plan::site::clone(s, f, &east()),
+    },
+    Verb {
+        name: "hafog clone west",
+        before: &[],
+        plan: |s, f| plan::site::clone(s, f, &west()),
+    },
+    Verb {
+        name: "hafog dns restore",
+        before: &[],
+        plan: plan::ttl::restore,
+    },
+];
+
+fn mending(command: &str) -> &'static Verb {
+    let mut mends = MENDS.iter();
+    mends
+        .find(|verb| verb.name == command)
+        .unwrap_or_else(|| panic!("nobody can type `{command}`"))
+}
+
 /// How one command ended.
 #[derive(Debug)]
 enum Ended {
     Done,
+    /// Done, and these commands do what was left.
+    But(Vec<String>),
     Not(String),
 }
 
@@ -223,6 +256,7 @@ async fn command(sim: &SimWorld, stack: &Arc<Stack>, keys: &Arc<Keys>, verb: &Ve
     };
     let ended = match end {
         Ok(End::Done) => Ended::Done,
+        Ok(End::DoneBut(left)) => Ended::But(left.into_iter().map(|left| left.mend).collect()),
         Ok(end) => Ended::Not(format!("{end:?}")),
         Err(fault) => Ended::Not(fault.to_string()),
     };
@@ -239,7 +273,7 @@ async fn happen(sim: &SimWorld, stack: &Arc<Stack>, keys: &Arc<Keys>, what: &str
             let cloud = sim.cloud(&east());
             for server in stack.servers_at(&east()) {
                 cloud
-                    .power(&server.name, hafog::cloud::Power::Off)
+                    .power(&server.name, Power::Off)
                     .await
                     .expect("the power goes off");
             }
@@ -248,7 +282,7 @@ async fn happen(sim: &SimWorld, stack: &Arc<Stack>, keys: &Arc<Keys>, what: &str
             let cloud = sim.cloud(&east());
             for server in stack.servers_at(&east()) {
                 cloud
-                    .power(&server.name, hafog::cloud::Power::On)
+                    .power(&server.name, Power::On)
                     .await
                     .expect("the power comes back");
             }
@@ -256,7 +290,7 @@ async fn happen(sim: &SimWorld, stack: &Arc<Stack>, keys: &Arc<Keys>, what: &str
         }
         name => match command(sim, stack, keys, verb(name)).await {
             Ended::Done => {}
-            Ended::Not(why) => panic!("`{name}` of the prologue: {why}"),
+            ended => panic!("`{name}` of the prologue: {ended:?}"),
         },
     }
 }
@@ -296,7 +330,7 @@ async fn cut_everywhere(name: &str) {
     let begun = uncut.changes();
     match command(&uncut, &target, &keys, verb).await {
         Ended::Done => {}
-        Ended::Not(why) => panic!("{name}, uncut: {why}"),
+        ended => panic!("{name}, uncut: {ended:?}"),
     }
     let end = uncut.snapshot();
     let changes = uncut.changes() - begun;
@@ -330,6 +364,13 @@ async fn cut_everywhere(name: &str) {
                         sim.advance(Duration::from_secs(31));
                     }
                     Some(Ended::Done) => break,
+                    Some(Ended::But(mends)) => {
+                        for mend in mends {
+                            let ended = command(&sim, &target, &keys, mending(&mend)).await;
+                            story.push(format!("{mend}: {ended:?}"));
+                        }
+                        break;
+                    }
                     Some(Ended::Not(why)) => story.push(why),
                 }
             }
@@ -419,4 +460,243 @@ cut! {
     lowering_cut_anywhere_is_completed: "dns lower",
     restoring_cut_anywhere_is_completed: "dns restore",
     destroy_cut_anywhere_is_completed: "destroy",
+}
+
+/// A world in which the stack stands, and what a person types in it.
+struct Story {
+    sim: SimWorld,
+    stack: Arc<Stack>,
+    keys: Arc<Keys>,
+    _folder: tempfile::TempDir,
+}
+
+impl Story {
+    async fn begin() -> Story {
+        let stack = Arc::new(stacks::small());
+        let folder = tempfile::tempdir().expect("a folder");
+        let keys = Arc::new(Keys::open(folder.path()).expect("keys"));
+        let sim = starting_world(&stack, &keys, verb("switchover")).await;
+        Story {
+            sim,
+            stack,
+            keys,
+            _folder: folder,
+        }
+    }
+
+    async fn types(&self, verb: &Verb) -> Ended {
+        command(&self.sim, &self.stack, &self.keys, verb).await
+    }
+
+    async fn east_dies(&self) {
+        happen(&self.sim, &self.stack, &self.keys, "(east dies)").await;
+    }
+
+    async fn power(&self, site: &SiteName, server: &str, to: Power) {
+        let cloud = self.sim.cloud(site);
+        cloud.power(&server.into(), to).await.expect("a switch");
+    }
+
+    async fn primary(&self) -> SiteName {
+        let world = open_world(&self.sim, &self.stack, &self.keys);
+        let roles = world.roles().await.expect("documents");
+        roles.expect("roles").primary
+    }
+
+    async fn told(&self, site: &SiteName, server: &str) -> String {
+        let world = open_world(&self.sim, &self.stack, &self.keys);
+        let host = world.host(&server.into()).await.expect("a host");
+        let path = format!("{}/role", host.dirs.etc);
+        let shell = self.sim.cloud(site).shell();
+        let told = shell.get(&host, &path).await.expect("a file");
+        String::from_utf8(told.expect("a role")).expect("text")
+    }
+
+    async fn streams(&self, server: &str) -> bool {
+        let world = open_world(&self.sim, &self.stack, &self.keys);
+        let facts = hafog::observe::facts(&world).await.expect("facts");
+        let status = facts.status(&server.into()).cloned();
+        matches!(
+            status.and_then(|status| status.link),
+            Some(hafog::db::Link::Up { .. })
+        )
+    }
+}
+
+/// The application server that does not run cannot be told its role, and users are served by the other.
+async fn a_web_server_sleeps(to: Power) {
+    let story = Story::begin().await;
+    story.power(&west(), "shop-west-web-2", to).await;
+    story.east_dies().await;
+    let ended = story.types(verb("failover")).await;
+    assert!(matches!(ended, Ended::Done), "{ended:?}");
+    assert_eq!(story.primary().await, west());
+    assert!(
+        story
+            .told(&west(), "shop-west-web-1")
+            .await
+            .starts_with("primary ")
+    );
+
+    // It comes back by itself, and believes what it was told last.
+    let wake = match to {
+        Power::Freeze => Power::Thaw,
+        _ => Power::On,
+    };
+    story.power(&west(), "shop-west-web-2", wake).await;
+    assert!(
+        story
+            .told(&west(), "shop-west-web-2")
+            .await
+            .starts_with("standby ")
+    );
+    let ended = story.types(mending("hafog up")).await;
+    assert!(matches!(ended, Ended::Done), "{ended:?}");
+    let told = story.told(&west(), "shop-west-web-2").await;
+    assert_eq!(told, story.told(&west(), "shop-west-web-1").await);
+}
+
+#[tokio::test]
+async fn a_failover_ends_beside_a_web_server_that_is_off() {
+    a_web_server_sleeps(Power::Off).await;
+}
+
+#[tokio::test]
+async fn a_failover_ends_beside_a_web_server_that_is_frozen() {
+    a_web_server_sleeps(Power::Freeze).await;
+}
+
+#[tokio::test]
+async fn a_failover_ends_beside_a_dead_replica_of_the_new_site() {
+    let story = Story::begin().await;
+    story.power(&west(), "shop-west-db-2", Power::Off).await;
+    story.east_dies().await;
+    let ended = story.types(verb("failover")).await;
+    assert!(
+        matches!(&ended, Ended::But(mends) if mends == &["hafog up"]),
+        "{ended:?}"
+    );
+    assert_eq!(story.primary().await, west());
+    let ended = story.types(mending("hafog up")).await;
+    assert!(matches!(ended, Ended::Done), "{ended:?}");
+    assert!(story.streams("shop-west-db-2").await);
+    assert_eq!(story.sim.violations(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_switchover_ends_beside_a_dead_node_of_the_old_site() {
+    let story = Story::begin().await;
+    story.power(&east(), "shop-east-db-2", Power::Off).await;
+    let ended = story.types(verb("switchover")).await;
+    assert!(
+        matches!(&ended, Ended::But(mends) if mends == &["hafog clone east"]),
+        "{ended:?}"
+    );
+    assert_eq!(story.primary().await, west());
+    assert!(story.streams("shop-east-db-1").await);
+    let ended = story.types(mending("hafog clone east")).await;
+    assert!(matches!(ended, Ended::Done), "{ended:?}");
+    assert!(story.streams("shop-east-db-2").await);
+    assert_eq!(story.sim.violations(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_failover_opens_a_zone_that_is_not_served() {
+    let story = Story::begin().await;
+    let zone = story.sim.dns(&"shop.test".into());
+    zone.close_zone().await.expect("a name server that dies");
+    story.east_dies().await;
+    let ended = story.types(verb("failover")).await;
+    assert!(matches!(ended, Ended::Done), "{ended:?}");
+    assert_eq!(story.primary().await, west());
+}
+
+/// Behind the point of no return there is only forward, so forward must be possible.
+#[tokio::test]
+async fn a_resume_opens_a_zone_that_died_behind_the_point_of_no_return() {
+    let mut story = Story::begin().await;
+    story.east_dies().await;
+    story
+        .sim
+        .script(Script::on("engine.promote", Mishap::CrashAfter));
+    let ended = story.sim.until_death(story.types(verb("failover"))).await;
+    assert!(ended.is_none(), "{ended:?}");
+    story.sim = story.sim.restart();
+    story.sim.advance(Duration::from_secs(31));
+    let zone = story.sim.dns(&"shop.test".into());
+    zone.close_zone().await.expect("a name server that dies");
+    let ended = story.types(verb("failover")).await;
+    assert!(matches!(ended, Ended::Done), "{ended:?}");
+    assert_eq!(story.primary().await, west());
+}
+
+/// A TTL that was lowered a moment ago is still long in caches: the plan says so, and a switchover waits for it.
+#[tokio::test]
+async fn a_ttl_that_was_just_lowered_is_still_waited_for() {
+    let story = Story::begin().await;
+    let lower = Verb {
+        name: "dns lower",
+        before: &[],
+        plan: |s, f| plan::ttl::lower(s, f, s.commit_window, false),
+    };
+    let ended = story.types(&lower).await;
+    assert!(matches!(ended, Ended::Done), "{ended:?}");
+    story.sim.advance(Duration::from_secs(60));
+    let world = open_world(&story.sim, &story.stack, &story.keys);
+    let facts = hafog::observe::facts(&world).await.expect("facts");
+    let forced = failover::failover(&story.stack, &facts, &west(), &Default::default());
+    let after = forced.forecast.effective_after.expect("names").0.as_secs();
+    assert!((3500..=3600).contains(&after), "{after} s");
+    let waits = plan::ttl::lower(&story.stack, &facts, story.stack.commit_window, true);
+    assert_eq!(waits.steps.len(), 1, "somebody pressed Ctrl-C in the wait");
+
+    let name = &story.stack.names[0];
+    let began = world.clock.now();
+    let ended = story.types(verb("switchover")).await;
+    assert!(matches!(ended, Ended::Done), "{ended:?}");
+    let took = world.clock.now().duration_since(began).as_secs();
+    assert!(took >= 3500, "the flip came after {took} s");
+    let published = world.published().await.expect("names");
+    let lease = published.ttl_leases.get(&name.target).expect("a lease");
+    assert_eq!(lease.normal, name.ttl);
+}
+
+/// Users would see errors. Somebody may want that all the same, and then nobody waits for health checks in vain.
+#[tokio::test]
+async fn a_standby_that_is_not_ready_is_moved_to_when_that_is_accepted() {
+    const NOT_READY: &str = "standby-not-ready";
+    let story = Story::begin().await;
+    for server in ["shop-west-web-1", "shop-west-web-2"] {
+        story.power(&west(), server, Power::Off).await;
+    }
+    story.east_dies().await;
+    let ended = story.types(verb("failover")).await;
+    assert!(
+        matches!(&ended, Ended::Not(why) if why.contains(NOT_READY)),
+        "{ended:?}"
+    );
+    let accepted = Verb {
+        name: "failover",
+        before: &[],
+        plan: |s, f| {
+            let options = failover::Options {
+                accept: vec![NOT_READY.to_owned()],
+                ..Default::default()
+            };
+            let mut plan = failover::failover(s, f, &west(), &options);
+            plan.refusals.retain(|refusal| refusal.name != NOT_READY);
+            plan
+        },
+    };
+    let ended = story.types(&accepted).await;
+    assert!(matches!(ended, Ended::Done), "{ended:?}");
+    assert_eq!(story.primary().await, west());
+    let ended = story.types(mending("hafog up")).await;
+    assert!(matches!(ended, Ended::Done), "{ended:?}");
+    assert!(
+        story
+            .told(&west(), "shop-west-web-2")
+            .await
+            .starts_with("primary ")
+    );
 }

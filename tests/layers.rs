@@ -73,6 +73,11 @@ const LAYERS: &[Layer] = &[
             ),
             ("db::Divergence", "where their histories parted"),
             (
+                "dns::ttl",
+                "arithmetic on the published history, without I/O",
+            ),
+            ("dns::CACHING", "what it counts with"),
+            (
                 "dns::RecordChange",
                 "an action carries what it asks of a DNS host",
             ),

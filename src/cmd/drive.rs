@@ -19,9 +19,10 @@ use crate::model::units::Span;
 use crate::plan::facts::Facts;
 use crate::plan::{Intent, Plan, PlanKind, Refusal};
 use crate::run::open::{OpenOptions, Session};
-use crate::run::runner::{End, way_back};
+use crate::run::runner::{End, Left, way_back};
 use crate::ui::ask;
 use crate::ui::plan as show;
+use crate::ui::print::count;
 use crate::ui::progress::Progress;
 
 /// The flags of every verb that changes something.
@@ -375,7 +376,9 @@ impl Road<'_> {
         let read = report::read(&session.world.stores, run).await;
         match &read {
             Ok((_, report)) if ui.json => ui.result(report, String::new),
-            Ok((_, report)) if matches!(end, End::Done) && !ui.events => ui.out(&report.summary()),
+            Ok((_, report)) if matches!(end, End::Done | End::DoneBut(_)) && !ui.events => {
+                ui.out(&report.summary())
+            }
             _ => {}
         }
         Ok(outcome(plan, run, self.verb, end)?)
@@ -391,6 +394,7 @@ pub fn outcome(plan: &Plan, run: &RunId, verb: &str, end: End) -> Result<u8, Fau
     let name = plan.intent.verb();
     Err(match end {
         End::Done => return Ok(exit::DONE),
+        End::DoneBut(left) => left_behind(name, left),
         End::Unwound(fault) => fault
             .while_doing(format!("{name} failed, and everything was taken back"))
             .with_kind(Kind::Error)
@@ -411,6 +415,20 @@ pub fn outcome(plan: &Plan, run: &RunId, verb: &str, end: End) -> Result<u8, Fau
         )
         .hint(again),
     })
+}
+
+/// The run is closed and cannot be resumed: every step that it left has a command of its own.
+fn left_behind(verb: &str, left: Vec<Left>) -> Fault {
+    let mut fault = Fault::of(
+        Kind::OutOfSync,
+        format!("{verb} is done, and {} failed", count(left.len(), "step")),
+    );
+    let mut mends = BTreeSet::new();
+    for one in left {
+        fault = fault.because(one.why);
+        mends.insert(one.mend);
+    }
+    mends.into_iter().fold(fault, Fault::hint)
 }
 
 /// Secrets that the plan delivers and that cannot be read here.
@@ -591,8 +609,14 @@ mod tests {
         let mut text = String::new();
         for kind in [PlanKind::Directional, PlanKind::Converging] {
             let plan = Plan::new(kind, Intent::Commit);
+            let left = Left {
+                step: "close-app".into(),
+                why: fault().while_doing("step `close-app` failed"),
+                mend: "hafog clone east".to_owned(),
+            };
             for end in [
                 End::Done,
+                End::DoneBut(vec![left]),
                 End::Unwound(fault()),
                 End::NothingDone(fault()),
                 End::NothingDone(Fault::refused("step `vet-standby` is blocked")),
@@ -609,6 +633,11 @@ mod tests {
         }
         assert_snapshot!(text, @r"
         exit 0
+
+        out of sync: commit is done, and 1 step failed
+        cause: step `close-app` failed: no answer from shop-west-db-1
+        hint: hafog clone east
+        exit 6
 
         error: commit failed, and everything was taken back
         cause: no answer from shop-west-db-1
@@ -632,6 +661,11 @@ mod tests {
         exit 130
 
         exit 0
+
+        out of sync: commit is done, and 1 step failed
+        cause: step `close-app` failed: no answer from shop-west-db-1
+        hint: hafog clone east
+        exit 6
 
         error: commit failed, and everything was taken back
         cause: no answer from shop-west-db-1

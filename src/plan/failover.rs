@@ -6,13 +6,14 @@ use super::action::*;
 use super::facts::{Facts, Seen};
 use super::safety::refusal;
 use super::site::{follows, hosts, see_record, seed_replica};
+use super::ttl::{seen_after, slower_for};
 use super::{Intent, Plan, PlanKind, Step, loss, step};
+use crate::cloud::ServerState;
 use crate::db::NodeRole;
 use crate::dns::RecordChange;
 use crate::model::id::*;
 use crate::model::record::{RecordSet, RecordType};
-use crate::model::stack::{Database, Name, SelfFence, Server, Site, Stack, Tier};
-use crate::model::units::Span;
+use crate::model::stack::{Database, Name, SelfFence, Server, Site, Stack, Tier, Zone};
 
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -54,7 +55,8 @@ pub fn failover(stack: &Stack, facts: &Facts, to: &SiteName, options: &Options) 
         .collect();
     before(&mut plan, stack, facts, &from, to, &moves, options);
     point_of_no_return(&mut plan, &from, &moves, options);
-    traffic(&mut plan, stack, facts, to, options.planned);
+    traffic(&mut plan, stack, facts, to, options);
+    roles(&mut plan, stack, facts, &from, to, options);
     after(&mut plan, stack, facts, &from, to, &moves, options);
     review(&mut plan, stack, facts, &from, to, &moves, options);
     plan
@@ -136,8 +138,9 @@ fn before(
         .get(to)
         .and_then(|door| door.known())
         .is_some_and(|status| *status == 200);
-    let reason =
-        (ready && !options.planned).then(|| format!("{to} answers its health checks already"));
+    let reason = (ready && !options.planned)
+        .then(|| format!("{to} answers its health checks already"))
+        .or_else(|| accepted_as_it_is(stack, facts, to, options));
     plan.push(
         step(
             "start-servers",
@@ -151,31 +154,79 @@ fn before(
         let Some(held) = held(facts, name) else {
             continue;
         };
+        let lowered = held.ttl <= name.failover_ttl;
+        let wait = slower_for(facts, name, held);
         let reason = if options.planned {
-            (held.ttl <= name.failover_ttl).then(|| format!("it is {} already", held.ttl))
+            let settled = lowered && wait.is_zero();
+            settled.then(|| format!("it is {} already, also in caches", held.ttl))
         } else {
             Some("emergency: it is lowered with the flip".to_owned())
         };
+        // Lowered before, by somebody who is to raise it again: only waited for.
+        let leased = facts.published.ttl_leases.contains_key(&name.target);
         let lower = SetTtl {
             zone: name.zone.clone(),
             host: name.target.clone(),
             before: held.clone(),
             ttl: name.failover_ttl,
-            lease: Some(stack.commit_window),
+            lease: (leased || !lowered).then_some(stack.commit_window),
             wait: true,
         };
-        let about = format!(
-            "TTL of {} from {} to {}, and wait until the old one has run out",
-            name.target, held.ttl, name.failover_ttl
-        );
-        let limit = held.ttl.0 + 60;
-        plan.push(
-            step(format!("lower-ttl {}", name.host), about, lower.into())
-                .skip_if(reason)
-                .reversible()
-                .limit(u64::from(limit)),
-        );
+        let about = match lowered {
+            true => format!(
+                "wait until no cache holds {} with more than {}",
+                name.target, held.ttl
+            ),
+            false => format!(
+                "TTL of {} from {} to {}, and wait until the old one has run out",
+                name.target, held.ttl, name.failover_ttl
+            ),
+        };
+        let lower = step(format!("lower-ttl {}", name.host), about, lower.into())
+            .skip_if(reason)
+            .limit(wait.as_secs() + 61);
+        plan.push(match lowered {
+            true => lower,
+            false => lower.reversible(),
+        });
     }
+    for zone in zones_with_names(stack) {
+        let open = is_open(facts, &zone.name).then(|| "it is being served".to_owned());
+        plan.push(ensure_zone("ensure-zone", zone).skip_if(open));
+    }
+}
+
+/// Zones that a move writes to.
+fn zones_with_names(stack: &Stack) -> impl Iterator<Item = &Zone> {
+    let moved = |zone: &&Zone| stack.names.iter().any(|name| name.zone == zone.name);
+    stack.zones.iter().filter(moved)
+}
+
+fn is_open(facts: &Facts, zone: &ZoneName) -> bool {
+    let seen = facts.zones.get(zone).and_then(|zone| zone.open.known());
+    seen.copied().unwrap_or(false)
+}
+
+fn ensure_zone(step_name: &str, zone: &Zone) -> Step {
+    let about = format!(
+        "make sure that {} is being served by `{}`",
+        zone.name, zone.host
+    );
+    let action = EnsureZone {
+        zone: zone.name.clone(),
+    };
+    step(format!("{step_name} {}", zone.name), about, action.into()).limit(60)
+}
+
+/// Why nobody waits for the health checks of `to`.
+fn accepted_as_it_is(
+    stack: &Stack,
+    facts: &Facts,
+    to: &SiteName,
+    options: &Options,
+) -> Option<String> {
+    let why = not_ready(stack, facts, to).filter(|_| options.accepts("standby-not-ready"))?;
+    Some(format!("accepted: {why}"))
 }
 
 fn point_of_no_return(plan: &mut Plan, from: &SiteName, moves: &[Move], options: &Options) {
@@ -254,7 +305,7 @@ fn point_of_no_return(plan: &mut Plan, from: &SiteName, moves: &[Move], options:
     }
 }
 
-fn traffic(plan: &mut Plan, stack: &Stack, facts: &Facts, to: &SiteName, planned: bool) {
+fn traffic(plan: &mut Plan, stack: &Stack, facts: &Facts, to: &SiteName, options: &Options) {
     let epoch = stack
         .databases
         .iter()
@@ -272,7 +323,9 @@ fn traffic(plan: &mut Plan, stack: &Stack, facts: &Facts, to: &SiteName, planned
             format!("servers of {to} know that they are primary"),
             token.into(),
         )
-        .limit(60),
+        .limit(60)
+        // Whether users are served is for the smoke test to say.
+        .may_fail("hafog up"),
     );
     plan.push(
         step(
@@ -280,21 +333,21 @@ fn traffic(plan: &mut Plan, stack: &Stack, facts: &Facts, to: &SiteName, planned
             format!("{to} passes its health checks"),
             SmokeTest { site: to.clone() }.into(),
         )
+        .skip_if(accepted_as_it_is(stack, facts, to, options))
         .limit(60),
     );
-    for zone in &stack.zones {
+    for zone in zones_with_names(stack) {
         let names: Vec<&Name> = stack
             .names
             .iter()
             .filter(|name| name.zone == zone.name)
             .collect();
-        if names.is_empty() {
-            continue;
-        }
+        // Asked again: a resume after a reboot finds its name server dead, and can only go forward.
+        plan.push(ensure_zone("reopen-zone", zone));
         let mut records = Vec::new();
         let mut leases = Vec::new();
         for name in &names {
-            records.push(flip(stack, facts, to, name, planned));
+            records.push(flip(stack, facts, to, name, options.planned));
             let normal = facts
                 .published
                 .ttl_leases
@@ -378,6 +431,8 @@ pub(super) fn held<'a>(facts: &'a Facts, name: &Name) -> Option<&'a RecordSet> {
         .or_else(|| facts.published.current(&name.target, RecordType::A))
 }
 
+/// What comes after the users have moved. None of it makes the move undone when it fails: a dead server of the old
+/// site must not keep a failover open.
 fn after(
     plan: &mut Plan,
     stack: &Stack,
@@ -387,12 +442,13 @@ fn after(
     moves: &[Move],
     options: &Options,
 ) {
+    let mend = format!("hafog clone {from}");
     for Move { database, new, .. } in moves {
         for replica in stack.nodes_at(to, database).skip(1) {
             let mut again: Step = seed_replica(database, &new.name, &replica.name, false);
             again.name = StepName::new(format!("recreate-replica {}", replica.name));
             again.about = format!("{} follows {} again", replica.name, new.name);
-            plan.push(again);
+            plan.push(again.may_fail("hafog up"));
         }
     }
     let forced =
@@ -414,6 +470,7 @@ fn after(
                 rejoin.into(),
             )
             .skip_if(forced.clone())
+            .may_fail(&mend)
             .limit(600),
         );
         for replica in stack
@@ -423,7 +480,7 @@ fn after(
             let mut again = seed_replica(database, old, &replica.name, false);
             again.name = StepName::new(format!("recreate-replica {}", replica.name));
             again.about = format!("{} follows {old} again", replica.name);
-            plan.push(again.skip_if(forced.clone()));
+            plan.push(again.skip_if(forced.clone()).may_fail(&mend));
         }
     }
     let token = SetRoleToken {
@@ -438,11 +495,23 @@ fn after(
             token.into(),
         )
         .skip_if(forced.clone())
+        .may_fail(&mend)
         .limit(60),
     );
     if options.rollback {
         restore_ttl(plan, stack, facts, to);
     }
+}
+
+/// Who is primary is written down as soon as the users are led there.
+fn roles(
+    plan: &mut Plan,
+    stack: &Stack,
+    facts: &Facts,
+    from: &SiteName,
+    to: &SiteName,
+    options: &Options,
+) {
     let roles = facts.roles.as_ref();
     let mut standbys: Vec<SiteName> = roles
         .map(|roles| roles.standbys.clone())
@@ -508,7 +577,11 @@ fn restore_ttl(plan: &mut Plan, stack: &Stack, facts: &Facts, to: &SiteName) {
             lease: None,
             wait: false,
         };
-        plan.push(step(format!("restore-ttl {}", name.host), about, action.into()).skip_if(reason));
+        plan.push(
+            step(format!("restore-ttl {}", name.host), about, action.into())
+                .skip_if(reason)
+                .may_fail("hafog dns restore"),
+        );
     }
 }
 
@@ -570,7 +643,9 @@ fn review(
         }
         review_primary(plan, stack, facts, m, from, options);
     }
-    if is_standby && let Some(why) = not_ready(stack, facts, to) {
+    if let Some((why, hint)) = no_servers(stack, facts, to).filter(|_| is_standby) {
+        plan.refusals.push(refusal("no-servers", why, hint));
+    } else if is_standby && let Some(why) = not_ready(stack, facts, to) {
         plan.refusals.push(refusal(
             "standby-not-ready",
             why,
@@ -580,16 +655,67 @@ fn review(
     plan.forecast.effective_after = stack
         .names
         .iter()
-        .filter_map(|name| Some((name, held(facts, name)?)))
-        .map(|(name, set)| {
-            if options.planned {
-                set.ttl.min(name.failover_ttl)
-            } else {
-                set.ttl
-            }
-        })
-        .map(|ttl| Span(ttl.duration()))
+        .filter_map(|name| seen_after(facts, name, options.planned))
         .max();
+    for zone in zones_with_names(stack) {
+        plan.forecast.notes.extend(closed(facts, &zone.name));
+    }
+}
+
+/// What to expect of a zone that is not known to be served.
+fn closed(facts: &Facts, zone: &ZoneName) -> Option<String> {
+    let when = "it is opened before anything is stopped, or everything is taken back";
+    match facts.zones.get(zone).map(|zone| &zone.open) {
+        Some(Seen::Known(true)) => None,
+        Some(Seen::Known(false)) => Some(format!("{zone} is not being served: {when}")),
+        Some(Seen::Unknown(why)) => Some(format!(
+            "whether {zone} is being served is unknown ({why}): {when}"
+        )),
+        None => Some(format!("nobody looked whether {zone} is served: {when}")),
+    }
+}
+
+/// Why there is nothing that the names could lead to, and what to type. Nobody may accept this one: the records could
+/// not be written, and that would turn up behind the point of no return.
+pub(super) fn no_servers(stack: &Stack, facts: &Facts, to: &SiteName) -> Option<(String, String)> {
+    // Somebody was led there, so there is something to lead to.
+    if matches!(facts.doors.get(to), Some(Seen::Known(200))) {
+        return None;
+    }
+    let answers = facts.sites.get(to).map(|site| &site.answers);
+    if let Some(why) = answers.and_then(Seen::why_unknown) {
+        let name = stack.names.first()?;
+        let why = format!(
+            "nobody could look at the servers of {to} that {} would lead to: {why}",
+            name.host
+        );
+        return Some((why, "hafog status".to_owned()));
+    }
+    let is_there = |server: &Server| {
+        let seen = facts.server(to, &server.name).map(|seen| &seen.state);
+        !matches!(
+            seen,
+            None | Some(ServerState::Pending | ServerState::Failed(_))
+        )
+    };
+    let lacks = |name: &&Name| {
+        let mut servers = stack.group_at(to, &name.to).peekable();
+        servers.peek().is_none() || servers.any(|server| !is_there(server))
+    };
+    let host = &stack.names.iter().find(lacks)?.host;
+    let word = match stack.site(to).map(|site| site.tier).unwrap_or_default() {
+        Tier::Cold => "cold",
+        Tier::PilotLight => "pilot-light",
+        Tier::Warm | Tier::Hot => {
+            let why = format!("servers of {to} that {host} leads to are not there");
+            return Some((why, format!("hafog clone {to}")));
+        }
+    };
+    let why = format!(
+        "{to} is `{word}` and has no servers that {host} could lead to, and a failover makes none; \
+         after `tier: warm`, `hafog clone {to}` makes them"
+    );
+    Some((why, format!("hafog clone {to}")))
 }
 
 /// Why users who are moved to `to` would not be served, or nobody knows whether they would.

@@ -131,6 +131,25 @@ pub struct Step {
     /// Set: the step does not apply, and this is why. It is listed all the same.
     pub skip: Option<String>,
     pub limit: Span,
+    #[serde(default, skip_serializing_if = "OnFailure::stops")]
+    pub on_failure: OnFailure,
+}
+
+/// What becomes of the run when the step fails.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFailure {
+    /// The run does not go on.
+    #[default]
+    Stop,
+    /// It goes on, and its end says what was left and which command does it.
+    GoOn { mend: String },
+}
+
+impl OnFailure {
+    fn stops(&self) -> bool {
+        *self == OnFailure::Stop
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -278,6 +297,7 @@ pub fn step(name: impl Into<String>, about: impl Into<String>, action: Action) -
         undo: UndoPolicy::Leave,
         skip: None,
         limit: Span(Duration::from_secs(120)),
+        on_failure: OnFailure::Stop,
     }
 }
 
@@ -296,6 +316,11 @@ impl Step {
     }
     pub fn limit(mut self, secs: u64) -> Step {
         self.limit = Span::secs(secs);
+        self
+    }
+    /// The move is over without it: `mend` is what to type when it fails.
+    pub fn may_fail(mut self, mend: impl Into<String>) -> Step {
+        self.on_failure = OnFailure::GoOn { mend: mend.into() };
         self
     }
     pub fn skip_if(mut self, reason: Option<String>) -> Step {

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::facts::{Facts, Seen};
-use super::failover::lag;
+use super::failover::{self, lag};
+use super::ttl::seen_after;
 use crate::cloud::ServerState;
 use crate::db::{Certificate, Link, NodeRole};
 use crate::model::id::*;
@@ -316,8 +317,15 @@ fn servers(stack: &Stack, facts: &Facts, site: &SiteName) -> Check {
 
 fn front_door(stack: &Stack, facts: &Facts, site: &SiteName) -> Check {
     let name = format!("front-door {site}");
-    if matches!(tier(stack, site), Tier::Cold | Tier::PilotLight) {
-        return not_applicable(name, "nothing serves there before a failover");
+    if let Some((why, mend)) = failover::no_servers(stack, facts, site) {
+        return match was_seen(facts, site) {
+            true => fail(name, why, mend),
+            false => unknown(name, why, mend),
+        };
+    }
+    let dark = matches!(tier(stack, site), Tier::Cold | Tier::PilotLight);
+    if dark && stack.names.is_empty() {
+        return not_applicable(name, "the spec has no name that would lead there");
     }
     let mend = format!("hafog clone {site}");
     match facts.doors.get(site) {
@@ -573,14 +581,13 @@ fn ttl(facts: &Facts, name: &Name) -> Check {
     match facts.published.current(&name.target, RecordType::A) {
         None => not_applicable(check, "it was never published"),
         Some(set) => {
-            let seen = short(set.ttl.duration());
-            pass(
-                check,
-                format!(
-                    "a flip is seen everywhere after {seen}, later ones after {}",
-                    name.failover_ttl
-                ),
-            )
+            let seen = seen_after(facts, name, false).map_or(set.ttl.duration(), |span| span.0);
+            let why = format!(
+                "a flip is seen everywhere after {}, later ones after {}",
+                short(seen),
+                name.failover_ttl
+            );
+            pass(check, why)
         }
     }
 }
@@ -783,7 +790,7 @@ pub(crate) mod tests {
         Pass write-lease main: shop-east-db-1 holds it for 9 s more, epoch 3 [-]
         Pass certificates main: the first to end: `server` on shop-east-db-1 is good until 2027-12-23T09:14:03Z [-]
         Pass zone shop.test: serve serves what was published [-]
-        Pass ttl www.shop.test: a flip is seen everywhere after 1h, later ones after 1m [-]
+        Pass ttl www.shop.test: a flip is seen everywhere after 3601s, later ones after 1m [-]
         ");
         assert_eq!(overall(&checks), Verdict::Pass);
     }

@@ -82,9 +82,14 @@ pub const REFUSALS: &[About] = &[
         about: "The site to be destroyed is the primary: it serves the users.",
     },
     About {
+        name: "no-servers",
+        waivable: false,
+        about: "The standby has no servers that the names could lead to: its tier is cold or pilot-light, or they are gone. A failover makes none.",
+    },
+    About {
         name: "standby-not-ready",
         waivable: true,
-        about: "The standby has no healthy servers behind its balancer; users moved there would see errors.",
+        about: "The standby has no healthy servers behind its balancer; users moved there would see errors. Accepted: its health checks are not waited for.",
     },
 ];
 

@@ -16,7 +16,7 @@ use crate::error::{Fault, Kind, Trouble};
 use crate::journal::Journal;
 use crate::journal::event::{Event, How, Outcome, Status, World as WorldIs};
 use crate::model::id::{RunId, StepName};
-use crate::plan::{Plan, PlanKind, Step, UndoPolicy};
+use crate::plan::{OnFailure, Plan, PlanKind, Step, UndoPolicy};
 use crate::step::{Act, Context, Standing, behaviour};
 use crate::world::World;
 
@@ -32,6 +32,8 @@ const ATTEMPTS: u32 = 2;
 #[derive(Debug)]
 pub enum End {
     Done,
+    /// What it was for is done; these steps failed, and nothing after them needed them.
+    DoneBut(Vec<Left>),
     /// It failed before the point of no return and everything was taken back.
     Unwound(Fault),
     /// It stopped with something done. Resume it.
@@ -39,6 +41,15 @@ pub enum End {
     /// It stopped before anything was done.
     NothingDone(Fault),
     Interrupted,
+}
+
+/// A step that failed without stopping its run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Left {
+    pub step: StepName,
+    pub why: Fault,
+    /// The command that does it.
+    pub mend: String,
 }
 
 /// Set by Ctrl-C.
@@ -131,17 +142,14 @@ impl Runner<'_> {
             let why = Fault::new("the run was being unwound when it was interrupted");
             return self.unwind(plan, run, journal, why).await;
         }
-        let halts = self.steps(plan, run, journal).await;
+        let (halts, left) = self.steps(plan, run, journal).await;
         let Some(halt) = worst(halts) else {
-            return match journal
-                .lock()
-                .await
-                .add(Event::Closed {
-                    outcome: Outcome::Done,
-                })
-                .await
-            {
-                Ok(()) => End::Done,
+            let closed = Event::Closed {
+                outcome: Outcome::Done,
+            };
+            return match journal.lock().await.add(closed).await {
+                Ok(()) if left.is_empty() => End::Done,
+                Ok(()) => End::DoneBut(left),
                 Err(fault) => End::Stopped(fault),
             };
         };
@@ -199,7 +207,12 @@ impl Runner<'_> {
     }
 
     /// Starts every step whose predecessors are done, as many at once as the plan's kind allows.
-    async fn steps(&self, plan: &Plan, run: &RunId, journal: &Mutex<Journal>) -> Vec<Halt> {
+    async fn steps(
+        &self,
+        plan: &Plan,
+        run: &RunId,
+        journal: &Mutex<Journal>,
+    ) -> (Vec<Halt>, Vec<Left>) {
         let width = if plan.kind == PlanKind::Directional {
             1
         } else {
@@ -219,6 +232,7 @@ impl Runner<'_> {
         let together = Together::default();
         let mut running = FuturesUnordered::new();
         let mut halts = Vec::new();
+        let mut failed = Vec::new();
         loop {
             while halts.is_empty() && running.len() < width {
                 let next = match plan.kind {
@@ -233,9 +247,15 @@ impl Runner<'_> {
                 running.push(async move { (step, self.one(step, run, journal, together).await) });
             }
             match running.next().await {
-                None => return halts,
+                None => return (halts, failed),
                 Some((step, Ok(()))) => drop(done.insert(&step.name)),
-                Some((_, Err(halt))) => halts.push(halt),
+                Some((step, Err(halt))) => match may_go_on(step, halt) {
+                    Ok(left) => {
+                        done.insert(&step.name);
+                        failed.push(left);
+                    }
+                    Err(halt) => halts.push(halt),
+                },
             }
         }
     }
@@ -558,6 +578,23 @@ fn blocked(step: &Step, why: &str, refusal: Option<&str>) -> Fault {
 /// Trouble that may be over in a moment.
 fn is_passing(fault: &Fault) -> bool {
     fault.kind() == Kind::Unavailable
+}
+
+/// A step that the rest does not need is left when it fails.
+fn may_go_on(step: &Step, halt: Halt) -> Result<Left, Halt> {
+    let OnFailure::GoOn { mend } = &step.on_failure else {
+        return Err(halt);
+    };
+    let why = match halt {
+        Halt::Blocked(fault) => fault,
+        Halt::Failed(trouble) => trouble.fault().clone(),
+        Halt::Interrupted | Halt::Lost(_) => return Err(halt),
+    };
+    Ok(Left {
+        step: step.name.clone(),
+        why,
+        mend: mend.clone(),
+    })
 }
 
 /// Interruptions and lost journals outrank failures, failures outrank blocks.

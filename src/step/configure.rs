@@ -12,10 +12,12 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::{Act, Context, Standing, Tags, health};
+use crate::cloud::ServerState;
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::image::render;
 use crate::model::digest::hex;
 use crate::model::id::*;
+use crate::model::roles::Roles;
 use crate::model::stack::{Job, RecipeService, Server};
 use crate::plan::action::*;
 use crate::probe::HttpAsk;
@@ -53,15 +55,29 @@ impl Configuration {
     }
 }
 
-/// Whether the server's configuration is as it should be; unknown counts as not.
-pub async fn is_configured(world: &World, server: &Server, host: &Host, tags: &Tags) -> bool {
+/// Whether the server's configuration is as it should be, its role included; unknown counts as not.
+pub async fn is_configured(
+    world: &World,
+    roles: Option<&Roles>,
+    server: &Server,
+    host: &Host,
+    tags: &Tags,
+) -> bool {
     if let Job::Database(database) = &server.job {
         return super::agent::is_current(world, database, &server.name)
             .await
             .unwrap_or(false);
     }
     match configuration(world, server, host, false).await {
-        Ok(wanted) => tags.get(TAG) == Some(&wanted.digest()),
+        Ok(wanted) if tags.get(TAG) != Some(&wanted.digest()) => false,
+        Ok(_) if server.job != Job::App => true,
+        Ok(_) => {
+            let role = role_of(world, roles, &server.site);
+            matches!(
+                is_mistaken(world, &server.site, host, role).await,
+                Ok(false)
+            )
+        }
         Err(_) => false,
     }
 }
@@ -359,6 +375,12 @@ impl Act for ConfigureServer {
         {
             return Ok(Standing::Ready);
         }
+        if server.job == Job::App {
+            let (role, _) = current_role(world, &self.site).await?;
+            if is_mistaken(world, &self.site, &host, role).await? {
+                return Ok(Standing::Ready);
+            }
+        }
         Ok(Standing::done(format!(
             "{} runs {}",
             self.server,
@@ -377,14 +399,14 @@ impl Act for ConfigureServer {
         for file in wanted.files.iter().chain(&wanted.secret_files) {
             shell.put(&host, file).await?;
         }
-        let role = initial_role(world, &self.site).await.partial()?;
-        if shell
-            .get(&host, &role_file(&host))
-            .await
-            .partial()?
-            .is_none()
-        {
-            shell.put(&host, &role_token(&host, role, 0)).await?;
+        if server.job == Job::App {
+            let (role, epoch) = current_role(world, &self.site).await.partial()?;
+            if is_mistaken(world, &self.site, &host, role)
+                .await
+                .partial()?
+            {
+                shell.put(&host, &role_token(&host, role, epoch)).await?;
+            }
         }
         for service in &wanted.services {
             shell
@@ -423,79 +445,111 @@ fn role_file(host: &Host) -> String {
     format!("{}/role", host.dirs.etc)
 }
 
-fn role_token(host: &Host, role: SiteRole, epoch: u64) -> File {
-    let word = match role {
+fn role_word(role: SiteRole) -> &'static str {
+    match role {
         SiteRole::Primary => "primary",
         SiteRole::Standby => "standby",
-    };
+    }
+}
+
+fn role_token(host: &Host, role: SiteRole, epoch: u64) -> File {
     File {
         path: role_file(host),
-        bytes: format!("{word} {epoch}\n").into_bytes(),
+        bytes: format!("{} {epoch}\n", role_word(role)).into_bytes(),
         mode: 0o644,
         for_service_user: false,
     }
 }
 
-async fn initial_role(world: &World, site: &SiteName) -> Result<SiteRole, Fault> {
+/// What a server of `site` is to believe: the role that its site has, as of the newest epoch.
+async fn current_role(world: &World, site: &SiteName) -> Result<(SiteRole, u64), Fault> {
     let roles = world.roles().await?;
-    let primary = roles.map_or_else(|| world.stack.primary.clone(), |roles| roles.primary);
-    Ok(if *site == primary {
+    let role = role_of(world, roles.as_ref(), site);
+    let mut epoch = 0;
+    for database in &world.stack.databases {
+        let writer = world.writer(&database.name).await?;
+        epoch = epoch.max(writer.map_or(0, |(writer, _)| writer.epoch));
+    }
+    Ok((role, epoch))
+}
+
+fn role_of(world: &World, roles: Option<&Roles>, site: &SiteName) -> SiteRole {
+    let primary = roles.map_or(&world.stack.primary, |roles| &roles.primary);
+    if site == primary {
         SiteRole::Primary
     } else {
         SiteRole::Standby
-    })
+    }
+}
+
+/// Whether the server was told another role than its site has: it was off when the site's role changed.
+async fn is_mistaken(
+    world: &World,
+    site: &SiteName,
+    host: &Host,
+    role: SiteRole,
+) -> Result<bool, Fault> {
+    let told = world.shell(site)?.get(host, &role_file(host)).await?;
+    Ok(!told.is_some_and(|told| is_token_of(&told, role)))
+}
+
+fn is_token_of(told: &[u8], role: SiteRole) -> bool {
+    told.starts_with(format!("{} ", role_word(role)).as_bytes())
+}
+
+/// The application servers of a site: those that run, and one line for each that is there and does not.
+async fn app_servers(world: &World, site: &SiteName) -> Result<(Vec<Host>, Vec<String>), Fault> {
+    let found = world.cloud(site)?.servers().await?;
+    let mut running = Vec::new();
+    let mut asleep = Vec::new();
+    for server in world.stack.servers_at(site) {
+        let Some(found) = found.iter().find(|found| found.name == server.name) else {
+            continue;
+        };
+        match (&found.state, &found.host) {
+            _ if server.job != Job::App => {}
+            (ServerState::Running, Some(host)) => running.push(host.clone()),
+            (ServerState::Off, _) => asleep.push(format!("{} is off", server.name)),
+            (ServerState::Frozen, _) => asleep.push(format!("{} is frozen", server.name)),
+            _ => asleep.push(format!("{} does not run", server.name)),
+        }
+    }
+    Ok((running, asleep))
 }
 
 #[async_trait]
 impl Act for SetRoleToken {
+    /// A server that does not run cannot be told, and must not hold up those that do: it is named, and the next `up`
+    /// or `clone` tells it.
     async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
-        let world = context.world;
-        let shell = world.shell(&self.site)?;
-        let mut told = 0;
-        for server in world
-            .stack
-            .servers_at(&self.site)
-            .filter(|server| server.job == Job::App)
-        {
-            let Some(host) = world
-                .find(&self.site, &server.name)
-                .await?
-                .and_then(|found| found.host)
-            else {
-                continue;
-            };
-            let wanted = role_token(&host, self.role, self.epoch);
-            if shell.get(&host, &wanted.path).await?.as_deref() != Some(&wanted.bytes) {
+        let shell = context.world.shell(&self.site)?;
+        let (running, asleep) = app_servers(context.world, &self.site).await?;
+        for host in &running {
+            let wanted = role_token(host, self.role, self.epoch);
+            if shell.get(host, &wanted.path).await?.as_deref() != Some(&wanted.bytes) {
                 return Ok(Standing::Ready);
             }
-            told += 1;
         }
-        let word = if self.role == SiteRole::Primary {
-            "primary"
-        } else {
-            "standby"
-        };
-        Ok(Standing::done(format!(
-            "{told} servers of {} have the role token `{word}`",
-            self.site
-        )))
+        let told = format!(
+            "{} servers of {} have the role token `{}`",
+            running.len(),
+            self.site,
+            role_word(self.role)
+        );
+        Ok(Standing::done(match asleep.is_empty() {
+            true => told,
+            false => format!("{told}; not told: {}", asleep.join(", ")),
+        }))
     }
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
-        let world = context.world;
-        let shell = world.shell(&self.site).nothing_changed()?;
-        for server in world
-            .stack
-            .servers_at(&self.site)
-            .filter(|server| server.job == Job::App)
-        {
-            let found = world.find(&self.site, &server.name).await.partial()?;
-            let Some(host) = found.and_then(|found| found.host) else {
-                continue;
-            };
-            shell
-                .put(&host, &role_token(&host, self.role, self.epoch))
-                .await?;
+        let shell = context.world.shell(&self.site).nothing_changed()?;
+        let (running, _) = app_servers(context.world, &self.site)
+            .await
+            .nothing_changed()?;
+        for host in &running {
+            let token = role_token(host, self.role, self.epoch);
+            shell.put(host, &token).await?;
         }
         Ok(())
     }

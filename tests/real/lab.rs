@@ -117,6 +117,26 @@ impl Lab {
         }
     }
 
+    /// Kills this stack's `hafog dns serve` with -9.
+    pub fn kill_name_server(&self) {
+        let home = self.home.path().to_string_lossy().into_owned();
+        let entries = std::fs::read_dir("/proc").expect("this is Linux").flatten();
+        let serves = |entry: &std::fs::DirEntry| {
+            let words = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let words = String::from_utf8_lossy(&words).into_owned();
+            words.contains("\0dns\0serve\0") && words.contains(&home)
+        };
+        let pids: Vec<String> = entries
+            .filter(serves)
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
+        assert_eq!(pids.len(), 1, "one name server: {pids:?}");
+        let killed = std::process::Command::new("kill")
+            .args(["-9", &pids[0]])
+            .status();
+        assert!(killed.expect("kill is there").success());
+    }
+
     /// Processes whose working folder is below one of the stack's.
     pub fn processes(&self) -> usize {
         let home = self.home.path().to_string_lossy().into_owned();

@@ -175,7 +175,18 @@ fn turns() -> Vec<Turn> {
             w.facts.doors.clear();
             w.west().answers = silent();
         }),
-        nothing("front-door", |w| tier(w, Tier::PilotLight)),
+        // A failover to it is refused: nothing there could serve anybody.
+        red("front-door", |w| {
+            tier(w, Tier::PilotLight);
+            w.facts.doors.clear();
+            let is_database = |name: &ServerName| name.as_str().contains("-db-");
+            w.west().servers.retain(|name, _| is_database(name));
+        }),
+        nothing("front-door", |w| {
+            tier(w, Tier::PilotLight);
+            w.facts.doors.clear();
+            w.stack.names.clear();
+        }),
         nothing("front-door", |w| {
             w.stack.balancer = None;
             w.facts.doors.clear();

@@ -246,8 +246,15 @@ fn cases() -> Vec<Case> {
             let why = Seen::Unknown("refused".to_owned());
             w.facts.doors.insert("west".into(), why);
         }),
+        case("no-servers", forced, |w| {
+            w.facts.doors.remove(&SiteName::new("west"));
+            let west = w.facts.sites.get_mut(&SiteName::new("west")).expect("west");
+            west.servers
+                .retain(|name, _| name.as_str().contains("-db-"));
+        })
+        .given(primary_is_gone),
         // The database's answer came another way than through the cloud.
-        case("standby-not-ready", forced, |w| w.silence_site("west")).given(primary_is_gone),
+        case("no-servers", forced, |w| w.silence_site("west")).given(primary_is_gone),
         case("primary-healthy", forced, |w| {
             w.facts = fine(&w.stack);
         })
