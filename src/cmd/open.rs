@@ -117,22 +117,39 @@ impl Without {
 pub fn world(call: &Call, without: &Without) -> Result<(World, Loaded), Vec<Fault>> {
     let loaded = load(call)?;
     let base = base(call).map_err(|fault| vec![fault])?;
-    let world = assemble(&loaded.stack, base, without)?;
-    Ok((world, loaded))
-}
-
-fn assemble(stack: &Stack, base: PathBuf, without: &Without) -> Result<World, Vec<Fault>> {
-    let home = home(&base);
+    let stack = &loaded.stack;
     let mut missing = spec::missing_files(stack, &base);
     let mut images = BTreeMap::new();
     if missing.is_empty() {
         images = keep(recipe::names(stack, &base), &mut missing).unwrap_or_default();
     }
-    let mut faults = if without.images { Vec::new() } else { missing };
+    let faults = if without.images { Vec::new() } else { missing };
+    let mut world = assemble(stack, base, &without.sites, faults)?;
+    world.images = images;
+    Ok((world, loaded))
+}
+
+/// The world of a stack that is known already, without what its recipes make. Nothing is opened of the sites `without`.
+pub fn world_of(
+    call: &Call,
+    stack: &Stack,
+    without: &BTreeSet<SiteName>,
+) -> Result<World, Vec<Fault>> {
+    let base = base(call).map_err(|fault| vec![fault])?;
+    assemble(stack, base, without, Vec::new())
+}
+
+fn assemble(
+    stack: &Stack,
+    base: PathBuf,
+    without: &BTreeSet<SiteName>,
+    mut faults: Vec<Fault>,
+) -> Result<World, Vec<Fault>> {
+    let home = home(&base);
     let clouds: BTreeMap<_, _> = stack
         .sites
         .iter()
-        .filter(|site| !without.sites.contains(&site.name))
+        .filter(|site| !without.contains(&site.name))
         .filter_map(|site| keep(cloud_of(stack, site, &home), &mut faults))
         .collect();
     let zones: BTreeMap<_, _> = stack
@@ -159,7 +176,7 @@ fn assemble(stack: &Stack, base: PathBuf, without: &Without) -> Result<World, Ve
         probe: Arc::new(RealProbe::new()),
         keys: Arc::new(keys),
         assumed_down: Default::default(),
-        images,
+        images: BTreeMap::new(),
     })
 }
 
@@ -167,8 +184,13 @@ fn keep<T>(opened: Result<T, Fault>, faults: &mut Vec<Fault>) -> Option<T> {
     opened.map_err(|fault| faults.push(fault)).ok()
 }
 
+/// The spec was checked, but a stack out of a journal may be of another build.
+fn unknown(kind: &str, name: &str) -> Fault {
+    Fault::new(format!("this build knows no {kind} `{name}`"))
+}
+
 fn cloud_of(stack: &Stack, site: &Site, home: &Path) -> Result<(SiteName, Arc<dyn Cloud>), Fault> {
-    let about = cloud::registry::find(&site.cloud).expect("the spec was checked");
+    let about = cloud::registry::find(&site.cloud).ok_or_else(|| unknown("cloud", &site.cloud))?;
     let settings = SiteSettings {
         stack: stack.name.clone(),
         site: site.name.clone(),
@@ -183,7 +205,7 @@ fn cloud_of(stack: &Stack, site: &Site, home: &Path) -> Result<(SiteName, Arc<dy
 }
 
 fn host_of(zone: &Zone, home: &Path) -> Result<(ZoneName, Arc<dyn DnsHost>), Fault> {
-    let about = dns::registry::find(&zone.host).expect("the spec was checked");
+    let about = dns::registry::find(&zone.host).ok_or_else(|| unknown("DNS host", &zone.host))?;
     let settings = ZoneSettings {
         zone: zone.name.clone(),
         settings: zone.settings.clone(),
