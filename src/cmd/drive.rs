@@ -8,10 +8,10 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::interrupt::Interrupts;
+use super::unfinished::{self, Found};
 use super::{Call, Ended, open, report};
 use crate::error::{Fault, Kind};
 use crate::exit;
-use crate::journal;
 use crate::journal::event::{Opened, Status};
 use crate::model::id::{RunId, SiteName, StackName};
 use crate::model::stack::Stack;
@@ -121,9 +121,22 @@ pub async fn drive(call: &Call, change: &Change, job: Job) -> Ended {
         },
         sites: job.assume_down.clone(),
     };
-    let (world, _) = open::world(call, &without).await?;
+    let found = match unfinished::find(call).await? {
+        Some(found) if found.is_directional() && (job.same)(&found.opened.plan.intent) => {
+            Some(found)
+        }
+        _ => None,
+    };
+    let mut options = options(change, &job.verb, &job.assume_down);
+    let world = match &found {
+        Some(found) => {
+            options = found.options(options);
+            found.say(call);
+            found.world(call)?
+        }
+        None => open::world(call, &without).await?.0,
+    };
     let interrupts = Interrupts::listen(&call.ui);
-    let options = options(change, &job.verb, &job.assume_down);
     let opening = crate::run::open::open(world, &options);
     let mut session = interrupts.or(opening).await??;
     let road = Road {
@@ -132,7 +145,7 @@ pub async fn drive(call: &Call, change: &Change, job: Job) -> Ended {
         interrupts: &interrupts,
         verb: &job.verb,
     };
-    let ended = road.job(&mut session, &job).await;
+    let ended = road.job(&mut session, &job, found.as_ref()).await;
     close(session, ended).await
 }
 
@@ -170,11 +183,13 @@ pub struct Road<'a> {
 }
 
 impl Road<'_> {
-    async fn job(&self, session: &mut Session, job: &Job) -> Ended {
-        if let Some(opened) = self.interrupts.or(unfinished(session)).await??
+    async fn job(&self, session: &mut Session, job: &Job, found: Option<&Found>) -> Ended {
+        let looking = unfinished::still(session, found);
+        if let Some(opened) = self.interrupts.or(looking).await??
             && opened.plan.kind == PlanKind::Directional
         {
-            if !(job.same)(&opened.plan.intent) {
+            // One that was begun while this command waited for the lease is in the way, whatever it is.
+            if found.is_none() {
                 return Err(in_the_way(&opened).into());
             }
             return self.carry_on(session, &opened).await;
@@ -462,16 +477,6 @@ pub fn refusals(found: &[Refusal], accepted: &[String]) -> Vec<Fault> {
         }
     };
     open.map(fault).collect()
-}
-
-/// The unfinished run's first event.
-pub async fn unfinished(session: &Session) -> Result<Option<Opened>, Fault> {
-    let Some(run) = session.unfinished().await? else {
-        return Ok(None);
-    };
-    let journal = journal::newest(&run, &session.world.stores).await?;
-    let opened = journal.and_then(|journal| journal.progress.opened);
-    Ok(opened.map(|opened| *opened))
 }
 
 fn in_the_way(opened: &Opened) -> Fault {

@@ -5,8 +5,9 @@ pub mod drive; // the one road of every verb that changes something
 pub mod interrupt; // Ctrl-C
 pub mod look; // opening for a verb that changes nothing
 pub mod open; // spec and registries -> World
-pub mod report;
-pub mod site; // the site that was meant // a journal -> what happened, with times
+pub mod report; // a journal -> what happened, with times
+pub mod site; // the site that was meant
+pub mod unfinished; // a run that was left in the middle
 
 pub mod build;
 pub mod check;

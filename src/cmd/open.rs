@@ -129,12 +129,7 @@ impl Without {
 pub async fn world(call: &Call, without: &Without) -> Result<(World, Loaded), Vec<Fault>> {
     let loaded = load(call)?;
     let base = base(call).map_err(|fault| vec![fault])?;
-    let world = assemble(&loaded.stack, base, without).await?;
-    Ok((world, loaded))
-}
-
-async fn assemble(stack: &Stack, base: PathBuf, without: &Without) -> Result<World, Vec<Fault>> {
-    let home = home(&base);
+    let stack = &loaded.stack;
     let mut missing = Vec::new();
     let mut images = BTreeMap::new();
     if without.images != Images::Unread {
@@ -145,14 +140,36 @@ async fn assemble(stack: &Stack, base: PathBuf, without: &Without) -> Result<Wor
             images = keep(names, &mut missing).unwrap_or_default();
         }
     }
-    let mut faults = match without.images {
+    let faults = match without.images {
         Images::Needed => missing,
         Images::IfReadable | Images::Unread => Vec::new(),
     };
+    let mut world = assemble(stack, base, &without.sites, faults)?;
+    world.images = images;
+    Ok((world, loaded))
+}
+
+/// The world of a stack that is known already, without what its recipes make. Nothing is opened of the sites `without`.
+pub fn world_of(
+    call: &Call,
+    stack: &Stack,
+    without: &BTreeSet<SiteName>,
+) -> Result<World, Vec<Fault>> {
+    let base = base(call).map_err(|fault| vec![fault])?;
+    assemble(stack, base, without, Vec::new())
+}
+
+fn assemble(
+    stack: &Stack,
+    base: PathBuf,
+    without: &BTreeSet<SiteName>,
+    mut faults: Vec<Fault>,
+) -> Result<World, Vec<Fault>> {
+    let home = home(&base);
     let clouds: BTreeMap<_, _> = stack
         .sites
         .iter()
-        .filter(|site| !without.sites.contains(&site.name))
+        .filter(|site| !without.contains(&site.name))
         .filter_map(|site| keep(cloud_of(stack, site, &home), &mut faults))
         .collect();
     let zones: BTreeMap<_, _> = stack
@@ -179,7 +196,7 @@ async fn assemble(stack: &Stack, base: PathBuf, without: &Without) -> Result<Wor
         probe: Arc::new(RealProbe::new()),
         keys: Arc::new(keys),
         assumed_down: Default::default(),
-        images,
+        images: BTreeMap::new(),
     })
 }
 
@@ -187,8 +204,13 @@ fn keep<T>(opened: Result<T, Fault>, faults: &mut Vec<Fault>) -> Option<T> {
     opened.map_err(|fault| faults.push(fault)).ok()
 }
 
+/// The spec was checked, but a stack out of a journal may be of another build.
+fn unknown(kind: &str, name: &str) -> Fault {
+    Fault::new(format!("this build knows no {kind} `{name}`"))
+}
+
 fn cloud_of(stack: &Stack, site: &Site, home: &Path) -> Result<(SiteName, Arc<dyn Cloud>), Fault> {
-    let about = cloud::registry::find(&site.cloud).expect("the spec was checked");
+    let about = cloud::registry::find(&site.cloud).ok_or_else(|| unknown("cloud", &site.cloud))?;
     let settings = SiteSettings {
         stack: stack.name.clone(),
         site: site.name.clone(),
@@ -203,7 +225,7 @@ fn cloud_of(stack: &Stack, site: &Site, home: &Path) -> Result<(SiteName, Arc<dy
 }
 
 fn host_of(zone: &Zone, home: &Path) -> Result<(ZoneName, Arc<dyn DnsHost>), Fault> {
-    let about = dns::registry::find(&zone.host).expect("the spec was checked");
+    let about = dns::registry::find(&zone.host).ok_or_else(|| unknown("DNS host", &zone.host))?;
     let settings = ZoneSettings {
         zone: zone.name.clone(),
         settings: zone.settings.clone(),

@@ -85,7 +85,7 @@ pub async fn around(session: &Session) -> Around {
         }),
     };
     // A converging run is superseded by whatever comes next; only a directional one is in the way.
-    let unfinished = match super::drive::unfinished(session).await {
+    let unfinished = match crate::run::open::unfinished(&session.world.stores).await {
         Err(fault) => Seen::Unknown(fault.to_string()),
         Ok(opened) => Seen::Known(
             opened

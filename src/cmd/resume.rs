@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::drive::{Change, Road, Way, close, options, unfinished, unfinished_text};
+use super::drive::{Change, Road, Way, close, options, unfinished_text};
 use super::interrupt::Interrupts;
-use super::{Call, Ended, open, report};
+use super::unfinished::{self, Found};
+use super::{Call, Ended, report};
 use crate::error::{Fault, Kind};
 use crate::exit;
 use crate::journal::event::Opened;
@@ -28,9 +29,16 @@ pub async fn abort(call: &Call, args: &Args) -> Ended {
 }
 
 async fn enter(call: &Call, change: &Change, verb: &str) -> Ended {
-    let (world, _) = open::world(call, &open::Without::images()).await?;
+    let Some(found) = unfinished::find(call).await? else {
+        let words = serde_json::json!({ "verb": verb, "outcome": "nothing-to-do" });
+        let text = || format!("{verb}: no run is unfinished\n");
+        call.ui.result(&words, text);
+        return Ok(exit::DONE);
+    };
+    found.say(call);
+    let world = found.world(call)?;
     let interrupts = Interrupts::listen(&call.ui);
-    let opening = options(change, verb, &BTreeSet::new());
+    let opening = found.options(options(change, verb, &BTreeSet::new()));
     let opening = crate::run::open::open(world, &opening);
     let session = interrupts.or(opening).await??;
     let road = Road {
@@ -39,15 +47,13 @@ async fn enter(call: &Call, change: &Change, verb: &str) -> Ended {
         interrupts: &interrupts,
         verb,
     };
-    let ended = go(&road, &session).await;
+    let ended = go(&road, &session, &found).await;
     close(session, ended).await
 }
 
-async fn go(road: &Road<'_>, session: &Session) -> Ended {
-    let Some(opened) = road.interrupts.or(unfinished(session)).await?? else {
-        let words = serde_json::json!({ "verb": road.verb, "outcome": "nothing-to-do" });
-        let text = || format!("{}: no run is unfinished\n", road.verb);
-        road.call.ui.result(&words, text);
+async fn go(road: &Road<'_>, session: &Session, found: &Found) -> Ended {
+    let looking = unfinished::still(session, Some(found));
+    let Some(opened) = road.interrupts.or(looking).await?? else {
         return Ok(exit::DONE);
     };
     match road.verb {

@@ -122,7 +122,7 @@ async fn status(session: &Session) -> Result<Status, Fault> {
             )
         })
         .collect();
-    let (unfinished, unreadable) = match drive::unfinished(session).await {
+    let (unfinished, unreadable) = match crate::run::open::unfinished(&session.world.stores).await {
         Ok(opened) => (opened, None),
         Err(fault) => (None, Some(fault.to_string())),
     };

@@ -1,11 +1,11 @@
 //! What a journal holds: events, and the one function that says which may follow which.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::id::{RunId, StepName};
+use crate::model::id::{RunId, SiteName, StepName};
 use crate::model::stack::Stack;
 use crate::model::units::Ttl;
 use crate::plan::Plan;
@@ -86,6 +86,9 @@ pub struct Opened {
     pub digest: String,
     /// The stack that the plan was made for: a resume does not depend on a spec that was edited since.
     pub stack: Stack,
+    /// Sites of which nothing is asked, also by a resume.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub assumed_down: BTreeSet<SiteName>,
     pub accepted: Vec<String>,
     pub reason: Option<String>,
 }

@@ -18,6 +18,7 @@ use crate::model::id::{RunId, SiteName};
 use crate::observe;
 use crate::plan::facts::Facts;
 use crate::plan::{Action, Plan, PlanKind, Step};
+use crate::state::stores::Stores;
 use crate::world::World;
 
 /// Document that names the run that was begun last and is not closed.
@@ -95,7 +96,8 @@ impl Session {
 
     /// The run that was begun and never closed.
     pub async fn unfinished(&self) -> Result<Option<RunId>, Fault> {
-        unfinished(&self.world).await
+        let opened = unfinished(&self.world.stores).await?;
+        Ok(opened.map(|opened| opened.run))
     }
 
     fn held(&self) -> &Held {
@@ -152,6 +154,7 @@ impl Session {
             plan: plan.clone(),
             digest: plan.digest(),
             stack: (*world.stack).clone(),
+            assumed_down: world.assumed_down.clone(),
             accepted: accepted.to_vec(),
             reason: self.reason.clone(),
         };
@@ -300,21 +303,21 @@ impl Session {
     }
 }
 
-/// The run that was begun and never closed, also without the lease.
-pub async fn unfinished(world: &World) -> Result<Option<RunId>, Fault> {
-    let open: Option<OpenRun> = world
-        .stores
+/// The first event of the run that was begun and never closed, also without the lease.
+pub async fn unfinished(stores: &Stores) -> Result<Option<Opened>, Fault> {
+    let open: Option<OpenRun> = stores
         .newest(OPEN_RUN, |open: &OpenRun| open.serial)
         .await?;
     let Some(run) = open.and_then(|open| open.run) else {
         return Ok(None);
     };
-    let Some(journal) = journal::newest(&run, &world.stores).await? else {
+    let Some(journal) = journal::newest(&run, stores).await? else {
         return Ok(None);
     };
     // The journal decides; the document only says where to look. Without a whole first line nothing was begun.
     let progress = journal.progress;
-    Ok((progress.opened.is_some() && progress.closed.is_none()).then_some(run))
+    let opened = progress.opened.filter(|_| progress.closed.is_none());
+    Ok(opened.map(|opened| *opened))
 }
 
 async fn mark_open(world: &World, run: Option<&RunId>) -> Result<(), Fault> {

@@ -18,6 +18,10 @@ use insta::assert_snapshot;
 
 /// Writes the journal of a switchover to west of which the first step is done.
 fn leave(home: &Path, kind: PlanKind) {
+    leave_of(home, kind, SMALL);
+}
+
+fn leave_of(home: &Path, kind: PlanKind, spec: &str) {
     let store = Arc::new(DirStore::new(home.join(".hafog"))) as Arc<dyn StateStore>;
     let clock = SteppedClock::at("2026-11-21T09:14:03Z".parse().unwrap());
     let run = RunId::new("20261121T091403-7c1e");
@@ -47,7 +51,10 @@ fn leave(home: &Path, kind: PlanKind) {
         epoch: 1,
         digest: plan.digest(),
         plan,
-        stack: hafog::sim::stacks::small(),
+        stack: hafog::spec::load_str("hafog.yaml", spec, &hafog::cmd::open::known())
+            .expect("a sound spec")
+            .stack,
+        assumed_down: Default::default(),
         accepted: Vec::new(),
         reason: Some("the lights went out".to_owned()),
     };
