@@ -347,6 +347,7 @@ mod tests {
             plan,
             stack: crate::sim::stacks::small(),
             accepted: vec!["standby-unknown".to_owned()],
+            assumed_down: Default::default(),
             reason: None,
         }))
     }
