@@ -26,10 +26,16 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'hafog')
 ORDER BY 1";
 
-/// Counts the commits of a part of the log, and prints when the first and the last were.
-const COMMITS: &str = r#""$1" -p "$2" -t "$3" -s "$4" -r Transaction 2>/dev/null | awk '
-    /desc: COMMIT/ { sub(/.*desc: COMMIT /, ""); sub(/ UTC.*/, ""); if (!n++) first = $0; last = $0 }
-    END { print n + 0 "|" first "|" last }'"#;
+/// Counts the commits of a part of the log, and prints when the first and the last were. A log that ends says so; with
+/// anything else that `pg_waldump` has to say, the count is unknown and left out.
+const COMMITS: &str = r#""$1" -p "$2" -t "$3" -s "$4" -r Transaction 2>&1 | awk '
+    /^rmgr:/ {
+        if (/desc: COMMIT/) { sub(/.*desc: COMMIT /, ""); sub(/ UTC.*/, ""); if (!n++) first = $0; last = $0 }
+        next
+    }
+    /error in WAL record at/ { next }
+    NF { unknown = 1 }
+    END { print (unknown ? "" : n + 0) "|" first "|" last }'"#;
 
 pub(super) async fn contents(
     old: &Node,

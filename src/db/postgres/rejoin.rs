@@ -422,20 +422,50 @@ pub(super) async fn rejoin(old: &Node, primary: &Node, reach: &Reach) -> Result<
         );
         return Err(Trouble::NothingChanged(Fault::refused(message)));
     }
+    let mut own = Own::Unknown;
     let because = match server::has_data(old, reach).await.nothing_changed()? {
-        false => "it had no data".to_owned(),
-        true => match gently(old, primary, reach).await {
+        false => {
+            own = Own::Safe;
+            "it had no data".to_owned()
+        }
+        true => match gently(old, primary, &mut own, reach).await {
             Ok(rejoined) => return Ok(rejoined),
             Err(trouble) => trouble.fault().to_string(),
         },
     };
     // Whatever went wrong, a fresh copy puts it right. It is the refusals above that must not end here.
-    seed::seed(primary, old, reach).await?;
+    if own == Own::Safe {
+        seed::seed(primary, old, reach).await?;
+        return Ok(Rejoined::Reseeded { because });
+    }
+    let keep = format!("{}-data", evidence(old));
+    seed::seed_beside(primary, old, Some(&keep), reach).await?;
+    let because = format!("{because}; what it had is kept in {keep}");
     Ok(Rejoined::Reseeded { because })
 }
 
+/// What an old primary may have that nobody else has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Own {
+    /// Its log was not compared, or not all of what it alone has was put away.
+    Unknown,
+    /// Nothing, or it is kept as evidence.
+    Safe,
+}
+
+/// Where what a node alone has is kept.
+fn evidence(node: &Node) -> String {
+    let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S");
+    format!("{}/evidence/{now}", Paths::of(node).base)
+}
+
 /// Follow or rewind. Any failure means: copy anew.
-async fn gently(old: &Node, primary: &Node, reach: &Reach) -> Result<Rejoined, Trouble> {
+async fn gently(
+    old: &Node,
+    primary: &Node,
+    own: &mut Own,
+    reach: &Reach,
+) -> Result<Rejoined, Trouble> {
     server::stop(old, StopSignal::Int, reach).await?;
     let bin = server::find_binaries(old, None, reach).await?;
     config::put_all(old, Door::Open, reach).await?;
@@ -450,6 +480,9 @@ async fn gently(old: &Node, primary: &Node, reach: &Reach) -> Result<Rejoined, T
     let compared = compare_log(old, &end, primary, &there, control.segment, reach)
         .await
         .partial()?;
+    if compared.divergence == Divergence::None {
+        *own = Own::Safe;
+    }
     let session = connect::connect(primary, OURS, reach)
         .await
         .map_err(|failure| Trouble::Partial(failure.fault))?;
@@ -463,7 +496,7 @@ async fn gently(old: &Node, primary: &Node, reach: &Reach) -> Result<Rejoined, T
     }
     server::stop(old, StopSignal::Int, reach).await?;
     if let Divergence::Diverged { fork, .. } = &compared.divergence {
-        keep_evidence(old, &end, fork, control.segment, reach).await?;
+        *own = keep_evidence(old, &end, fork, control.segment, reach).await?;
     }
     // A control file from before the last promotion makes `pg_rewind` look for changes on the wrong timeline.
     let last = end.line.last().map(|stretch| stretch.timeline);
@@ -485,25 +518,29 @@ async fn keep_evidence(
     fork: &Position,
     segment: u64,
     reach: &Reach,
-) -> Result<(), Trouble> {
+) -> Result<Own, Trouble> {
     const SCRIPT: &str = r#"from=$1; to=$2; shift 2; mkdir -p "$to" && for f; do
-        if [ -e "$from/$f" ]; then cp -p "$from/$f" "$to/" || exit 1; fi; done"#;
+        if [ -e "$from/$f" ]; then cp -p "$from/$f" "$to/" && sync "$to/$f" || exit 1; fi; done; sync "$to""#;
     let paths = Paths::of(old);
     let last = end.line.last().map_or(1, |stretch| stretch.timeline);
     let first = bytes_of(&fork.0).unwrap_or(end.at) / segment;
-    let numbers = (first..=end.at / segment).take(EVIDENCE_MOST);
+    let numbers = first..=end.at / segment;
+    let own = match numbers.clone().nth(EVIDENCE_MOST) {
+        Some(_) => Own::Unknown,
+        None => Own::Safe,
+    };
     let mut names: Vec<String> = numbers
+        .take(EVIDENCE_MOST)
         .map(|number| files(&end.line, last, number * segment + 1, segment).swap_remove(0))
         .collect();
     names.push(format!("{last:08X}.history"));
     let from = format!("{}/pg_wal", paths.main);
-    let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S");
-    let to = format!("{}/evidence/{now}", paths.base);
+    let to = evidence(old);
     let mut argv = vec!["sh", "-c", SCRIPT, "keep", &from, &to];
     argv.extend(names.iter().map(String::as_str));
     server::run(old, &Command::new(argv).service_user(), reach)
         .await
-        .map(|_| ())
+        .map(|_| own)
 }
 
 async fn rewind(old: &Node, primary: &Node, bin: &str, reach: &Reach) -> Result<(), Trouble> {

@@ -21,6 +21,16 @@ const RELEASE_LIMIT: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(100);
 
 pub(super) async fn seed(from: &Node, to: &Node, reach: &Reach) -> Result<(), Trouble> {
+    seed_beside(from, to, None, reach).await
+}
+
+/// With a folder to keep them in, the data that `to` has are moved there and not removed.
+pub(super) async fn seed_beside(
+    from: &Node,
+    to: &Node,
+    keep: Option<&str>,
+    reach: &Reach,
+) -> Result<(), Trouble> {
     refuse_writable(to, "would be wiped", reach).await?;
     let session = connect::connect(from, OURS, reach)
         .await
@@ -41,6 +51,9 @@ pub(super) async fn seed(from: &Node, to: &Node, reach: &Reach) -> Result<(), Tr
     drop_slot(&session, from, &to.host.name).await?;
     make_slot(&session, &slot_of(&to.host.name)).await?;
     drop(session);
+    if let Some(keep) = keep {
+        server::set_aside(to, keep, reach).await?;
+    }
     server::remove_data(to, reach).await?;
     copy(from, to, &bin, reach).await?;
     server::rename_fresh(to, reach).await?;

@@ -118,6 +118,14 @@ pub(super) async fn remove_data(node: &Node, reach: &Reach) -> Result<(), Troubl
     reach.shell.remove(&node.host, &paths.fresh).await
 }
 
+/// The folder as it is, out of the way and whole: what it has may be nowhere else.
+pub(super) async fn set_aside(node: &Node, to: &str, reach: &Reach) -> Result<(), Trouble> {
+    let script = r#"mkdir -p "$(dirname "$2")" && mv -T "$1" "$2" && sync "$(dirname "$2")""#;
+    let main = Paths::of(node).main;
+    let command = Command::new(["sh", "-c", script, "sh", &main, to]);
+    run(node, &command.service_user(), reach).await.map(|_| ())
+}
+
 pub(super) async fn rename_fresh(node: &Node, reach: &Reach) -> Result<(), Trouble> {
     let paths = Paths::of(node);
     let command = Command::new(["mv", "-T", &paths.fresh, &paths.main]);

@@ -774,6 +774,11 @@ async fn an_old_primary_that_cannot_be_rewound_is_copied_anew() {
         panic!("it cannot have come back with what it had")
     };
     assert!(because.contains("pg_controldata"), "{because}");
+    // Nobody knows what it had, so it is all still there.
+    let (_, kept) = because.split_once("is kept in ").expect("it says where");
+    for file in ["PG_VERSION", "pg_wal", "base"] {
+        assert!(std::fs::exists(format!("{kept}/{file}")).unwrap(), "{kept}");
+    }
     until("the same rows", async || count(old, &machine).await == 501).await;
     assert!(!std::fs::exists(format!("{main}.new")).unwrap());
 }
