@@ -5,14 +5,15 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
-use nix::unistd::{Gid, Uid};
+use nix::fcntl::{AT_FDCWD, AtFlags, Flock, FlockArg, OFlag};
+use nix::unistd::{Gid, Uid, linkat};
 
 use crate::error::{Fault, Kind};
 
@@ -33,17 +34,38 @@ pub fn fault(verb: &str, path: &Path, error: impl std::fmt::Display) -> Fault {
 pub fn replace(path: &Path, bytes: &[u8], mode: u32, owner: Option<Owner>) -> Result<(), Fault> {
     let beside = beside(path);
     let write = || {
-        let mut file = OpenOptions::new()
+        // Without a name for as long as it is being written: who is killed meanwhile leaves nothing.
+        let unnamed = OpenOptions::new()
             .write(true)
-            .create_new(true)
+            .custom_flags(OFlag::O_TMPFILE.bits())
             .mode(0o600)
-            .open(&beside)?;
+            .open(folder_of(path));
+        let is_unnamed = unnamed.is_ok();
+        let mut file = match unnamed {
+            Ok(file) => file,
+            // Not every file system knows such files.
+            Err(_) => OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&beside)?,
+        };
         file.write_all(bytes)?;
         if let Some(owner) = owner {
             std::os::unix::fs::fchown(&file, Some(owner.uid), Some(owner.gid))?;
         }
         file.set_permissions(Permissions::from_mode(mode))?;
         file.sync_all()?;
+        if is_unnamed {
+            let from = format!("/proc/self/fd/{}", file.as_raw_fd());
+            linkat(
+                AT_FDCWD,
+                from.as_str(),
+                AT_FDCWD,
+                &beside,
+                AtFlags::AT_SYMLINK_FOLLOW,
+            )?;
+        }
         fs::rename(&beside, path)?;
         sync_folder(folder_of(path))
     };

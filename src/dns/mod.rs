@@ -62,6 +62,10 @@ pub trait DnsHost: Send + Sync {
     async fn close_zone(&self) -> Result<(), Trouble>;
     /// Whether the zone is being served.
     async fn is_open(&self) -> Result<bool, Fault>;
+    /// Whether it is not served and nothing is left of its serving that `close_zone` would take away.
+    async fn is_closed(&self) -> Result<bool, Fault> {
+        Ok(!self.is_open().await?)
+    }
     /// The record sets that the host holds; only those of the types in `RecordType`.
     async fn records(&self) -> Result<Vec<RecordSet>, Fault>;
     /// All or nothing. Refused (`NothingChanged`) when a `before` does not hold.

@@ -311,6 +311,14 @@ impl DnsHost for ServeHost {
         Ok(running.is_some_and(|hello| hello.zones.contains(&self.zone)))
     }
 
+    async fn is_closed(&self) -> Result<bool, Fault> {
+        Ok(match self.running().await? {
+            // One that serves nothing is left from a closing that was cut.
+            Some(hello) => !hello.zones.is_empty() && !hello.zones.contains(&self.zone),
+            None => !self.has_zones_file(),
+        })
+    }
+
     async fn records(&self) -> Result<Vec<RecordSet>, Fault> {
         let generation = self.generation().await?;
         match generation.zone(&self.zone) {

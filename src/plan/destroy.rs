@@ -122,19 +122,18 @@ fn remove_names(plan: &mut Plan, stack: &Stack, facts: &Facts) {
                 action.into(),
             )));
         }
-        if seen.open.known() == Some(&true) {
-            plan.push(
-                step(
-                    format!("close-zone {}", zone.name),
-                    format!("stop serving {}", zone.name),
-                    CloseZone {
-                        zone: zone.name.clone(),
-                    }
-                    .into(),
-                )
-                .after(after),
-            );
-        }
+        // Also one that is not served: what a cut destroy or a killed server left of it goes with it.
+        plan.push(
+            step(
+                format!("close-zone {}", zone.name),
+                format!("stop serving {}", zone.name),
+                CloseZone {
+                    zone: zone.name.clone(),
+                }
+                .into(),
+            )
+            .after(after),
+        );
     }
 }
 

@@ -48,10 +48,10 @@ impl Act for EnsureZone {
 #[async_trait]
 impl Act for CloseZone {
     async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
-        if context.world.zone_host(&self.zone)?.is_open().await? {
-            return Ok(Standing::Ready);
+        match context.world.zone_host(&self.zone)?.is_closed().await? {
+            true => Ok(Standing::done(format!("{} is not served", self.zone))),
+            false => Ok(Standing::Ready),
         }
-        Ok(Standing::done(format!("{} is not served", self.zone)))
     }
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {

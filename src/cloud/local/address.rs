@@ -95,6 +95,8 @@ pub(super) fn claim(base: &Path, stack: &str, site: &str) -> Result<SiteRecord, 
         }
         return Ok(record);
     }
+    durable::sweep(base)?;
+    durable::sweep(&claims)?;
     forget(&claims, &owner)?;
     let digest = Sha256::digest(owner.as_bytes());
     let start = u32::from_be_bytes([0, digest[0], digest[1], digest[2]]);
