@@ -13,7 +13,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 use hafog::clock::RealClock;
 use hafog::db::keys::Keys;
-use hafog::dns::{DnsHost, RecordChange};
+use hafog::dns::{DnsHost, RecordChange, ZoneState};
 use hafog::error::{Fault, Trouble};
 use hafog::journal::Silent;
 use hafog::model::id::ZoneName;
@@ -46,8 +46,12 @@ impl DnsHost for Nothing {
     async fn close_zone(&self) -> Result<(), Trouble> {
         Ok(())
     }
-    async fn is_open(&self) -> Result<bool, Fault> {
-        Ok(self.0.load(Ordering::SeqCst))
+    async fn state(&self) -> Result<ZoneState, Fault> {
+        let open = self.0.load(Ordering::SeqCst);
+        Ok(ZoneState {
+            open,
+            closable: open,
+        })
     }
     async fn records(&self) -> Result<Vec<RecordSet>, Fault> {
         Ok(Vec::new())

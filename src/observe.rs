@@ -168,7 +168,11 @@ async fn site_facts(world: &World, site: &SiteName) -> SiteFacts {
 }
 
 async fn zone_facts(world: &World, zone: &ZoneName) -> ZoneFacts {
-    let open = within(async { world.zone_host(zone)?.is_open().await }).await;
+    let state = within(async { world.zone_host(zone)?.state().await }).await;
+    let (open, closable) = match state {
+        Seen::Known(state) => (Seen::Known(state.open), Seen::Known(state.closable)),
+        Seen::Unknown(why) => (Seen::Unknown(why.clone()), Seen::Unknown(why)),
+    };
     let records = within(async { world.zone_host(zone)?.records().await }).await;
     // A zone whose records nobody could read is not an empty one.
     let (open, records) = match (open, records) {
@@ -176,7 +180,11 @@ async fn zone_facts(world: &World, zone: &ZoneName) -> ZoneFacts {
         (Seen::Known(true), Seen::Unknown(why)) => (Seen::Unknown(why), Vec::new()),
         (open, Seen::Unknown(_)) => (open, Vec::new()),
     };
-    ZoneFacts { open, records }
+    ZoneFacts {
+        open,
+        closable,
+        records,
+    }
 }
 
 async fn nodes(

@@ -700,3 +700,33 @@ async fn a_standby_that_is_not_ready_is_moved_to_when_that_is_accepted() {
             .starts_with("primary ")
     );
 }
+
+/// A destroyed stack keeps its journals and forgets its epochs: what begins in the same second must not continue one.
+#[tokio::test]
+async fn what_follows_a_destroy_has_a_journal_of_its_own() {
+    let story = Story::begin().await;
+    let only_forget = Verb {
+        name: "destroy",
+        before: &[],
+        plan: |s, f| {
+            let mut plan = plan::destroy::destroy(s, f, &[east(), west()]);
+            plan.steps
+                .retain(|step| step.name.as_str() == "forget-state");
+            plan.steps.iter_mut().for_each(|step| step.after.clear());
+            plan
+        },
+    };
+    let began = story.sim.clock().now();
+    let runs = async || {
+        let world = open_world(&story.sim, &story.stack, &story.keys);
+        world.stores.runs().await.expect("the stores answer").len()
+    };
+    let before = runs().await;
+    for _ in 0..3 {
+        let ended = story.types(&only_forget).await;
+        assert!(matches!(ended, Ended::Done), "{ended:?}");
+    }
+    let within = story.sim.clock().now().duration_since(began);
+    assert!(within.as_secs() < 1, "the runs were {within:?} apart");
+    assert_eq!(runs().await, before + 3);
+}

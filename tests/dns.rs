@@ -825,7 +825,7 @@ fn host(home: &Path, zone: &str, settings: &[(&str, &str)]) -> ServeHost {
 /// A killed process is gone a little later.
 async fn until_closed(host: &ServeHost) {
     let begun = Instant::now();
-    while host.is_open().await.unwrap_or(true) {
+    while host.state().await.map_or(true, |state| state.open) {
         assert!(begun.elapsed() < LIMIT, "the killed server still answers");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -841,7 +841,7 @@ async fn the_dns_host_serve_starts_survives_and_ends() {
     let processes = Processes::default();
     let shop = host(home.path(), "Shop.test.", &[]);
     let other = host(home.path(), "other.test", &[]);
-    assert!(!shop.is_open().await.unwrap());
+    assert!(!shop.state().await.unwrap().open);
     shop.close_zone().await.unwrap();
     let configured = shop.authorities().await.unwrap();
 
@@ -850,7 +850,7 @@ async fn the_dns_host_serve_starts_survives_and_ends() {
     let hello = processes.hello(&folder).await;
     one.unwrap();
     two.unwrap();
-    assert!(shop.is_open().await.unwrap() && other.is_open().await.unwrap());
+    assert!(shop.state().await.unwrap().open && other.state().await.unwrap().open);
     assert_eq!(hello.listen, configured);
     assert_eq!(shop.authorities().await.unwrap(), configured);
     // A session of its own.
@@ -884,7 +884,7 @@ async fn the_dns_host_serve_starts_survives_and_ends() {
     );
 
     shop.close_zone().await.unwrap();
-    assert!(!shop.is_open().await.unwrap() && other.is_open().await.unwrap());
+    assert!(!shop.state().await.unwrap().open && other.state().await.unwrap().open);
     // Also after a crash the last one leaves nothing behind.
     processes.kill(again.pid);
     until_closed(&other).await;

@@ -54,18 +54,23 @@ pub struct RecordChange {
     pub after: Option<RecordSet>,
 }
 
+/// What a DNS host says of the service of a zone.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ZoneState {
+    /// It is being served.
+    pub open: bool,
+    /// There is something that `close_zone` would take away; also the rest of a closing that was cut.
+    pub closable: bool,
+}
+
 #[async_trait]
 pub trait DnsHost: Send + Sync {
     /// Makes sure that the zone exists and is being served. Hosts that are vendors only look.
     async fn open_zone(&self) -> Result<(), Trouble>;
     /// Stops serving it, where it was `open_zone` that started it.
     async fn close_zone(&self) -> Result<(), Trouble>;
-    /// Whether the zone is being served.
-    async fn is_open(&self) -> Result<bool, Fault>;
-    /// Whether it is not served and nothing is left of its serving that `close_zone` would take away.
-    async fn is_closed(&self) -> Result<bool, Fault> {
-        Ok(!self.is_open().await?)
-    }
+    /// Whether the zone is being served, and by whom.
+    async fn state(&self) -> Result<ZoneState, Fault>;
     /// The record sets that the host holds; only those of the types in `RecordType`.
     async fn records(&self) -> Result<Vec<RecordSet>, Fault>;
     /// All or nothing. Refused (`NothingChanged`) when a `before` does not hold.

@@ -25,7 +25,7 @@ use crate::shell::control;
 use super::ask::ask;
 use super::diff::canonical_zone;
 use super::serve_control::{Generation, Hello, PURPOSE, Reply, Request};
-use super::{DnsHost, DnsHostAbout, RecordChange, ZoneSettings};
+use super::{DnsHost, DnsHostAbout, RecordChange, ZoneSettings, ZoneState};
 
 pub const ABOUT: DnsHostAbout = DnsHostAbout {
     name: "serve",
@@ -306,16 +306,18 @@ impl DnsHost for ServeHost {
         }
     }
 
-    async fn is_open(&self) -> Result<bool, Fault> {
-        let running = self.running().await?;
-        Ok(running.is_some_and(|hello| hello.zones.contains(&self.zone)))
-    }
-
-    async fn is_closed(&self) -> Result<bool, Fault> {
-        Ok(match self.running().await? {
+    async fn state(&self) -> Result<ZoneState, Fault> {
+        let Some(hello) = self.running().await? else {
+            return Ok(ZoneState {
+                open: false,
+                closable: self.has_zones_file(),
+            });
+        };
+        let open = hello.zones.contains(&self.zone);
+        Ok(ZoneState {
+            open,
             // One that serves nothing is left from a closing that was cut.
-            Some(hello) => !hello.zones.is_empty() && !hello.zones.contains(&self.zone),
-            None => !self.has_zones_file(),
+            closable: open || hello.zones.is_empty(),
         })
     }
 

@@ -123,6 +123,9 @@ fn remove_names(plan: &mut Plan, stack: &Stack, facts: &Facts) {
             )));
         }
         // Also one that is not served: what a cut destroy or a killed server left of it goes with it.
+        if seen.closable.known() == Some(&false) {
+            continue;
+        }
         plan.push(
             step(
                 format!("close-zone {}", zone.name),

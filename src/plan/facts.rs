@@ -87,6 +87,8 @@ pub struct NodeFact {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ZoneFacts {
     pub open: Seen<bool>,
+    /// Whether closing it would take anything away.
+    pub closable: Seen<bool>,
     pub records: Vec<RecordSet>,
 }
 

@@ -715,6 +715,7 @@ pub(crate) mod tests {
         };
         let zone = ZoneFacts {
             open: Seen::Known(true),
+            closable: Seen::Known(true),
             records: vec![record()],
         };
         Facts {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -115,8 +115,7 @@ impl Session {
         stop: &Stop,
         parallelism: usize,
     ) -> (RunId, End) {
-        let now = self.world.clock.now();
-        let run = run_id(now, self.held().epoch);
+        let run = self.new_run().await;
         let begun = self.begin(&run, plan, accepted, listener).await;
         let journal = match begun {
             Ok(journal) => journal,
@@ -124,6 +123,20 @@ impl Session {
         };
         let end = self.go_on(plan, journal, stop, parallelism).await;
         (run, end)
+    }
+
+    /// An id that no journal has. A stack that was destroyed keeps its journals, and its epochs begin anew.
+    async fn new_run(&self) -> RunId {
+        let (now, epoch) = (self.world.clock.now(), self.held().epoch);
+        let mut nth = 1;
+        loop {
+            let run = run_id(now, epoch, nth);
+            // Where no store answers the run fails at its first line.
+            match self.world.stores.journals(&run).await {
+                Ok(copies) if !copies.is_empty() => nth += 1,
+                _ => return run,
+            }
+        }
     }
 
     async fn begin(
@@ -338,9 +351,7 @@ async fn mark_open(world: &World, run: Option<&RunId>) -> Result<(), Fault> {
         .await
 }
 
-/// Sorts by time. The lease's epoch makes it unique among processes, and a count among the runs of one.
-fn run_id(now: Timestamp, epoch: u64) -> RunId {
-    static RUNS: AtomicU32 = AtomicU32::new(1);
-    let nth = RUNS.fetch_add(1, Ordering::Relaxed);
+/// Sorts by time. The lease's epoch tells commands apart, and a count the runs of one.
+fn run_id(now: Timestamp, epoch: u64, nth: u32) -> RunId {
     RunId::new(format!("{}-{epoch}-{nth}", now.strftime("%Y%m%dT%H%M%S")))
 }

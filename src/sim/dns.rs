@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::SimWorld;
 use super::call::Call;
 use super::world::{Sets, SimZone, World};
-use crate::dns::{DnsHost, RecordChange};
+use crate::dns::{DnsHost, RecordChange, ZoneState};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{HostName, ZoneName};
 use crate::model::record::{RecordSet, RecordType};
@@ -47,10 +47,14 @@ impl DnsHost for SimDns {
         self.open_or_close("dns.close_zone", false).await
     }
 
-    async fn is_open(&self) -> Result<bool, Fault> {
+    async fn state(&self) -> Result<ZoneState, Fault> {
         self.world
-            .look(self.call("dns.is_open", ""), |world| {
-                Ok(world.zone(&self.zone)?.open)
+            .look(self.call("dns.state", ""), |world| {
+                let open = world.zone(&self.zone)?.open;
+                Ok(ZoneState {
+                    open,
+                    closable: open,
+                })
             })
             .await
     }

@@ -847,7 +847,7 @@ async fn authorities_answer_with_the_aliases_on_the_way() {
     world.set_authority_answers(&zone, 1, false);
     assert!(ask(1, host, RecordType::A).await.is_err());
     world.dns(&zone).close_zone().await.unwrap();
-    assert!(!world.dns(&zone).is_open().await.unwrap());
+    assert!(!world.dns(&zone).state().await.unwrap().open);
     assert!(ask(0, host, RecordType::A).await.is_err());
 }
 

@@ -23,7 +23,7 @@ use crate::world::{NAMES, World};
 impl Act for EnsureZone {
     async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
         let host = context.world.zone_host(&self.zone)?;
-        if !host.is_open().await? {
+        if !host.state().await?.open {
             return Ok(Standing::Ready);
         }
         let servers = host.authorities().await?;
@@ -48,9 +48,10 @@ impl Act for EnsureZone {
 #[async_trait]
 impl Act for CloseZone {
     async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
-        match context.world.zone_host(&self.zone)?.is_closed().await? {
-            true => Ok(Standing::done(format!("{} is not served", self.zone))),
-            false => Ok(Standing::Ready),
+        let host = context.world.zone_host(&self.zone)?;
+        match host.state().await?.closable {
+            true => Ok(Standing::Ready),
+            false => Ok(Standing::done(format!("{} is not served", self.zone))),
         }
     }
 
