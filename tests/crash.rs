@@ -142,6 +142,17 @@ const VERBS: &[Verb] = &[
         plan: |s, f| failover::failover(s, f, &west(), &failover::Options::default()),
     },
     Verb {
+        name: ASSUMED,
+        before: &["up", "clone", "(east dies)", LEASED],
+        plan: |s, f| {
+            let options = failover::Options {
+                assume_down: true,
+                ..Default::default()
+            };
+            failover::failover(s, f, &west(), &options)
+        },
+    },
+    Verb {
         name: "rejoin",
         before: &["up", "clone", "(east dies)", "failover", "(east returns)"],
         plan: |s, f| plan::rejoin::rejoin(s, f, &east()),
@@ -168,6 +179,34 @@ const VERBS: &[Verb] = &[
     },
 ];
 
+/// A failover that asks nothing of the dead site: the expired write lease is its only proof.
+const ASSUMED: &str = "failover --assume-down east";
+const LEASED: &str = "(east had a write lease)";
+
+fn assumed(verb: &Verb) -> std::collections::BTreeSet<SiteName> {
+    let down = verb.name == ASSUMED;
+    down.then(east).into_iter().collect()
+}
+
+fn stack_of(verb: &Verb) -> Arc<Stack> {
+    let mut stack = stacks::small();
+    if verb.name == ASSUMED {
+        stack.self_fence = hafog::model::stack::SelfFence::Strict;
+    }
+    Arc::new(stack)
+}
+
+/// Writes into the writer record until when its node may write.
+fn lease(sim: &SimWorld, stack: &Stack, seconds: i64) {
+    let arbiter = stack.stores.iter().position(|store| store.arbiter);
+    let arbiter = arbiter.expect("an arbiter");
+    let bytes = sim.document(arbiter, "writer/main").expect("a writer");
+    let mut writer: hafog::model::roles::Writer = serde_json::from_slice(&bytes).expect("JSON");
+    writer.lease_until = Some(sim.clock().now() + jiff::SignedDuration::from_secs(seconds));
+    let bytes = serde_json::to_vec(&writer).expect("JSON");
+    sim.set_document(arbiter, "writer/main", &bytes);
+}
+
 fn verb(name: &str) -> &'static Verb {
     VERBS
         .iter()
@@ -186,7 +225,7 @@ enum Ended {
 async fn command(sim: &SimWorld, stack: &Arc<Stack>, keys: &Arc<Keys>, verb: &Verb) -> Ended {
     let world = open_world(sim, stack, keys);
     let options = OpenOptions {
-        assume_down: Default::default(),
+        assume_down: assumed(verb),
         lock_timeout: Duration::from_secs(60),
         reason: None,
         verb: verb.name.to_owned(),
@@ -234,6 +273,7 @@ async fn happen(sim: &SimWorld, stack: &Arc<Stack>, keys: &Arc<Keys>, what: &str
     match what {
         // It is in the stack that the last command is given.
         NEW_RELEASE => {}
+        LEASED => lease(sim, stack, 20),
         "(east dies)" => {
             sim.advance(Duration::from_secs(5));
             let cloud = sim.cloud(&east());
@@ -282,10 +322,10 @@ async fn starting_world(stack: &Arc<Stack>, keys: &Arc<Keys>, verb: &Verb) -> Si
 
 /// Cuts one verb at every change, in every way.
 async fn cut_everywhere(name: &str) {
-    let stack = Arc::new(stacks::small());
+    let verb = verb(name);
+    let stack = stack_of(verb);
     let folder = tempfile::tempdir().expect("a folder");
     let keys = Arc::new(Keys::open(folder.path()).expect("keys"));
-    let verb = verb(name);
     let target = match verb.before.last() {
         Some(&NEW_RELEASE) => Arc::new(released(&stack)),
         _ => stack.clone(),
@@ -398,7 +438,7 @@ fn compare(path: &str, wanted: &serde_json::Value, seen: &serde_json::Value, out
 }
 
 macro_rules! cut {
-    ($($test:ident: $verb:literal,)*) => {$(
+    ($($test:ident: $verb:expr,)*) => {$(
         #[tokio::test]
         async fn $test() {
             cut_everywhere($verb).await;
@@ -414,9 +454,95 @@ cut! {
     commit_cut_anywhere_is_completed: "commit",
     rollback_cut_anywhere_is_completed: "rollback",
     failover_cut_anywhere_is_completed: "failover",
+    failover_by_lease_cut_anywhere_is_completed: ASSUMED,
     rejoin_cut_anywhere_is_completed: "rejoin",
     deploy_cut_anywhere_is_completed: "deploy",
     lowering_cut_anywhere_is_completed: "dns lower",
     restoring_cut_anywhere_is_completed: "dns restore",
     destroy_cut_anywhere_is_completed: "destroy",
+}
+
+#[tokio::test]
+async fn a_fence_that_did_not_hold_is_taken_back() {
+    let verb = verb(ASSUMED);
+    let stack = stack_of(verb);
+    let folder = tempfile::tempdir().expect("a folder");
+    let keys = Arc::new(Keys::open(folder.path()).expect("keys"));
+    let sim = SimWorld::new("2026-11-21T03:00:00Z".parse().expect("a time"), &stack);
+    sim.set_beats_alone(true);
+    for what in ["up", "clone", "(east dies)"] {
+        happen(&sim, &stack, &keys, what).await;
+    }
+    // The writer never had a lease, so nothing proves anything.
+    let Ended::Not(why) = command(&sim, &stack, &keys, verb).await else {
+        panic!("nothing was proved, and yet it was promoted");
+    };
+    assert!(why.starts_with("Unwound"), "{why}");
+    let world = open_world(&sim, &stack, &keys);
+    let unfinished = open::unfinished(&world.stores).await.expect("a store");
+    assert!(unfinished.is_none());
+    let writer = world.writer(&"main".into()).await.expect("a store");
+    let node = writer.expect("a record").0.node;
+    assert_eq!(node, Some("shop-east-db-1".into()));
+    assert_eq!(sim.violations(), Vec::<String>::new());
+}
+
+/// Its wall clock is stepped forwards during the first sleep after it was armed.
+struct Leaping {
+    inner: Arc<dyn hafog::clock::Clock>,
+    by: std::sync::Mutex<Option<jiff::SignedDuration>>,
+    leapt: std::sync::Mutex<jiff::SignedDuration>,
+}
+
+#[async_trait::async_trait]
+impl hafog::clock::Clock for Leaping {
+    fn now(&self) -> jiff::Timestamp {
+        self.inner.now() + *self.leapt.lock().expect("whole")
+    }
+    fn elapsed(&self) -> Duration {
+        self.inner.elapsed()
+    }
+    async fn sleep(&self, time: Duration) {
+        if let Some(by) = self.by.lock().expect("whole").take() {
+            *self.leapt.lock().expect("whole") = by;
+        }
+        self.inner.sleep(time).await;
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_is_stepped_does_not_end_a_lease() {
+    let verb = verb(ASSUMED);
+    let stack = stack_of(verb);
+    let folder = tempfile::tempdir().expect("a folder");
+    let keys = Arc::new(Keys::open(folder.path()).expect("keys"));
+    let sim = starting_world(&stack, &keys, verb).await;
+    lease(&sim, &stack, 10_000);
+    let mut world = open_world(&sim, &stack, &keys);
+    let clock = Arc::new(Leaping {
+        inner: sim.clock(),
+        by: std::sync::Mutex::new(Some(jiff::SignedDuration::from_secs(20_000))),
+        leapt: std::sync::Mutex::default(),
+    });
+    world.clock = clock.clone();
+    let options = OpenOptions {
+        assume_down: assumed(verb),
+        lock_timeout: Duration::ZERO,
+        reason: None,
+        verb: verb.name.to_owned(),
+        take_lease: true,
+    };
+    let began = sim.clock().elapsed();
+    let session = open::open(world, &options).await.expect("a session");
+    let plan = (verb.plan)(&stack, &session.facts);
+    assert!(
+        clock.by.lock().expect("whole").is_some(),
+        "stepped too early"
+    );
+    let (_, end) = session
+        .execute(&plan, &[], Arc::new(Silent), &Stop::default(), 1)
+        .await;
+    assert!(clock.by.lock().expect("whole").is_none(), "never stepped");
+    let waited = sim.clock().elapsed() - began;
+    assert!(waited >= Duration::from_secs(10_000), "{waited:?}, {end:?}");
 }

@@ -129,8 +129,13 @@ pub enum Output {
     Position { position: String },
     /// Which rung of the fencing ladder held.
     Fence { rung: String },
-    /// The writer record before it was changed, for the way back.
-    Writer { epoch: u64, node: Option<String> },
+    /// The writer record before it was changed: a run that is resumed knows which lease it has to wait out.
+    Writer {
+        epoch: u64,
+        node: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lease_until: Option<Timestamp>,
+    },
     /// A server that was asked for.
     Server { name: String, id: String },
     /// Every cache has lost what had this TTL.

@@ -34,6 +34,17 @@ pub(super) async fn set_writer(
     epoch: u64,
     node: Option<&ServerName>,
 ) -> Result<(), Trouble> {
+    change_writer(world, database, epoch, node, None).await
+}
+
+/// The same; with `note`, exactly the record that is replaced is journaled before it is.
+async fn change_writer(
+    world: &World,
+    database: &DatabaseName,
+    epoch: u64,
+    node: Option<&ServerName>,
+    note: Option<&Context<'_>>,
+) -> Result<(), Trouble> {
     for _ in 0..50 {
         let found = world.writer(database).await.nothing_changed()?;
         if let Some((writer, _)) = &found {
@@ -46,6 +57,14 @@ pub(super) async fn set_writer(
             if writer.epoch == epoch && writer.node.as_ref() == node {
                 return Ok(());
             }
+        }
+        if let (Some(context), Some((before, _))) = (note, &found) {
+            let before = Output::Writer {
+                epoch: before.epoch,
+                node: before.node.as_ref().map(ToString::to_string),
+                lease_until: before.lease_until,
+            };
+            context.made(before).await.nothing_changed()?;
         }
         let beat = found.as_ref().and_then(|(writer, _)| writer.beat.clone());
         let writer = Writer {
@@ -108,22 +127,27 @@ impl StopWrites {
     }
 
     /// Waits out the write lease. Proof only under `self_fence: strict`.
-    async fn lease_expired(
-        &self,
-        context: &Context<'_>,
-        lease_until: Option<jiff::Timestamp>,
-    ) -> Result<String, String> {
+    async fn lease_expired(&self, context: &Context<'_>) -> Result<String, String> {
         let world = context.world;
         if world.stack.self_fence != SelfFence::Strict {
             return Err(
                 "`self_fence` is not `strict`, so an expired lease proves nothing".to_owned(),
             );
         }
-        let Some(until) = lease_until else {
+        let leases = context.own_outputs().await.into_iter();
+        let leases = leases.filter_map(|output| match output {
+            Output::Writer { lease_until, .. } => lease_until,
+            _ => None,
+        });
+        let Some(until) = leases.max() else {
             return Err("the writer never had a lease".to_owned());
         };
         let until = until + SKEW;
-        while let Ok(left) = Duration::try_from(until.duration_since(world.clock.now())) {
+        // The wall clock is asked once: stepped during the wait, it would end a lease that still runs.
+        let left = Duration::try_from(until.duration_since(world.clock.now())).unwrap_or_default();
+        let over = world.clock.elapsed() + left;
+        loop {
+            let left = over.saturating_sub(world.clock.elapsed());
             if left.is_zero() {
                 break;
             }
@@ -158,10 +182,14 @@ impl StopWrites {
     }
 
     async fn ladder(&self, context: &Context<'_>) -> Result<(), Trouble> {
-        let world = context.world;
-        let before = world.writer(&self.database).await.nothing_changed()?;
-        let lease_until = before.as_ref().and_then(|(writer, _)| writer.lease_until);
-        set_writer(world, &self.database, self.epoch, None).await?;
+        change_writer(
+            context.world,
+            &self.database,
+            self.epoch,
+            None,
+            Some(context),
+        )
+        .await?;
         let mut tried = Vec::new();
         if self.how != Fencing::LeaseOnly {
             match self.strong_rungs(context).await {
@@ -169,7 +197,7 @@ impl StopWrites {
                 Err(why) => tried.extend(why),
             }
         }
-        match self.lease_expired(context, lease_until).await {
+        match self.lease_expired(context).await {
             Ok(rung) => context.made(Output::Fence { rung }).await.partial(),
             Err(why) if self.how == Fencing::Accepted => {
                 tried.push(why);
@@ -185,7 +213,7 @@ impl StopWrites {
                 for why in tried {
                     fault = fault.because(why);
                 }
-                // The writer record names nobody now, which is the safe side: it is put back by the undo.
+                // The writer record names nobody now, which is the safe side: the unwinding puts it back.
                 Err(Trouble::Partial(
                     fault.hint("hafog failover --accept unfenced-primary"),
                 ))
