@@ -346,6 +346,7 @@ mod tests {
             digest: plan.digest(),
             plan,
             stack: crate::sim::stacks::small(),
+            assumed_down: Default::default(),
             accepted: vec!["standby-unknown".to_owned()],
             reason: None,
         }))
