@@ -142,6 +142,11 @@ const VERBS: &[Verb] = &[
         plan: |s, f| failover::failover(s, f, &west(), &failover::Options::default()),
     },
     Verb {
+        name: ASSUMED,
+        before: &["up", "clone", "(east dies)", LEASED],
+        plan: |s, f| failover::failover(s, f, &west(), &unasked()),
+    },
+    Verb {
         name: "rejoin",
         before: &["up", "clone", "(east dies)", "failover", "(east returns)"],
         plan: |s, f| plan::rejoin::rejoin(s, f, &east()),
@@ -167,6 +172,42 @@ const VERBS: &[Verb] = &[
         plan: |s, f| plan::destroy::destroy(s, f, &[east(), west()]),
     },
 ];
+
+/// A failover that asks nothing of the dead site: the expired write lease is its only proof.
+const ASSUMED: &str = "failover --assume-down east";
+const LEASED: &str = "(east had a write lease)";
+
+fn unasked() -> failover::Options {
+    failover::Options {
+        assume_down: true,
+        ..Default::default()
+    }
+}
+
+fn assumed(verb: &Verb) -> std::collections::BTreeSet<SiteName> {
+    let down = verb.name == ASSUMED;
+    down.then(east).into_iter().collect()
+}
+
+fn stack_of(verb: &Verb) -> Arc<Stack> {
+    let mut stack = stacks::small();
+    if verb.name == ASSUMED {
+        stack.self_fence = hafog::model::stack::SelfFence::Strict;
+    }
+    Arc::new(stack)
+}
+
+/// Writes into the writer record until when its node may write.
+fn lease(sim: &SimWorld, stack: &Stack, seconds: i64) {
+    let arbiter = stack.stores.iter().position(|store| store.arbiter);
+    let arbiter = arbiter.expect("an arbiter");
+    let bytes = sim.document(arbiter, "writer/main").expect("a writer");
+    let mut writer: hafog::model::roles::Writer = serde_json::from_slice(&bytes).expect("JSON");
+    writer.lease_until = Some(sim.clock().now() + jiff::SignedDuration::from_secs(seconds));
+    writer.confirmed_by = vec!["shop-west-db-1".into()];
+    let bytes = serde_json::to_vec(&writer).expect("JSON");
+    sim.set_document(arbiter, "writer/main", &bytes);
+}
 
 fn verb(name: &str) -> &'static Verb {
     VERBS
@@ -219,7 +260,7 @@ enum Ended {
 async fn command(sim: &SimWorld, stack: &Arc<Stack>, keys: &Arc<Keys>, verb: &Verb) -> Ended {
     let world = open_world(sim, stack, keys);
     let options = OpenOptions {
-        assume_down: Default::default(),
+        assume_down: assumed(verb),
         lock_timeout: Duration::from_secs(60),
         reason: None,
         verb: verb.name.to_owned(),
@@ -268,6 +309,7 @@ async fn happen(sim: &SimWorld, stack: &Arc<Stack>, keys: &Arc<Keys>, what: &str
     match what {
         // It is in the stack that the last command is given.
         NEW_RELEASE => {}
+        LEASED => lease(sim, stack, 20),
         "(east dies)" => {
             sim.advance(Duration::from_secs(5));
             let cloud = sim.cloud(&east());
@@ -316,10 +358,10 @@ async fn starting_world(stack: &Arc<Stack>, keys: &Arc<Keys>, verb: &Verb) -> Si
 
 /// Cuts one verb at every change, in every way.
 async fn cut_everywhere(name: &str) {
-    let stack = Arc::new(stacks::small());
+    let verb = verb(name);
+    let stack = stack_of(verb);
     let folder = tempfile::tempdir().expect("a folder");
     let keys = Arc::new(Keys::open(folder.path()).expect("keys"));
-    let verb = verb(name);
     let target = match verb.before.last() {
         Some(&NEW_RELEASE) => Arc::new(released(&stack)),
         _ => stack.clone(),
@@ -378,7 +420,10 @@ async fn cut_everywhere(name: &str) {
             if n == 1 {
                 assert_eq!(sim.unfired(), [""; 0], "{case}: nothing was broken");
             }
-            let seen = sim.snapshot();
+            let mut seen = sim.snapshot();
+            if story.iter().any(|ended| ended.starts_with("Unwound")) {
+                count_from(&end, &mut seen);
+            }
             assert_eq!(sim.violations(), Vec::<String>::new(), "{case}: {story:?}");
             assert!(
                 seen == end || seen == start,
@@ -407,6 +452,28 @@ fn forgotten(sim: &SimWorld, stack: &Stack) -> Vec<String> {
     };
     let names = stack.names.iter().filter(lowered);
     names.map(|name| name.host.to_string()).collect()
+}
+
+/// A primary that was stopped and is opened again is on a new timeline, and so is all that follows it: timelines count
+/// from the latest one, which may only be later than in the uncut run.
+fn count_from(end: &serde_json::Value, seen: &mut serde_json::Value) {
+    let mut end = end.clone();
+    let latest = |world: &mut serde_json::Value| {
+        let all = timelines(world).into_iter();
+        all.filter_map(|one| one.as_u64()).max().expect("a node")
+    };
+    let more = latest(seen).saturating_sub(latest(&mut end));
+    for one in timelines(seen) {
+        *one = one.as_u64().map(|one| one.saturating_sub(more)).into();
+    }
+}
+
+fn timelines(world: &mut serde_json::Value) -> Vec<&mut serde_json::Value> {
+    let nodes = world["servers"].as_object_mut().into_iter();
+    let nodes = nodes.flat_map(|servers| servers.values_mut());
+    let nodes = nodes.filter_map(|server| server["nodes"].as_object_mut());
+    let nodes = nodes.flat_map(|nodes| nodes.values_mut());
+    nodes.map(|node| &mut node["timeline"]).collect()
 }
 
 /// Every place where two pictures of the world differ.
@@ -439,7 +506,7 @@ fn compare(path: &str, wanted: &serde_json::Value, seen: &serde_json::Value, out
 }
 
 macro_rules! cut {
-    ($($test:ident: $verb:literal,)*) => {$(
+    ($($test:ident: $verb:expr,)*) => {$(
         #[tokio::test]
         async fn $test() {
             cut_everywhere($verb).await;
@@ -455,6 +522,7 @@ cut! {
     commit_cut_anywhere_is_completed: "commit",
     rollback_cut_anywhere_is_completed: "rollback",
     failover_cut_anywhere_is_completed: "failover",
+    failover_by_lease_cut_anywhere_is_completed: ASSUMED,
     rejoin_cut_anywhere_is_completed: "rejoin",
     deploy_cut_anywhere_is_completed: "deploy",
     lowering_cut_anywhere_is_completed: "dns lower",
@@ -729,4 +797,101 @@ async fn what_follows_a_destroy_has_a_journal_of_its_own() {
     let within = story.sim.clock().now().duration_since(began);
     assert!(within.as_secs() < 1, "the runs were {within:?} apart");
     assert_eq!(runs().await, before + 3);
+}
+
+#[tokio::test]
+async fn a_fence_that_did_not_hold_is_taken_back() {
+    let verb = verb(ASSUMED);
+    let stack = stack_of(verb);
+    let folder = tempfile::tempdir().expect("a folder");
+    let keys = Arc::new(Keys::open(folder.path()).expect("keys"));
+    let sim = SimWorld::new("2026-11-21T03:00:00Z".parse().expect("a time"), &stack);
+    sim.set_beats_alone(true);
+    for what in ["up", "clone", "(east dies)"] {
+        happen(&sim, &stack, &keys, what).await;
+    }
+    // The writer never had a lease, so nothing proves anything; the lease was there when the plan was made.
+    let hopeful = Verb {
+        plan: |s, f| {
+            let mut plan = failover::failover(s, f, &west(), &unasked());
+            plan.refusals
+                .retain(|refusal| refusal.name != "unfenced-primary");
+            plan
+        },
+        ..*verb
+    };
+    let Ended::Not(why) = command(&sim, &stack, &keys, &hopeful).await else {
+        panic!("nothing was proved, and yet it was promoted");
+    };
+    assert!(why.starts_with("Unwound"), "{why}");
+    let world = open_world(&sim, &stack, &keys);
+    let unfinished = open::unfinished(&world.stores).await.expect("a store");
+    assert!(unfinished.is_none());
+    let writer = world.writer(&"main".into()).await.expect("a store");
+    let node = writer.expect("a record").0.node;
+    assert_eq!(node, Some("shop-east-db-1".into()));
+    assert_eq!(sim.violations(), Vec::<String>::new());
+}
+
+/// Its wall clock is stepped forwards during the first sleep after it was armed.
+struct Leaping {
+    inner: Arc<dyn hafog::clock::Clock>,
+    by: std::sync::Mutex<Option<jiff::SignedDuration>>,
+    leapt: std::sync::Mutex<jiff::SignedDuration>,
+}
+
+#[async_trait::async_trait]
+impl hafog::clock::Clock for Leaping {
+    fn now(&self) -> jiff::Timestamp {
+        self.inner.now() + *self.leapt.lock().expect("whole")
+    }
+    fn elapsed(&self) -> Duration {
+        self.inner.elapsed()
+    }
+    fn since_boot(&self) -> Duration {
+        self.inner.since_boot()
+    }
+    async fn sleep(&self, time: Duration) {
+        if let Some(by) = self.by.lock().expect("whole").take() {
+            *self.leapt.lock().expect("whole") = by;
+        }
+        self.inner.sleep(time).await;
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_is_stepped_does_not_end_a_lease() {
+    let verb = verb(ASSUMED);
+    let stack = stack_of(verb);
+    let folder = tempfile::tempdir().expect("a folder");
+    let keys = Arc::new(Keys::open(folder.path()).expect("keys"));
+    let sim = starting_world(&stack, &keys, verb).await;
+    lease(&sim, &stack, 10_000);
+    let mut world = open_world(&sim, &stack, &keys);
+    let clock = Arc::new(Leaping {
+        inner: sim.clock(),
+        by: std::sync::Mutex::new(Some(jiff::SignedDuration::from_secs(20_000))),
+        leapt: std::sync::Mutex::default(),
+    });
+    world.clock = clock.clone();
+    let options = OpenOptions {
+        assume_down: assumed(verb),
+        lock_timeout: Duration::ZERO,
+        reason: None,
+        verb: verb.name.to_owned(),
+        take_lease: true,
+    };
+    let began = sim.clock().elapsed();
+    let session = open::open(world, &options).await.expect("a session");
+    let plan = (verb.plan)(&stack, &session.facts);
+    assert!(
+        clock.by.lock().expect("whole").is_some(),
+        "stepped too early"
+    );
+    let (_, end) = session
+        .execute(&plan, &[], Arc::new(Silent), &Stop::default(), 1)
+        .await;
+    assert!(clock.by.lock().expect("whole").is_none(), "never stepped");
+    let waited = sim.clock().elapsed() - began;
+    assert!(waited >= Duration::from_secs(10_000), "{waited:?}, {end:?}");
 }

@@ -360,6 +360,7 @@ impl Road<'_> {
     pub async fn carry_on(&self, session: &Session, opened: &Opened) -> Ended {
         let ui = &self.call.ui;
         let lines = report::read(&session.world.stores, &opened.run).await?.0;
+        self.accepts_no_more(opened, &lines)?;
         let text = unfinished_text(opened, &lines, Way::On);
         if self.change.dry_run {
             self.planned(&opened.plan, &opened.digest, "planned", || text);
@@ -380,6 +381,29 @@ impl Road<'_> {
         progress.finish();
         let (plan, end) = resumed?;
         self.ended(session, &plan, &opened.run, end).await
+    }
+
+    /// A run that is carried on accepts what it was begun with: its steps are made for that.
+    pub fn accepts_no_more(
+        &self,
+        opened: &Opened,
+        lines: &[crate::journal::event::Line],
+    ) -> Result<(), Fault> {
+        let mut accept = self.change.accept.iter();
+        let Some(name) = accept.find(|name| !opened.accepted.contains(name)) else {
+            return Ok(());
+        };
+        let verb = opened.plan.intent.verb();
+        let fault = Fault::refused(format!(
+            "run {} of {verb} was begun without `--accept {name}`, and goes on without it",
+            opened.run
+        ));
+        let past = crate::run::runner::past_no_return(&opened.plan, &added_up(lines));
+        let fault = match past {
+            true => fault.because("it is past its point of no return: it can only go on"),
+            false => fault.hint(format!("hafog abort, then hafog {verb} --accept {name}")),
+        };
+        Err(fault.hint("hafog resume"))
     }
 
     /// Says how a run ended. The journal knows more than this process where it was resumed.
@@ -497,13 +521,18 @@ pub enum Way {
     Back,
 }
 
-/// What is left of a run to do or to undo, as a list.
-pub fn unfinished_text(opened: &Opened, lines: &[crate::journal::event::Line], way: Way) -> String {
+fn added_up(lines: &[crate::journal::event::Line]) -> crate::journal::event::Progress {
     let mut progress = crate::journal::event::Progress::default();
     for line in lines {
         // The journal was verified when it was read.
         let _ = progress.add(&line.event);
     }
+    progress
+}
+
+/// What is left of a run to do or to undo, as a list.
+pub fn unfinished_text(opened: &Opened, lines: &[crate::journal::event::Line], way: Way) -> String {
+    let progress = added_up(lines);
     let plan = &opened.plan;
     let over = |step: &&crate::plan::Step| {
         matches!(

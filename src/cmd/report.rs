@@ -346,8 +346,8 @@ mod tests {
             digest: plan.digest(),
             plan,
             stack: crate::sim::stacks::small(),
-            accepted: vec!["standby-unknown".to_owned()],
             assumed_down: Default::default(),
+            accepted: vec!["standby-unknown".to_owned()],
             reason: None,
         }))
     }

@@ -64,6 +64,7 @@ async fn go(road: &Road<'_>, session: &Session, found: &Found) -> Ended {
 
 async fn take_back(road: &Road<'_>, session: &Session, opened: &Opened) -> Ended {
     let lines = report::read(&session.world.stores, &opened.run).await?.0;
+    road.accepts_no_more(opened, &lines)?;
     let text = unfinished_text(opened, &lines, Way::Back);
     if road.change.dry_run {
         road.call.ui.out(&text);

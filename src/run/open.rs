@@ -119,7 +119,15 @@ impl Session {
         let begun = self.begin(&run, plan, accepted, listener).await;
         let journal = match begun {
             Ok(journal) => journal,
-            Err(fault) => return (run, End::NothingDone(fault)),
+            Err(fault) => {
+                // A first line that was not acknowledged in time may be there, and then the run is.
+                let found = unfinished(&self.world.stores).await;
+                let is_there = found.is_ok_and(|found| found.is_some_and(|one| one.run == run));
+                return match is_there {
+                    true => (run, End::Stopped(fault)),
+                    false => (run, End::NothingDone(fault)),
+                };
+            }
         };
         let end = self.go_on(plan, journal, stop, parallelism).await;
         (run, end)
@@ -189,11 +197,9 @@ impl Session {
         let forgotten = matches!(end, End::Done) && plan.steps.iter().any(forgets);
         self.forgotten.store(forgotten, Ordering::Relaxed);
         if journal.progress.closed.is_some() {
-            let marked = match forgotten {
-                true => self.world.stores.delete_everywhere(OPEN_RUN).await,
-                false => mark_open(&self.world, None).await,
-            };
-            if let Err(fault) = marked {
+            if !forgotten {
+                unmark(&self.world).await;
+            } else if let Err(fault) = self.world.stores.delete_everywhere(OPEN_RUN).await {
                 return End::Stopped(fault);
             }
         }
@@ -269,7 +275,7 @@ impl Session {
         let why = Fault::new("it was aborted");
         let end = runner.unwind(&plan, run, &journal, why).await;
         if journal.into_inner().progress.closed.is_some() {
-            mark_open(&self.world, None).await?;
+            unmark(&self.world).await;
         }
         Ok((plan, end))
     }
@@ -349,6 +355,11 @@ async fn mark_open(world: &World, run: Option<&RunId>) -> Result<(), Fault> {
             },
         )
         .await
+}
+
+/// The journal is closed already, and it decides: a mark that stays misleads nobody, so a failure is no failure of the run.
+async fn unmark(world: &World) {
+    let _ = mark_open(world, None).await;
 }
 
 /// Sorts by time. The lease's epoch tells commands apart, and a count the runs of one.

@@ -157,7 +157,7 @@ impl Runner<'_> {
     }
 
     async fn halted(&self, plan: &Plan, run: &RunId, journal: &Mutex<Journal>, halt: Halt) -> End {
-        let (fault, unknown) = match halt {
+        let (fault, unknown, changed) = match halt {
             Halt::Interrupted => {
                 let sealed = journal
                     .lock()
@@ -172,16 +172,19 @@ impl Runner<'_> {
                 };
             }
             Halt::Lost(fault) => return End::Stopped(fault),
-            Halt::Blocked(fault) => (fault, false),
-            Halt::Failed(trouble) => (
-                trouble.fault().clone(),
-                !matches!(trouble, Trouble::NothingChanged(_)),
-            ),
+            Halt::Blocked(fault) => (fault, false, false),
+            Halt::Failed(Trouble::NothingChanged(fault)) => (fault, false, false),
+            Halt::Failed(Trouble::Unknown(fault)) => (fault, true, true),
+            // What was done half can be taken back, if the step that did it has a way back.
+            Halt::Failed(Trouble::Partial(fault)) => {
+                let progress = &journal.lock().await.progress;
+                (fault, !half_can_go_back(plan, progress), true)
+            }
         };
         let (touched, past) = {
             let progress = &journal.lock().await.progress;
             (
-                !progress.acted.is_empty() || unknown,
+                !progress.acted.is_empty() || changed,
                 past_no_return(plan, progress),
             )
         };
@@ -526,8 +529,8 @@ impl Runner<'_> {
     }
 }
 
-/// Steps that were begun and are to be taken back. One whose fate is unknown is included: undo is idempotent.
-/// The steps that have to be undone, in the order in which they are.
+/// The steps that have to be undone, in the order in which they are. One whose fate is unknown is included: undo is
+/// idempotent.
 pub fn way_back<'a>(plan: &'a Plan, progress: &crate::journal::event::Progress) -> Vec<&'a Step> {
     let mut back: Vec<&Step> = plan
         .steps
@@ -552,6 +555,18 @@ fn undo_due(step: &Step, progress: &crate::journal::event::Progress) -> bool {
         _ => false,
     };
     begun && step.undo == UndoPolicy::Reverse
+}
+
+/// Whether every step that was begun and did not finish is one that the way back undoes.
+fn half_can_go_back(plan: &Plan, progress: &crate::journal::event::Progress) -> bool {
+    let half = |step: &&Step| {
+        matches!(
+            progress.status(&step.name),
+            Status::Started | Status::Failed
+        )
+    };
+    let mut half = plan.steps.iter().filter(half);
+    half.all(|step| step.undo == UndoPolicy::Reverse)
 }
 
 /// The point of no return counts as passed when its step has been started.

@@ -138,7 +138,11 @@ impl StopWrites {
             ));
         }
         let until = until + SKEW;
-        while let Ok(left) = Duration::try_from(until.duration_since(world.clock.now())) {
+        // The wall clock is asked once: stepped during the wait, it would end a lease that still runs.
+        let left = Duration::try_from(until.duration_since(world.clock.now())).unwrap_or_default();
+        let over = world.clock.elapsed() + left;
+        loop {
+            let left = over.saturating_sub(world.clock.elapsed());
             if left.is_zero() {
                 break;
             }
@@ -198,7 +202,7 @@ impl StopWrites {
                 for why in tried {
                     fault = fault.because(why);
                 }
-                // The writer record names nobody now, which is the safe side: it is put back by the undo.
+                // The writer record names nobody now, which is the safe side: the unwinding puts it back.
                 Err(Trouble::Partial(
                     fault.hint("hafog failover --accept unfenced-primary"),
                 ))

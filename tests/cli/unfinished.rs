@@ -18,10 +18,11 @@ use insta::assert_snapshot;
 
 /// Writes the journal of a switchover to west of which the first step is done.
 fn leave(home: &Path, kind: PlanKind) {
-    leave_of(home, kind, SMALL);
+    leave_of(home, kind, SMALL, &[]);
 }
 
-fn leave_of(home: &Path, kind: PlanKind, spec: &str) {
+/// The same of any stack, with sites that were assumed down.
+fn leave_of(home: &Path, kind: PlanKind, spec: &str, down: &[&str]) {
     let store = Arc::new(DirStore::new(home.join(".hafog"))) as Arc<dyn StateStore>;
     let clock = SteppedClock::at("2026-11-21T09:14:03Z".parse().unwrap());
     let run = RunId::new("20261121T091403-7c1e");
@@ -54,7 +55,7 @@ fn leave_of(home: &Path, kind: PlanKind, spec: &str) {
         stack: hafog::spec::load_str("hafog.yaml", spec, &hafog::cmd::open::known())
             .expect("a sound spec")
             .stack,
-        assumed_down: Default::default(),
+        assumed_down: down.iter().map(|site| (*site).into()).collect(),
         accepted: Vec::new(),
         reason: Some("the lights went out".to_owned()),
     };
@@ -180,4 +181,69 @@ fn what_was_done_can_be_read() {
     let report: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
     assert_eq!(report["outcome"], serde_json::Value::Null);
     assert_eq!(report["steps"][1]["how"], "waiting");
+}
+
+#[test]
+fn whatever_became_of_the_spec_the_run_goes_on() {
+    let home = Home::with(SMALL);
+    leave(home.path(), PlanKind::Directional);
+    let on = "run 20261121T091403-7c1e of switchover goes on: 1 of 2 steps";
+    let resumed = |note: &str| {
+        for verb in ["resume", "switchover"] {
+            let ran = home.run(&[verb, "--dry-run"]);
+            assert_eq!(ran.code, 0, "{verb}: {}", ran.all());
+            assert!(ran.stdout.starts_with(on), "{verb}: {}", ran.all());
+            assert!(ran.stderr.contains(note), "{verb}: {}", ran.all());
+            assert_eq!(ran.stderr.is_empty(), note.is_empty(), "{}", ran.all());
+        }
+    };
+    resumed("");
+    home.write("hafog.yaml", &SMALL.replace("count: 2", "count: 3"));
+    resumed("`hafog.yaml` says something else than when run 20261121T091403-7c1e was begun");
+    home.write("hafog.yaml", &format!("{SMALL}state: [./elsewhere]\n"));
+    resumed("`hafog.yaml` says something else");
+    home.write("hafog.yaml", "stack: shop\nsites: [\n");
+    resumed("`hafog.yaml` cannot be used as it is");
+    assert_eq!(home.run(&["abort", "--dry-run"]).code, 0);
+    std::fs::remove_file(home.path().join("hafog.yaml")).unwrap();
+    resumed("`hafog.yaml` cannot be used as it is");
+    // Another stack's spec is another stack's.
+    home.write("hafog.yaml", "stack: other\nsites: [\n");
+    assert_ne!(home.run(&["resume", "--dry-run"]).code, 0);
+}
+
+#[tokio::test]
+async fn what_was_assumed_down_stays_so() {
+    let home = Home::with(SMALL);
+    let path = home.path().to_path_buf();
+    let leaving = move || leave_of(&path, PlanKind::Directional, SMALL, &["east"]);
+    tokio::task::spawn_blocking(leaving).await.unwrap();
+    let call = hafog::cmd::Call {
+        file: home.path().join("hafog.yaml"),
+        ui: hafog::ui::print::Ui::new(hafog::ui::print::Colour::Never, false, false, true),
+    };
+    let found = hafog::cmd::unfinished::find(&call).await.unwrap().unwrap();
+    let world = found.world(&call).unwrap();
+    let open: Vec<_> = world.clouds.keys().map(|site| site.to_string()).collect();
+    assert_eq!(open, ["west"]);
+    assert_eq!(found.opened.assumed_down.len(), 1);
+}
+
+#[test]
+fn a_run_that_goes_on_accepts_nothing_new() {
+    let home = Home::with(SMALL);
+    leave(home.path(), PlanKind::Directional);
+    let words = ["switchover", "--dry-run", "--accept", "standby-behind"];
+    let ran = home.run(&words).all();
+    assert_snapshot!(ran, @r"
+    --- stderr
+    refused: run 20261121T091403-7c1e of switchover was begun without `--accept standby-behind`, and goes on without it
+    hint: hafog abort, then hafog switchover --accept standby-behind
+    hint: hafog resume
+    --- exit 3
+    ");
+    for verb in ["resume", "abort"] {
+        let words = [verb, "--dry-run", "--accept", "standby-behind"];
+        assert_eq!(home.run(&words).all(), ran, "{verb}");
+    }
 }
