@@ -224,6 +224,15 @@ fn read_service(path: &Path) -> Result<Service, Fault> {
     serde_json::from_slice(&bytes).map_err(|error| durable::fault("understand", path, error))
 }
 
+/// Signals that services are reloaded and stopped with, besides TERM.
+const RELOADS_AND_STOPS: [fn() -> SignalKind; 5] = [
+    SignalKind::hangup,
+    SignalKind::interrupt,
+    SignalKind::quit,
+    SignalKind::user_defined1,
+    SignalKind::user_defined2,
+];
+
 /// The body of `hafog supervise FOLDER`. Returns when it is asked to end (SIGTERM) or the folder is gone.
 pub fn run(folder: PathBuf) -> Result<(), Fault> {
     // Fails for the leader of a process group: then it is one already.
@@ -386,6 +395,11 @@ impl Supervisor {
         let cannot = |error: std::io::Error| Fault::new("cannot listen for signals").because(error);
         let mut children = signal(SignalKind::child()).map_err(cannot)?;
         let mut end = signal(SignalKind::terminate()).map_err(cannot)?;
+        // What `nohup` or a script's `&` had ignored would be ignored by every service, and no shell can undo that. A
+        // signal that is listened for is back at its default in what is started (signal(7)).
+        for kind in RELOADS_AND_STOPS {
+            let _ = signal(kind()).map_err(cannot)?;
+        }
         let listener = control::listen(PURPOSE, &self.folder)?;
         let _address = hold_address(&self.folder)?;
         self.boot()?;

@@ -5,4 +5,5 @@
 mod dead;
 mod lab;
 mod secrets;
+mod signals;
 mod story;
