@@ -151,6 +151,9 @@ impl StateStore for World {
     async fn read(&self, _: &RunId) -> Result<Option<Vec<u8>>, Fault> {
         unreachable!("an agent reads no journal")
     }
+    async fn replace_journal(&self, _: &RunId, _: &[String]) -> Result<(), Fault> {
+        unreachable!("an agent keeps no journal")
+    }
     async fn runs(&self) -> Result<Vec<RunId>, Fault> {
         unreachable!("an agent reads no journal")
     }

@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::error::Fault;
 use crate::model::digest::sha256;
 use crate::model::id::RunId;
+use crate::plan::UndoPolicy;
 use crate::state::stores::Stores;
 use event::{Event, Line, Progress, VERSION};
 
@@ -39,8 +40,6 @@ pub struct Journal {
     next: u64,
     prev: String,
     pub progress: Progress,
-    /// For each store, the lines that it missed.
-    missed: Vec<Vec<String>>,
     /// The local disk refused a line: this process writes no more.
     broken: Option<Fault>,
 }
@@ -52,7 +51,6 @@ impl Journal {
         clock: Arc<dyn Clock>,
         listener: Arc<dyn Listener>,
     ) -> Journal {
-        let missed = vec![Vec::new(); stores.all().len()];
         Journal {
             run,
             stores,
@@ -61,40 +59,46 @@ impl Journal {
             next: 0,
             prev: String::new(),
             progress: Progress::default(),
-            missed,
             broken: None,
         }
     }
 
-    /// Takes up a journal where it ends. Stores whose copy is shorter are brought up to date.
+    /// Takes up a journal where it ends. Copies that are shorter are brought up to date with the next line; one that
+    /// cannot be read is put aside.
     pub async fn reopen(
         run: RunId,
         stores: Arc<Stores>,
         clock: Arc<dyn Clock>,
         listener: Arc<dyn Listener>,
     ) -> Result<Journal, Fault> {
-        let read = newest(&run, &stores).await?.ok_or_else(|| {
+        let copies = copies(&run, &stores).await?;
+        let read = newest_of(&copies)?.cloned().ok_or_else(|| {
             Fault::new(format!("there is no journal of run `{run}`")).hint("hafog show journal")
         })?;
+        for (index, copy) in copies.into_iter().enumerate() {
+            let has = match copy {
+                Copy::Whole(copy) => copy.texts.len(),
+                Copy::None => 0,
+                Copy::Damaged { fault, .. } => {
+                    stores
+                        .replace_journal(index, &run, &read.texts, fault)
+                        .await?;
+                    continue;
+                }
+                Copy::Silent(fault) if index == 0 => return Err(fault),
+                // What it has is not known, so it gets everything.
+                Copy::Silent(_) => 0,
+            };
+            stores.owes_lines(index, &run, read.texts[has..].to_vec());
+        }
         let mut journal = Journal::new(run.clone(), stores, clock, listener);
-        journal.next = read.lines.len() as u64;
+        journal.next = read.texts.len() as u64;
         journal.prev = read
             .texts
             .last()
             .map(|text| digest(text))
             .unwrap_or_default();
         journal.progress = read.progress;
-        let all = journal.stores.all().to_vec();
-        for (index, store) in all.iter().enumerate() {
-            match store.read(&run).await {
-                Ok(copy) => {
-                    let held = held(&run, &copy.unwrap_or_default()).0.texts.len();
-                    journal.missed[index] = read.texts[held.min(read.texts.len())..].to_vec();
-                }
-                Err(fault) if index == 0 => return Err(fault),
-                Err(_) => {}
-            }
-        }
         Ok(journal)
     }
 
@@ -138,10 +142,8 @@ impl Journal {
         self.broken = Some(adrift);
         #[cfg(debug_assertions)]
         crate::cut::begins();
-        let is_last =
-            |line: &Line| matches!(line.event, Event::Closed { .. } | Event::Paused { .. });
-        let last = lines.iter().any(is_last);
-        if let Err(fault) = self.write(&texts, last).await {
+        let urgent = lines.iter().any(|line| self.is_urgent(&line.event));
+        if let Err(fault) = self.write(&texts, urgent).await {
             self.broken = Some(fault.clone());
             return allowed
                 .into_iter()
@@ -185,39 +187,23 @@ impl Journal {
         (self.next..).zip(events).map(line).unzip()
     }
 
-    /// A mirror that was silent a moment ago is only asked for the last lines of a run.
-    async fn write(&mut self, texts: &[String], last: bool) -> Result<(), Fault> {
-        let stores = self.stores.clone();
-        for missed in &mut self.missed {
-            missed.extend_from_slice(texts);
-        }
-        let run = self.run.clone();
-        let sends = stores.all().iter().zip(&mut self.missed).enumerate().map(
-            async |(index, (store, missed))| {
-                let mut written = 0;
-                let send = async {
-                    let sent = store.append_all(&run, missed).await;
-                    written = sent
-                        .as_ref()
-                        .map_or_else(|(some, _)| *some, |()| missed.len());
-                    sent.map_err(|(_, fault)| fault)
-                };
-                let sent = match last {
-                    true => stores.ask_again(index, send).await,
-                    false => stores.ask(index, send).await,
-                };
-                missed.drain(..written);
-                stores.lacks_lines(index, &run, sent.as_ref().err().cloned());
-                sent
-            },
-        );
-        let results = futures_util::future::join_all(sends).await;
-        match results.into_iter().next() {
-            Some(Err(fault)) => {
-                Err(fault.while_doing("cannot write the journal; nothing more was done"))
-            }
-            _ => Ok(()),
-        }
+    /// Behind the point of no return the old primary's site may be all that is lost: somebody else must know that far.
+    fn is_urgent(&self, event: &Event) -> bool {
+        let Event::Started { step } = event else {
+            return matches!(event, Event::Closed { .. } | Event::Paused { .. });
+        };
+        let opened = self.progress.opened.as_ref();
+        let step = opened.and_then(|opened| opened.plan.step(step));
+        step.is_some_and(|step| step.undo == UndoPolicy::PointOfNoReturn)
+    }
+
+    async fn write(&self, texts: &[String], urgent: bool) -> Result<(), Fault> {
+        let written = self
+            .stores
+            .append_everywhere(&self.run, texts, urgent)
+            .await;
+        written
+            .map_err(|fault| fault.while_doing("cannot write the journal; nothing more was done"))
     }
 
     pub fn listener(&self) -> &Arc<dyn Listener> {
@@ -230,6 +216,7 @@ pub(crate) fn digest(text: &str) -> String {
 }
 
 /// A journal as it was read.
+#[derive(Clone)]
 pub struct Read {
     pub lines: Vec<Line>,
     pub texts: Vec<String>,
@@ -245,37 +232,80 @@ fn whole_lines(bytes: &[u8]) -> Vec<&[u8]> {
     lines
 }
 
+/// What one store has of a journal.
+enum Copy {
+    None,
+    Whole(Read),
+    /// It cannot be understood; so many lines it claims to have.
+    Damaged {
+        claims: u64,
+        fault: Fault,
+    },
+    Silent(Fault),
+}
+
+async fn copies(run: &RunId, stores: &Stores) -> Result<Vec<Copy>, Fault> {
+    let copies = stores.journals(run).await?.into_iter();
+    let copy = |answer: Result<Option<Vec<u8>>, Fault>| match answer {
+        Err(fault) => Copy::Silent(fault),
+        Ok(None) => Copy::None,
+        Ok(Some(bytes)) => match read(run, &bytes) {
+            Ok(read) => Copy::Whole(read),
+            Err(fault) => Copy::Damaged {
+                claims: claims(&bytes),
+                fault,
+            },
+        },
+    };
+    Ok(copies.map(copy).collect())
+}
+
+/// One more than the highest number of a line, whatever stands between.
+fn claims(bytes: &[u8]) -> u64 {
+    #[derive(serde::Deserialize)]
+    struct Numbered {
+        n: u64,
+    }
+    let lines = whole_lines(bytes).into_iter();
+    let numbers = lines.filter_map(|line| serde_json::from_slice::<Numbered>(line).ok());
+    numbers
+        .map(|line| line.n.saturating_add(1))
+        .max()
+        .unwrap_or(0)
+}
+
+/// The copy that has most.
+///
+/// # Errors
+/// It cannot be understood: what it says beyond the others is not guessed.
+fn newest_of(copies: &[Copy]) -> Result<Option<&Read>, Fault> {
+    let mut best: Option<(u64, Result<&Read, &Fault>)> = None;
+    for copy in copies {
+        let (says, copy) = match copy {
+            Copy::Whole(read) => (read.texts.len() as u64, Ok(read)),
+            Copy::Damaged { claims, fault } => (*claims, Err(fault)),
+            Copy::None | Copy::Silent(_) => continue,
+        };
+        let is_better = |(most, found): &(u64, Result<&Read, &Fault>)| {
+            says > *most || says == *most && found.is_err() && copy.is_ok()
+        };
+        if best.as_ref().is_none_or(is_better) {
+            best = Some((says, copy));
+        }
+    }
+    best.map(|(_, copy)| copy.map_err(Fault::clone)).transpose()
+}
+
 /// The copy that has most, of all stores that answer. `None` when there is none.
 ///
 /// # Errors
-/// No store answers, or the copy that has most cannot be understood: what it says beyond the others is not guessed.
+/// No store answers, or the copy that has most cannot be understood.
 pub async fn newest(run: &RunId, stores: &Stores) -> Result<Option<Read>, Fault> {
-    let mut best: Option<(usize, Result<Read, Fault>)> = None;
-    for bytes in stores.journals(run).await? {
-        let (has, copy) = match held(run, &bytes) {
-            (read, None) => (read.lines.len(), Ok(read)),
-            (_, Some(fault)) => (whole_lines(&bytes).len(), Err(fault)),
-        };
-        let is_better = best.as_ref().is_none_or(|(most, found)| {
-            has > *most || has == *most && found.is_err() && copy.is_ok()
-        });
-        if is_better {
-            best = Some((has, copy));
-        }
-    }
-    best.map(|(_, copy)| copy).transpose()
+    newest_of(&copies(run, stores).await?).map(Option::<&Read>::cloned)
 }
 
 /// Reads and verifies a whole journal.
 pub fn read(run: &RunId, bytes: &[u8]) -> Result<Read, Fault> {
-    match held(run, bytes) {
-        (read, None) => Ok(read),
-        (_, Some(fault)) => Err(fault),
-    }
-}
-
-/// What a copy holds up to its end, or up to where it cannot be understood.
-fn held(run: &RunId, bytes: &[u8]) -> (Read, Option<Fault>) {
     let mut read = Read {
         lines: Vec::new(),
         texts: Vec::new(),
@@ -283,11 +313,9 @@ fn held(run: &RunId, bytes: &[u8]) -> (Read, Option<Fault>) {
         torn: !bytes.is_empty() && bytes.last() != Some(&b'\n'),
     };
     for (index, raw) in whole_lines(bytes).iter().enumerate() {
-        if let Err(fault) = read.take(run, index + 1, raw) {
-            return (read, Some(fault));
-        }
+        read.take(run, index + 1, raw)?;
     }
-    (read, None)
+    Ok(read)
 }
 
 impl Read {
@@ -340,11 +368,16 @@ struct Version {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+    use std::time::Duration;
+
+    use async_trait::async_trait;
+
     use super::*;
     use crate::clock::RealClock;
     use crate::journal::event::Outcome;
-    use crate::state::StateStore;
     use crate::state::dir::DirStore;
+    use crate::state::{self, PutError, StateStore};
 
     const RUN: &str = "20261121T091403-1-1";
 
@@ -433,5 +466,145 @@ mod tests {
         let (_home, short) = stores(&[&damaged, &whole[..4]]).await;
         let fault = newest(&RUN.into(), &short).await.err().unwrap();
         assert!(fault.to_string().contains("damaged at line 3"), "{fault}");
+    }
+
+    /// A mirror that can be away: it fails, or says nothing.
+    struct Mirror {
+        inner: DirStore,
+        fails: AtomicBool,
+        hangs: AtomicBool,
+    }
+
+    impl Mirror {
+        async fn call(&self) -> Result<(), Fault> {
+            if self.hangs.load(SeqCst) {
+                std::future::pending::<()>().await;
+            }
+            match self.fails.load(SeqCst) {
+                true => Err(Fault::unavailable("it is away")),
+                false => Ok(()),
+            }
+        }
+    }
+
+    #[async_trait]
+    impl StateStore for Mirror {
+        fn name(&self) -> String {
+            self.inner.name()
+        }
+        async fn append(&self, run: &RunId, line: &str) -> Result<(), Fault> {
+            self.call().await?;
+            self.inner.append(run, line).await
+        }
+        async fn read(&self, run: &RunId) -> Result<Option<Vec<u8>>, Fault> {
+            self.call().await?;
+            self.inner.read(run).await
+        }
+        async fn replace_journal(&self, run: &RunId, lines: &[String]) -> Result<(), Fault> {
+            self.call().await?;
+            self.inner.replace_journal(run, lines).await
+        }
+        async fn runs(&self) -> Result<Vec<RunId>, Fault> {
+            unreachable!("nobody lists them here")
+        }
+        async fn get(&self, _: &str) -> Result<Option<(Vec<u8>, state::Version)>, Fault> {
+            unreachable!("a journal is no document")
+        }
+        async fn put(
+            &self,
+            _: &str,
+            _: &[u8],
+            _: Option<&state::Version>,
+        ) -> Result<state::Version, PutError> {
+            unreachable!("a journal is no document")
+        }
+        async fn delete(&self, _: &str) -> Result<(), Fault> {
+            unreachable!("a journal is no document")
+        }
+    }
+
+    struct Pair {
+        _home: tempfile::TempDir,
+        mirror: Arc<Mirror>,
+        stores: Arc<Stores>,
+    }
+
+    impl Pair {
+        async fn with(local: &[String], copy: &[String]) -> Pair {
+            let home = tempfile::tempdir().unwrap();
+            let at = |name: &str| DirStore::new(home.path().join(name));
+            let mirror = Arc::new(Mirror {
+                inner: at("mirror"),
+                fails: AtomicBool::default(),
+                hangs: AtomicBool::default(),
+            });
+            let all = vec![Arc::new(at("local")) as Arc<dyn StateStore>, mirror.clone()];
+            for (store, lines) in all.iter().zip([local, copy]) {
+                store.append_all(&RUN.into(), lines).await.unwrap();
+            }
+            Pair {
+                stores: Arc::new(Stores::new(all, 0)),
+                mirror,
+                _home: home,
+            }
+        }
+
+        /// As another process would.
+        async fn resumed(&self) -> Result<Journal, Fault> {
+            let stores = Arc::new(Stores::new(self.stores.all().to_vec(), 0));
+            Journal::reopen(RUN.into(), stores, Arc::new(RealClock), Arc::new(Silent)).await
+        }
+
+        /// The numbers of lines of both copies.
+        async fn whole(&self) -> [usize; 2] {
+            let mut counts = [0; 2];
+            for (count, store) in counts.iter_mut().zip(self.stores.all()) {
+                let copy = store.read(&RUN.into()).await.unwrap().unwrap();
+                *count = read(&RUN.into(), &copy).unwrap().texts.len();
+            }
+            counts
+        }
+    }
+
+    fn paused() -> Event {
+        let why = "a cut".to_owned();
+        Event::Paused { why }
+    }
+
+    #[tokio::test]
+    async fn a_mirror_that_was_away_at_a_resume_gets_no_gap() {
+        let pair = Pair::with(&lines(8), &lines(5)).await;
+        pair.mirror.fails.store(true, SeqCst);
+        let mut journal = pair.resumed().await.unwrap();
+        pair.mirror.fails.store(false, SeqCst);
+        journal.add(paused()).await.unwrap();
+        assert_eq!(pair.whole().await, [9, 9]);
+        let mut journal = pair.resumed().await.unwrap();
+        journal.add(paused()).await.unwrap();
+        assert_eq!(pair.whole().await, [10, 10]);
+    }
+
+    #[tokio::test]
+    async fn a_damaged_copy_is_put_aside_by_a_resume() {
+        let mut damaged = lines(5);
+        damaged[1] = damaged[1].replace("reason", "lie");
+        for copies in [[&lines(5), &damaged], [&damaged, &lines(5)]] {
+            let pair = Pair::with(copies[0], copies[1]).await;
+            let mut journal = pair.resumed().await.unwrap();
+            journal.add(paused()).await.unwrap();
+            assert_eq!(pair.whole().await, [6, 6]);
+            let store = ["local", "mirror"][usize::from(copies[1] == &damaged)];
+            let aside = format!("{store}/journal/{RUN}.jsonl.damaged-1");
+            let kept = std::fs::read(pair._home.path().join(aside)).unwrap();
+            assert_eq!(kept, bytes(&damaged));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_mirror_that_hangs_holds_up_no_resume() {
+        let pair = Pair::with(&lines(5), &lines(5)).await;
+        pair.mirror.hangs.store(true, SeqCst);
+        let resumed = tokio::time::timeout(Duration::from_secs(20), pair.resumed()).await;
+        resumed.expect("it waits without a limit").unwrap();
     }
 }

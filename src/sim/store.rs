@@ -57,6 +57,21 @@ impl StateStore for SimStore {
             .await
     }
 
+    async fn replace_journal(&self, run: &RunId, lines: &[String]) -> Result<(), Fault> {
+        let call = self.call("store.replace_journal", run);
+        let done = self
+            .world
+            .change(call, |world, _| {
+                let store = world.store_for_writing(self.index).nothing_changed()?;
+                store.journals.retain(|(id, _)| id != run);
+                let whole: String = lines.iter().map(|line| format!("{line}\n")).collect();
+                store.journals.push((run.clone(), whole.into_bytes()));
+                Ok(())
+            })
+            .await;
+        done.map_err(into_fault)
+    }
+
     async fn runs(&self) -> Result<Vec<RunId>, Fault> {
         let call = self.call("store.runs", "");
         self.world

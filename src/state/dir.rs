@@ -133,13 +133,13 @@ fn make_folder(folder: &Path) -> Result<(), Fault> {
     if folder.is_dir() {
         return Ok(());
     }
-    durable::make_folders(folder, FOLDER_MODE)?;
     let store = folder.parent().expect("it is in the store's folder");
+    durable::make_folders(store, FOLDER_MODE)?;
     let ignore = store.join(".gitignore");
-    match ignore.exists() {
-        true => Ok(()),
-        false => durable::replace(&ignore, b"*\n", FILE_MODE, None),
+    if !ignore.exists() {
+        durable::replace(&ignore, b"*\n", FILE_MODE, None)?;
     }
+    durable::make_folders(folder, FOLDER_MODE)
 }
 
 fn read_doc(path: &Path) -> Result<Option<(Header, Vec<u8>)>, Fault> {
@@ -194,6 +194,21 @@ fn append_now(path: &Path, line: &str) -> Result<(), Fault> {
     })
 }
 
+/// The damaged file stays beside the new one, as `RUN.jsonl.damaged-N`.
+fn replace_journal_now(path: &Path, lines: &[String]) -> Result<(), Fault> {
+    let failed = |error| durable::fault("put aside", path, error);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let aside = |n: usize| path.with_file_name(format!("{name}.damaged-{n}"));
+    let mut asides = (1..).map(aside);
+    let aside = asides
+        .find(|aside| !aside.exists())
+        .expect("there are more numbers than files");
+    // A link, so that the name always leads to a journal.
+    std::fs::hard_link(path, &aside).map_err(failed)?;
+    let whole: String = lines.iter().flat_map(|line| [line, "\n"]).collect();
+    durable::replace(path, whole.as_bytes(), FILE_MODE, None)
+}
+
 /// What a crash left of a last line: a whole line gets its line break (a reader has taken it for true), a torn one goes.
 /// Returns the length.
 fn mend_tail(file: &mut File) -> std::io::Result<u64> {
@@ -243,6 +258,11 @@ impl StateStore for DirStore {
     async fn read(&self, run: &RunId) -> Result<Option<Vec<u8>>, Fault> {
         let path = self.journal(run)?;
         blocking(move || durable::read(&path)).await
+    }
+
+    async fn replace_journal(&self, run: &RunId, lines: &[String]) -> Result<(), Fault> {
+        let (path, lines) = (self.journal(run)?, lines.to_vec());
+        blocking(move || replace_journal_now(&path, &lines)).await
     }
 
     async fn runs(&self) -> Result<Vec<RunId>, Fault> {

@@ -22,6 +22,12 @@ pub enum PutError {
     Fault(Fault),
 }
 
+impl From<Fault> for PutError {
+    fn from(fault: Fault) -> PutError {
+        PutError::Fault(fault)
+    }
+}
+
 #[async_trait]
 pub trait StateStore: Send + Sync {
     /// What to call it in messages: a path or a URL without credentials.
@@ -39,6 +45,9 @@ pub trait StateStore: Send + Sync {
     }
     /// `None` when the store has no such journal. The last line may be torn; the reader deals with it.
     async fn read(&self, run: &RunId) -> Result<Option<Vec<u8>>, Fault>;
+    /// Puts a whole journal in the place of one that cannot be read, at once. What was there is kept beside it, under a
+    /// name that is no run's.
+    async fn replace_journal(&self, run: &RunId, lines: &[String]) -> Result<(), Fault>;
     /// Oldest first.
     async fn runs(&self) -> Result<Vec<RunId>, Fault>;
     /// `key` is a short path of `[a-z0-9-/]`. `None` when there is no such document.

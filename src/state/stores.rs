@@ -1,8 +1,8 @@
 //! The stack's stores together: the first is local, one is the arbiter, the rest are mirrors.
 //!
 //! What is written is durable when it is on the local disk; each other store that can be reached has it too. A mirror
-//! that does not answer is left alone for a while, so that it neither stops nor slows a run. What it missed is kept
-//! while the process lives, is sent when it answers again, and is said at the end of the run.
+//! that does not answer in time is left alone for a while, so that it neither stops nor slows a run. What it missed is
+//! kept while the process lives, is sent when it answers again, and is said at the end of the run.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -40,8 +40,26 @@ struct Mirror {
 enum Missed {
     Document(Vec<u8>),
     Removal,
-    /// The journal keeps them itself.
-    Lines,
+    /// Of a journal: also those of which nobody knows whether they arrived, as a line twice is one line.
+    Lines(RunId, Vec<String>),
+    /// Its copy of a journal cannot be read and could not be replaced: nothing is written behind the damage.
+    Journal,
+}
+
+impl Missed {
+    /// What is wrong with the document or the journal `key` there.
+    fn words(&self, key: &str) -> String {
+        match self {
+            Missed::Document(_) | Missed::Lines(..) => format!("lacks `{key}`"),
+            Missed::Removal => format!("still has `{key}`"),
+            Missed::Journal => format!("has a damaged `{key}`"),
+        }
+    }
+}
+
+/// As it stands in messages.
+fn journal_key(run: &RunId) -> String {
+    format!("journal {run}")
 }
 
 impl Stores {
@@ -69,7 +87,7 @@ impl Stores {
     }
 
     /// One call of one store, within the limit. A mirror that was silent a moment ago is not called.
-    pub async fn ask<T>(
+    async fn ask<T>(
         &self,
         index: usize,
         call: impl Future<Output = Result<T, Fault>>,
@@ -81,17 +99,17 @@ impl Stores {
     }
 
     /// The same, also when it was silent a moment ago.
-    pub async fn ask_again<T>(
+    async fn ask_again<T, E: From<Fault>>(
         &self,
         index: usize,
-        call: impl Future<Output = Result<T, Fault>>,
-    ) -> Result<T, Fault> {
+        call: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
         let answered = tokio::time::timeout(LIMIT, call).await;
         self.mirrors()[index].quiet_until = match answered {
             Ok(_) => None,
             Err(_) => Some(Instant::now() + QUIET),
         };
-        answered.unwrap_or_else(|_| Err(silent(self.all[index].as_ref())))
+        answered.unwrap_or_else(|_| Err(silent(self.all[index].as_ref()).into()))
     }
 
     fn is_quiet(&self, index: usize) -> bool {
@@ -107,10 +125,83 @@ impl Stores {
         }
     }
 
-    /// Whether a store lacks lines of a journal, and why.
-    pub fn lacks_lines(&self, index: usize, run: &RunId, why: Option<Fault>) {
-        let why = why.map(|fault| (Missed::Lines, fault));
-        self.missed(index, &format!("journal {run}"), why);
+    /// Appends to a journal everywhere. Counts as written when the local store has it. `urgent`: also mirrors that were
+    /// silent a moment ago are asked.
+    pub async fn append_everywhere(
+        &self,
+        run: &RunId,
+        lines: &[String],
+        urgent: bool,
+    ) -> Result<(), Fault> {
+        let sends = (0..self.all.len()).map(async |index| {
+            let missed = self.mirrors()[index].behind.get(&journal_key(run)).cloned();
+            let mut due = match missed {
+                Some((Missed::Lines(_, due), _)) => due,
+                Some((Missed::Journal, fault)) => return Err(fault),
+                _ => Vec::new(),
+            };
+            due.extend_from_slice(lines);
+            self.send_lines(index, run, due, urgent).await
+        });
+        let sent = futures_util::future::join_all(sends).await;
+        sent.into_iter().next().expect("there is a local store")
+    }
+
+    async fn send_lines(
+        &self,
+        index: usize,
+        run: &RunId,
+        mut due: Vec<String>,
+        urgent: bool,
+    ) -> Result<(), Fault> {
+        let mut written = 0;
+        let send = async {
+            let sent = self.all[index].append_all(run, &due).await;
+            sent.map_err(|(some, fault)| {
+                written = some;
+                fault
+            })
+        };
+        let sent = match urgent {
+            true => self.ask_again(index, send).await,
+            false => self.ask(index, send).await,
+        };
+        // The local store is never caught up with: a line that it refused ends the run.
+        let missed = sent.as_ref().err().filter(|_| index > 0).map(|fault| {
+            due.drain(..written);
+            (Missed::Lines(run.clone(), due), fault.clone())
+        });
+        self.missed(index, &journal_key(run), missed);
+        sent
+    }
+
+    /// A store has the journal up to somewhere before `lines`.
+    pub fn owes_lines(&self, index: usize, run: &RunId, lines: Vec<String>) {
+        let why = Fault::new("they were not sent yet");
+        let missed = (!lines.is_empty()).then(|| (Missed::Lines(run.clone(), lines), why));
+        self.missed(index, &journal_key(run), missed);
+    }
+
+    /// Puts a whole journal in the place of a store's copy that cannot be read.
+    ///
+    /// # Errors
+    /// Only for the local store. A mirror whose copy stays damaged is left alone, and it is said.
+    pub async fn replace_journal(
+        &self,
+        index: usize,
+        run: &RunId,
+        lines: &[String],
+        damage: Fault,
+    ) -> Result<(), Fault> {
+        let replaced = self
+            .ask_again(index, self.all[index].replace_journal(run, lines))
+            .await;
+        match replaced {
+            Ok(()) => self.missed(index, &journal_key(run), None),
+            Err(fault) if index == 0 => return Err(fault),
+            Err(_) => self.missed(index, &journal_key(run), Some((Missed::Journal, damage))),
+        }
+        Ok(())
     }
 
     /// Sends what mirrors missed. Returns a fault for each one that still lacks something, with what it lacks.
@@ -118,21 +209,28 @@ impl Stores {
         let mut faults = Vec::new();
         for (index, store) in self.all.iter().enumerate() {
             let behind = self.mirrors()[index].behind.clone();
-            for (key, (missed, _)) in behind {
+            for (key, (missed, fault)) in behind {
                 let sent = match &missed {
                     Missed::Document(bytes) => {
-                        self.ask(index, overwrite(store.as_ref(), &key, bytes))
-                            .await
+                        let send = overwrite(store.as_ref(), &key, bytes);
+                        self.ask_again(index, send).await
                     }
-                    Missed::Removal => self.ask(index, store.delete(&key)).await,
-                    Missed::Lines => continue,
+                    Missed::Removal => self.ask_again(index, store.delete(&key)).await,
+                    Missed::Lines(run, due) => {
+                        let _ = self.send_lines(index, run, due.clone(), true).await;
+                        continue;
+                    }
+                    Missed::Journal => Err(fault),
                 };
                 self.missed(index, &key, sent.err().map(|fault| (missed, fault)));
             }
             let behind = self.mirrors()[index].behind.clone();
-            let keys: Vec<_> = behind.keys().map(|key| format!("`{key}`")).collect();
+            let wrong: Vec<_> = behind
+                .iter()
+                .map(|(key, (missed, _))| missed.words(key))
+                .collect();
             if let Some((_, fault)) = behind.into_values().next_back() {
-                let what = format!("state store {} lacks {}", store.name(), keys.join(", "));
+                let what = format!("state store {} {}", store.name(), wrong.join(", "));
                 faults.push(fault.while_doing(what));
             }
         }
@@ -141,8 +239,8 @@ impl Stores {
 
     /// Reads a document of the arbiter.
     pub async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<(T, Version)>, Fault> {
-        let arbiter = self.arbiter().as_ref();
-        within_fault(arbiter, read(arbiter, key)).await
+        let read = read(self.arbiter().as_ref(), key);
+        self.ask_again(self.arbiter, read).await
     }
 
     /// Compare-and-set of a document of the arbiter.
@@ -155,11 +253,8 @@ impl Stores {
         let bytes = serde_json::to_vec_pretty(value).map_err(|error| {
             PutError::Fault(Fault::new("cannot write a document").because(error))
         })?;
-        within(
-            self.arbiter().as_ref(),
-            self.arbiter().put(key, &bytes, expect),
-        )
-        .await
+        let put = self.arbiter().put(key, &bytes, expect);
+        self.ask_again(self.arbiter, put).await
     }
 
     /// Reads a mirrored document: the copy with the highest serial among the stores that answer. An error when
@@ -245,26 +340,23 @@ impl Stores {
         result
     }
 
-    /// Every copy of a journal in the stores that answer. An error only when none answers.
-    pub async fn journals(&self, run: &RunId) -> Result<Vec<Vec<u8>>, Fault> {
-        let reads = self
-            .all
-            .iter()
-            .enumerate()
-            .map(|(index, store)| self.ask(index, store.read(run)));
-        let (mut copies, mut fault, mut answered) = (Vec::new(), None, false);
-        for copy in futures_util::future::join_all(reads).await {
-            match copy {
-                Ok(copy) => {
-                    answered = true;
-                    copies.extend(copy);
-                }
-                Err(error) => fault = Some(error),
-            }
-        }
-        match (answered, fault) {
-            (false, Some(fault)) => Err(fault),
-            _ => Ok(copies),
+    /// Each store's copy of a journal, `None` where it has none.
+    ///
+    /// # Errors
+    /// No store answers.
+    pub async fn journals(
+        &self,
+        run: &RunId,
+    ) -> Result<Vec<Result<Option<Vec<u8>>, Fault>>, Fault> {
+        let reads = self.all.iter().enumerate();
+        let reads = reads.map(|(index, store)| self.ask(index, store.read(run)));
+        let copies = futures_util::future::join_all(reads).await;
+        match copies.iter().any(Result::is_ok) {
+            true => Ok(copies),
+            false => Err(copies
+                .into_iter()
+                .find_map(Result::err)
+                .expect("there is a store")),
         }
     }
 
@@ -329,24 +421,6 @@ async fn overwrite(store: &dyn StateStore, key: &str, bytes: &[u8]) -> Result<()
     )))
 }
 
-async fn within<T>(
-    store: &dyn StateStore,
-    call: impl Future<Output = Result<T, PutError>>,
-) -> Result<T, PutError> {
-    tokio::time::timeout(LIMIT, call)
-        .await
-        .unwrap_or_else(|_| Err(PutError::Fault(silent(store))))
-}
-
-async fn within_fault<T>(
-    store: &dyn StateStore,
-    call: impl Future<Output = Result<T, Fault>>,
-) -> Result<T, Fault> {
-    tokio::time::timeout(LIMIT, call)
-        .await
-        .unwrap_or_else(|_| Err(silent(store)))
-}
-
 fn silent(store: &dyn StateStore) -> Fault {
     Fault::unavailable(format!(
         "state store {} did not answer within {} s",
@@ -401,6 +475,11 @@ mod tests {
         }
         async fn read(&self, _: &RunId) -> Result<Option<Vec<u8>>, Fault> {
             self.call().await.map(|()| None)
+        }
+        async fn replace_journal(&self, _: &RunId, lines: &[String]) -> Result<(), Fault> {
+            self.call().await?;
+            *self.lines.lock().unwrap() = lines.to_vec();
+            Ok(())
         }
         async fn runs(&self) -> Result<Vec<RunId>, Fault> {
             self.call().await.map(|()| Vec::new())
