@@ -35,7 +35,7 @@ Exit codes:
 pub struct Global {
     /// The spec
     #[arg(short, long, global = true, env = "HAFOG_SPEC", hide_env_values = true)]
-    #[arg(default_value = "hafog.yaml", value_name = "PATH")]
+    #[arg(default_value = crate::spec::FILE, value_name = "PATH")]
     file: PathBuf,
     /// Print the result as JSON
     #[arg(long, global = true)]

@@ -125,6 +125,10 @@ pub async fn drive(call: &Call, change: &Change, job: Job) -> Ended {
         Some(found) if found.is_directional() && (job.same)(&found.opened.plan.intent) => {
             Some(found)
         }
+        // Whoever asks the stores that the spec names by now would not see it.
+        Some(found) if found.is_directional() && found.in_former_stores => {
+            return Err(in_the_way(&found.opened).into());
+        }
         _ => None,
     };
     let mut options = options(change, &job.verb, &job.assume_down);
@@ -192,6 +196,7 @@ impl Road<'_> {
             if found.is_none() {
                 return Err(in_the_way(&opened).into());
             }
+            self.assumes_no_more(&opened, &job.assume_down)?;
             return self.carry_on(session, &opened).await;
         }
         let last = job.plans.len() - 1;
@@ -381,6 +386,22 @@ impl Road<'_> {
         progress.finish();
         let (plan, end) = resumed?;
         self.ended(session, &plan, &opened.run, end).await
+    }
+
+    /// The sites that a run does not ask are those that it was begun with.
+    fn assumes_no_more(&self, opened: &Opened, down: &BTreeSet<SiteName>) -> Result<(), Fault> {
+        let Some(site) = down.difference(&opened.assumed_down).next() else {
+            return Ok(());
+        };
+        let verb = opened.plan.intent.verb();
+        Err(Fault::refused(format!(
+            "run {} of {verb} was begun without `--assume-down {site}`, and asks {site}",
+            opened.run
+        ))
+        .hint("hafog resume")
+        .hint(format!(
+            "hafog abort, then hafog {verb} --assume-down {site}"
+        )))
     }
 
     /// A run that is carried on accepts what it was begun with: its steps are made for that.

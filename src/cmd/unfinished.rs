@@ -20,6 +20,8 @@ pub struct Found {
     pub opened: Opened,
     /// What became of the spec since then, if anything did.
     pub note: Option<String>,
+    /// The spec names other stores by now.
+    pub in_former_stores: bool,
 }
 
 impl Found {
@@ -57,9 +59,9 @@ pub async fn find(call: &Call) -> Result<Option<Found>, Faults> {
         Ok(loaded) => {
             let stack = loaded.stack;
             let mut opened = crate::run::open::unfinished(&open::stores(&stack, &base)).await?;
-            if opened.is_none() {
-                // The spec may name other stores by now.
-                let beside = beside(&base).await.unwrap_or_default();
+            let in_former_stores = opened.is_none();
+            if in_former_stores {
+                let beside = beside(&base).await?;
                 opened = beside.filter(|opened| opened.stack.name == stack.name);
             }
             let found = |opened: Opened| {
@@ -69,6 +71,7 @@ pub async fn find(call: &Call) -> Result<Option<Found>, Faults> {
                     format!("`{file}` says something else than when run {run} was begun: the run keeps to what it said then")
                 }),
                 opened,
+                in_former_stores,
             }
             };
             return Ok(opened.map(found));
@@ -82,6 +85,7 @@ pub async fn find(call: &Call) -> Result<Option<Found>, Faults> {
                 opened.run
             )),
             opened,
+            in_former_stores: false,
         })),
         _ => Err(broken.into()),
     }
@@ -89,7 +93,8 @@ pub async fn find(call: &Call) -> Result<Option<Found>, Faults> {
 
 /// The run that the folders which hafog keeps beside a spec know of.
 async fn beside(base: &Path) -> Result<Option<Opened>, Fault> {
-    for folder in [base.join(".hafog"), open::home(base)] {
+    let folders = std::collections::BTreeSet::from([base.join(".hafog"), open::home(base)]);
+    for folder in folders {
         let store = Arc::new(DirStore::new(folder)) as Arc<dyn StateStore>;
         let found = crate::run::open::unfinished(&Stores::new(vec![store], 0)).await?;
         if found.is_some() {
@@ -101,9 +106,13 @@ async fn beside(base: &Path) -> Result<Option<Opened>, Fault> {
 
 /// Whether a spec that cannot be used may be the stack's: it does not name another.
 fn is_of(call: &Call, stack: &Stack) -> bool {
-    let text = std::fs::read(&call.file).unwrap_or_default();
+    let Ok(text) = std::fs::read(&call.file) else {
+        // One that is mistyped is nobody's.
+        return call.file == Path::new(crate::spec::FILE);
+    };
     let text = String::from_utf8_lossy(&text);
     let named = text.lines().find_map(|line| line.strip_prefix("stack:"));
+    let named = named.map(|name| name.split(" #").next().unwrap_or_default());
     let named = named.map(|name| name.trim().trim_matches(['"', '\'']));
     named.is_none_or(|name| name.is_empty() || name == stack.name.as_str())
 }

@@ -21,6 +21,9 @@ mod syntax;
 mod tree;
 pub mod types;
 
+/// What a spec is called where nothing else is said.
+pub const FILE: &str = "hafog.yaml";
+
 #[cfg(test)]
 mod tests;
 

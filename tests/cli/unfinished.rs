@@ -18,18 +18,18 @@ use insta::assert_snapshot;
 
 /// Writes the journal of a switchover to west of which the first step is done.
 fn leave(home: &Path, kind: PlanKind) {
-    leave_of(home, kind, SMALL, &[]);
+    leave_of(home, kind, true, &[]);
 }
 
-/// The same of any stack, with sites that were assumed down.
-fn leave_of(home: &Path, kind: PlanKind, spec: &str, down: &[&str]) {
+/// The same of a failover too, with sites that were assumed down.
+fn leave_of(home: &Path, kind: PlanKind, planned: bool, down: &[&str]) {
     let store = Arc::new(DirStore::new(home.join(".hafog"))) as Arc<dyn StateStore>;
     let clock = SteppedClock::at("2026-11-21T09:14:03Z".parse().unwrap());
     let run = RunId::new("20261121T091403-7c1e");
     let intent = Intent::Failover {
         from: "east".into(),
         to: "west".into(),
-        planned: true,
+        planned,
     };
     let mut plan = Plan::new(kind, intent);
     let site = || SmokeTest {
@@ -52,7 +52,7 @@ fn leave_of(home: &Path, kind: PlanKind, spec: &str, down: &[&str]) {
         epoch: 1,
         digest: plan.digest(),
         plan,
-        stack: hafog::spec::load_str("hafog.yaml", spec, &hafog::cmd::open::known())
+        stack: hafog::spec::load_str("hafog.yaml", SMALL, &hafog::cmd::open::known())
             .expect("a sound spec")
             .stack,
         assumed_down: down.iter().map(|site| (*site).into()).collect(),
@@ -216,7 +216,7 @@ fn whatever_became_of_the_spec_the_run_goes_on() {
 async fn what_was_assumed_down_stays_so() {
     let home = Home::with(SMALL);
     let path = home.path().to_path_buf();
-    let leaving = move || leave_of(&path, PlanKind::Directional, SMALL, &["east"]);
+    let leaving = move || leave_of(&path, PlanKind::Directional, true, &["east"]);
     tokio::task::spawn_blocking(leaving).await.unwrap();
     let call = hafog::cmd::Call {
         file: home.path().join("hafog.yaml"),
@@ -246,4 +246,43 @@ fn a_run_that_goes_on_accepts_nothing_new() {
         let words = [verb, "--dry-run", "--accept", "standby-behind"];
         assert_eq!(home.run(&words).all(), ran, "{verb}");
     }
+}
+
+#[test]
+fn a_run_in_the_former_stores_is_in_the_way_of_others() {
+    let home = Home::with(SMALL);
+    leave(home.path(), PlanKind::Directional);
+    home.write("hafog.yaml", &format!("{SMALL}state: [./elsewhere]\n"));
+    for verb in ["up", "deploy", "destroy"] {
+        let ran = home.run(&[verb, "--yes"]);
+        assert_eq!(ran.code, 4, "{verb}: {}", ran.all());
+    }
+    assert!(!home.path().join("elsewhere").exists());
+}
+
+#[test]
+fn a_file_that_is_not_there_is_nobodys_spec() {
+    let home = Home::with(SMALL);
+    leave(home.path(), PlanKind::Directional);
+    home.write(
+        "hafog.yaml",
+        "stack: shop # the one in production\nsites: [\n",
+    );
+    assert_eq!(home.run(&["resume", "--dry-run"]).code, 0);
+    let typed = home.run(&["--file", "hafgo.yaml", "abort", "--dry-run"]);
+    assert_ne!(typed.code, 0, "{}", typed.all());
+}
+
+#[test]
+fn a_run_that_goes_on_assumes_nothing_new() {
+    let home = Home::with(SMALL);
+    leave_of(home.path(), PlanKind::Directional, false, &["west"]);
+    let words = ["failover", "west", "--assume-down", "east", "--dry-run"];
+    assert_snapshot!(home.run(&words).all(), @r"
+    --- stderr
+    refused: run 20261121T091403-7c1e of failover was begun without `--assume-down east`, and asks east
+    hint: hafog resume
+    hint: hafog abort, then hafog failover --assume-down east
+    --- exit 3
+    ");
 }
