@@ -25,7 +25,7 @@ const LAYERS: &[Layer] = &[
     layer("cut", &[], &[]),
     layer("wait", &["error", "clock"], &[]),
     layer("durable", &["error"], &[]),
-    layer("program", &[], &[]),
+    layer("program", &["error"], &[]),
     layer("model", &[], &[]),
     layer("spec", &["model", "error"], &[]),
     // Ports. None of them knows plan, run, step, world or another port.

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::configure::program;
 use super::{Act, Context, Standing};
 use crate::agent::{AgentConfig, Peer};
 use crate::db::keys::RENEW_BEFORE;
@@ -13,6 +12,7 @@ use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::digest::sha256;
 use crate::model::id::{DatabaseName, ServerName};
 use crate::plan::action::*;
+use crate::program;
 use crate::shell::{File, Host, Service, ServiceChange, StopSignal};
 use crate::world::World;
 
@@ -28,7 +28,7 @@ fn service(host: &Host) -> Result<Service, Fault> {
         name: SERVICE.to_owned(),
         before: Vec::new(),
         argv: vec![
-            program()?,
+            program::text()?,
             "agent".to_owned(),
             "--config".to_owned(),
             format!("{}/{CONFIG}", folder(host)),
