@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::facts::{Facts, Seen};
-use super::failover::{self, lag};
+use super::failover;
 use super::ttl::seen_after;
 use crate::cloud::ServerState;
 use crate::db::{Certificate, Link, NodeRole};
@@ -247,12 +247,6 @@ fn answers(facts: &Facts, site: &SiteName) -> Check {
     }
 }
 
-/// Whether the site's lists mean anything.
-fn was_seen(facts: &Facts, site: &SiteName) -> bool {
-    let seen = facts.sites.get(site);
-    seen.is_some_and(|seen| seen.answers.known().is_some())
-}
-
 fn images(stack: &Stack, facts: &Facts, site: &SiteName) -> Vec<Check> {
     let recipes: std::collections::BTreeSet<_> = stack
         .servers_at(site)
@@ -263,7 +257,7 @@ fn images(stack: &Stack, facts: &Facts, site: &SiteName) -> Vec<Check> {
         let mend = format!("hafog build {site}");
         match facts.images.get(recipe) {
             None => unknown(name, "nobody knows its name", mend),
-            Some(_) if !was_seen(facts, site) => {
+            Some(_) if !facts.answers(site) => {
                 unknown(name, format!("{site} did not answer"), mend)
             }
             Some(image) if facts.has_image(site, image) => pass(name, format!("{image} is there")),
@@ -294,7 +288,7 @@ fn servers(stack: &Stack, facts: &Facts, site: &SiteName) -> Check {
     if wanted.is_empty() {
         return not_applicable(name, "the spec asks for none");
     }
-    if !was_seen(facts, site) {
+    if !facts.answers(site) {
         return unknown(name, format!("{site} did not answer"), "hafog status");
     }
     let runs = |server: &ServerName| {
@@ -318,7 +312,7 @@ fn servers(stack: &Stack, facts: &Facts, site: &SiteName) -> Check {
 fn front_door(stack: &Stack, facts: &Facts, site: &SiteName) -> Check {
     let name = format!("front-door {site}");
     if let Some((why, mend)) = failover::no_servers(stack, facts, site) {
-        return match was_seen(facts, site) {
+        return match facts.answers(site) {
             true => fail(name, why, mend),
             false => unknown(name, why, mend),
         };
@@ -332,7 +326,7 @@ fn front_door(stack: &Stack, facts: &Facts, site: &SiteName) -> Check {
         Some(Seen::Known(200)) => pass(name, "200"),
         Some(Seen::Known(status)) => fail(name, format!("{status}, not 200"), mend),
         Some(Seen::Unknown(why)) => unknown(name, why, mend),
-        None if stack.balancer.is_none() && was_seen(facts, site) => {
+        None if stack.balancer.is_none() && facts.answers(site) => {
             not_applicable(name, "the stack has no balancer and no health check")
         }
         None => unknown(name, "nobody looked", mend),
@@ -359,11 +353,8 @@ fn replica(stack: &Stack, facts: &Facts, site: &SiteName, database: &Database) -
     };
     let mend = format!("hafog replicate setup {site}");
     let Some(status) = facts.status(node) else {
-        let why = facts
-            .nodes
-            .get(node)
-            .and_then(|node| node.status.why_unknown());
-        let why = format!("{node}: {}", why.unwrap_or("nobody looked"));
+        let why = facts.why_silent(node).unwrap_or("nobody looked");
+        let why = format!("{node}: {why}");
         return vec![unknown(follows, why, mend)];
     };
     let mut checks = Vec::new();
@@ -394,7 +385,7 @@ fn lag_check(
     let name = format!("lag {}", database.name);
     let mend = format!("hafog replicate status {site}");
     let critical = database.lag_critical;
-    match lag(facts, node) {
+    match facts.lag(node) {
         None => unknown(name, format!("{node} has no heartbeat"), mend),
         // How old the heartbeat is says how old the data is, also when the stream is dead: it can only get worse.
         Some(lag) if lag > critical.0 => {
@@ -544,11 +535,7 @@ fn zone_serves(stack: &Stack, facts: &Facts, zone: &Zone) -> Check {
         let Some(published) = facts.published.current(&wanted.target, RecordType::A) else {
             continue;
         };
-        let held = seen
-            .records
-            .iter()
-            .find(|set| set.host == wanted.target && set.kind == RecordType::A);
-        match held {
+        match seen.record(&wanted.target, RecordType::A) {
             Some(held) if held == published => same += 1,
             Some(held) => {
                 let why = format!("it serves `{held}`, and `{published}` was published");
