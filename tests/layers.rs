@@ -40,7 +40,8 @@ const LAYERS: &[Layer] = &[
         )],
     ),
     layer("cloud", &["model", "error", "durable", "shell"], &[]),
-    layer("db", &["model", "error", "shell"], &[]),
+    // The keys are files that must survive a crash, as a store's are.
+    layer("db", &["model", "error", "durable", "shell"], &[]),
     layer(
         "dns",
         &["model", "error", "program"],

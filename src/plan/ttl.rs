@@ -114,9 +114,7 @@ pub(super) fn seen_after(facts: &Facts, name: &Name, planned: bool) -> Option<Sp
 
 /// Whether the history knows of one version only that may be served now.
 fn is_settled(facts: &Facts, name: &Name) -> bool {
-    let mut open = facts.published.versions.iter().filter(|version| {
-        version.to.is_none() && version.set.host == name.target && version.set.kind == RecordType::A
-    });
+    let mut open = facts.published.open(&name.target, RecordType::A);
     open.nth(1).is_none()
 }
 

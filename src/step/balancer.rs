@@ -1,6 +1,5 @@
 //! The balancer of a site: what HAProxy is told, and whether a server behind it would pass its check.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use crate::image::render;
 use crate::model::id::*;
 use crate::model::stack::Server;
 use crate::probe::HttpAsk;
-use crate::shell::{File, Host, ReloadSignal, Service, StopSignal};
+use crate::shell::{File, Host, Service};
 use crate::world::World;
 
 #[derive(Serialize)]
@@ -73,27 +72,11 @@ pub(super) async fn configuration(
 }
 
 fn service(config: String) -> Service {
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    let argv = words(&["haproxy", "-db", "-f", &config]);
     Service {
-        name: "haproxy".to_owned(),
-        before: vec![vec![
-            "haproxy".to_owned(),
-            "-c".to_owned(),
-            "-f".to_owned(),
-            config.clone(),
-        ]],
-        argv: vec![
-            "haproxy".to_owned(),
-            "-db".to_owned(),
-            "-f".to_owned(),
-            config,
-        ],
-        env: BTreeMap::new(),
-        env_file: None,
-        as_service_user: false,
-        stop_signal: StopSignal::Term,
-        stop_limit: Duration::from_secs(5),
-        reload_signal: ReloadSignal::Hup,
-        at_boot: true,
+        before: vec![words(&["haproxy", "-c", "-f", &config])],
+        ..Service::new("haproxy", argv, Duration::from_secs(5))
     }
 }
 

@@ -16,7 +16,7 @@ use crate::model::roles::Roles;
 use crate::model::stack::{Job, RecipeService, Server};
 use crate::plan::action::*;
 use crate::program;
-use crate::shell::{File, Host, Service, ServiceChange, StopSignal};
+use crate::shell::{File, Host, Service, ServiceChange};
 use crate::world::World;
 
 /// The tag that holds the digest.
@@ -167,17 +167,11 @@ fn run(
     env_file: &str,
 ) -> Option<Service> {
     service.run.as_ref()?;
+    let argv = vec!["sh".to_owned(), launcher(host, &service.name)];
     Some(Service {
-        name: service.name.clone(),
-        before: Vec::new(),
-        argv: vec!["sh".to_owned(), launcher(host, &service.name)],
         env: env.clone(),
         env_file: Some(env_file.to_owned()),
-        as_service_user: false,
-        stop_signal: StopSignal::Term,
-        stop_limit: Duration::from_secs(10),
-        reload_signal: crate::shell::ReloadSignal::Hup,
-        at_boot: true,
+        ..Service::new(&service.name, argv, Duration::from_secs(10))
     })
 }
 
