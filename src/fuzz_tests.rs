@@ -143,7 +143,6 @@ fn read_published(published: &mut Published, now: Timestamp) {
         }
         let _ = ttl::restore(&mut published.clone(), host);
     }
-    let _ = ttl::overdue(published, now).len();
     ttl::prune(published, now, caching);
 }
 

@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
+use crate::error::Fault;
+
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
 /// Says which program it is, where that is not this one (in tests). First call counts.
@@ -18,6 +20,13 @@ pub fn path() -> io::Result<PathBuf> {
         (None, Some(path)) => Ok(path.into()),
         (None, None) => Ok(in_place(std::env::current_exe()?)),
     }
+}
+
+/// The same as text, for the arguments and the environment of a server's services.
+pub fn text() -> Result<String, Fault> {
+    let path =
+        path().map_err(|error| Fault::new("cannot find the hafog program").because(error))?;
+    Ok(path.to_string_lossy().into_owned())
 }
 
 /// Linux marks the path of a program that was replaced while it runs (proc(5), `/proc/pid/exe`): after an upgrade the

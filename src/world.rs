@@ -102,11 +102,26 @@ impl World {
     }
 
     pub async fn host(&self, server: &ServerName) -> Result<Host, Fault> {
-        let site = self.server(server)?.site.clone();
-        let found = self.find(&site, server).await?;
-        found.and_then(|found| found.host).ok_or_else(|| {
+        let hosts = self.hosts_at(&self.server(server)?.site).await?;
+        self.host_among(&hosts, server).cloned()
+    }
+
+    /// The same, of a list that was asked for already.
+    pub fn host_among<'a>(
+        &self,
+        hosts: &'a BTreeMap<ServerName, Host>,
+        server: &ServerName,
+    ) -> Result<&'a Host, Fault> {
+        hosts.get(server).ok_or_else(|| {
             Fault::unavailable(format!("`{server}` is not there, or has no address yet"))
         })
+    }
+
+    /// The port that a service of `site` really listens on.
+    pub fn port(&self, site: &SiteName, port: u16) -> u16 {
+        let site = self.stack.site(site);
+        let cloud = site.and_then(|site| cloud::registry::find(&site.cloud));
+        cloud.map_or(port, |cloud| cloud::map_port(&cloud.can, port))
     }
 
     /// The servers of one site that have an address. Asks once, however many there are.

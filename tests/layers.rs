@@ -25,7 +25,7 @@ const LAYERS: &[Layer] = &[
     layer("cut", &[], &[]),
     layer("wait", &["error", "clock"], &[]),
     layer("durable", &["error"], &[]),
-    layer("program", &[], &[]),
+    layer("program", &["error"], &[]),
     layer("model", &[], &[]),
     layer("spec", &["model", "error"], &[]),
     // Ports. None of them knows plan, run, step, world or another port.
@@ -40,7 +40,8 @@ const LAYERS: &[Layer] = &[
         )],
     ),
     layer("cloud", &["model", "error", "durable", "shell"], &[]),
-    layer("db", &["model", "error", "shell"], &[]),
+    // The keys are files that must survive a crash, as a store's are.
+    layer("db", &["model", "error", "durable", "shell"], &[]),
     layer(
         "dns",
         &["model", "error", "program"],

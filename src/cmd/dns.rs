@@ -115,10 +115,7 @@ async fn show(call: &Call) -> Ended {
 fn shown(stack: &Stack, facts: &Facts) -> Vec<Shown> {
     let one = |name: &crate::model::stack::Name| {
         let zone = facts.zones.get(&name.zone);
-        let served = zone.and_then(|zone| {
-            let mut sets = zone.records.iter();
-            sets.find(|set| set.host == name.target && set.kind == RecordType::A)
-        });
+        let served = zone.and_then(|zone| zone.record(&name.target, RecordType::A));
         Shown {
             host: name.host.clone(),
             target: name.target.clone(),

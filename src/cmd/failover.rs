@@ -103,16 +103,7 @@ fn target(
     asked: Option<&SiteName>,
 ) -> Result<SiteName, crate::error::Fault> {
     let primary = facts.primary(&stack.primary);
-    let standbys = facts
-        .roles
-        .as_ref()
-        .map(|roles| roles.standbys.clone())
-        .unwrap_or_default();
-    let candidates = match standbys.is_empty() {
-        true => site::others(stack, primary),
-        false => standbys,
-    };
-    let to = site::only(stack, asked, &candidates, "standby")?;
+    let to = site::only(stack, asked, &site::standbys(stack, facts), "standby")?;
     if to == *primary {
         let fault = crate::error::Fault::refused(format!("`{to}` is the primary site already"));
         return Err(fault.hint("hafog status"));

@@ -55,16 +55,7 @@ async fn look_at(
     asked: Option<&SiteName>,
 ) -> Result<(SiteName, Vec<Check>), Fault> {
     let (stack, facts) = (&session.world.stack, &session.facts);
-    let standbys = facts
-        .roles
-        .as_ref()
-        .map(|roles| roles.standbys.clone())
-        .unwrap_or_default();
-    let candidates = match standbys.is_empty() {
-        true => site::others(stack, facts.primary(&stack.primary)),
-        false => standbys,
-    };
-    let site = site::only(stack, asked, &candidates, "standby")?;
+    let site = site::only(stack, asked, &site::standbys(stack, facts), "standby")?;
     let checks = preflight(stack, facts, &site, &around(session).await);
     Ok((site, checks))
 }

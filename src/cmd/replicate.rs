@@ -12,7 +12,6 @@ use crate::model::id::*;
 use crate::model::stack::{Database, Stack};
 use crate::plan;
 use crate::plan::facts::Facts;
-use crate::plan::failover::lag;
 use crate::run::open::Session;
 use crate::ui::snippet::clean;
 use crate::ui::table::Table;
@@ -147,11 +146,7 @@ fn node(facts: &Facts, database: &Database, name: &ServerName, site: &SiteName) 
         counts,
     };
     let Some(status) = facts.status(name) else {
-        let why = facts
-            .nodes
-            .get(name)
-            .and_then(|node| node.status.why_unknown());
-        let why = why.unwrap_or("not there").to_owned();
+        let why = facts.why_silent(name).unwrap_or("not there").to_owned();
         return row(None, None, None, NodeState::Unknown, why);
     };
     let (role, writable) = (Some(status.role), Some(status.writable));
@@ -168,7 +163,7 @@ fn node(facts: &Facts, database: &Database, name: &ServerName, site: &SiteName) 
         };
         return row(role, writable, None, state, said);
     }
-    let behind = lag(facts, name).map(|lag| lag.as_secs_f64());
+    let behind = facts.lag(name).map(|lag| lag.as_secs_f64());
     match (&status.link, behind) {
         (Some(Link::Up { from }), Some(lag)) => {
             let state = match lag {

@@ -3,6 +3,7 @@
 use crate::error::{Fault, Kind};
 use crate::model::id::SiteName;
 use crate::model::stack::Stack;
+use crate::plan::facts::Facts;
 use crate::spec::did_you_mean;
 use crate::ui::print::list;
 
@@ -40,6 +41,14 @@ pub fn only(
             format!("there is more than one {what}: {}", list(many, "and")),
         )
         .hint("name the one that is meant")),
+    }
+}
+
+/// Where the stack could move: its standbys; before it has any, every other site.
+pub fn standbys(stack: &Stack, facts: &Facts) -> Vec<SiteName> {
+    match &facts.roles {
+        Some(roles) if !roles.standbys.is_empty() => roles.standbys.clone(),
+        _ => others(stack, facts.primary(&stack.primary)),
     }
 }
 

@@ -8,16 +8,14 @@
 //! A machine that only acts in one role (the agent's) has [`Keys::of_role`]: its own pair and nothing else, so a
 //! stolen server cannot sign anything. There is no revocation: the way to revoke is a new folder.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::civil::Date;
 use jiff::{Timestamp, ToSpan, tz::TimeZone};
-use nix::fcntl::{Flock, FlockArg};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose,
@@ -26,6 +24,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
 
+use crate::durable::{self, Lock};
 use crate::error::Fault;
 use crate::shell::Host;
 
@@ -35,6 +34,8 @@ const PAIR_DAYS: i64 = 397;
 const AUTHORITY_DAYS: i64 = 3650;
 /// How long another process is waited for. It holds the lock for milliseconds.
 const LOCK_LIMIT: Duration = Duration::from_secs(10);
+/// The mode of every file, from its first instant.
+const SECRET: u32 = 0o600;
 
 /// A certificate and its private key, as PEM.
 #[derive(Clone, PartialEq, Eq)]
@@ -98,12 +99,7 @@ impl Keys {
         let Source::Authority { folder, .. } = &self.0 else {
             return Ok(());
         };
-        match fs::remove_dir_all(folder) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(trouble("remove", folder, error))
-            }
-            _ => Ok(()),
-        }
+        durable::remove(folder)
     }
 
     /// What a machine has that acts in one role: its pair, and the authority's certificate to know others by.
@@ -185,21 +181,17 @@ fn made<'a>(folder: &Path, authority: &'a OnceLock<Stored>) -> Result<&'a Stored
     if let Some(authority) = authority.get() {
         return Ok(authority);
     }
-    let make = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    make.and_then(|()| fs::set_permissions(folder, fs::Permissions::from_mode(0o700)))
-        .map_err(|error| trouble("make", folder, error))?;
+    durable::make_folders(folder, 0o700)?;
+    // Also one that was made by somebody else.
+    fs::set_permissions(folder, Permissions::from_mode(0o700))
+        .map_err(|error| durable::fault("make", folder, error))?;
     let path = folder.join("authority.json");
     let _lock = lock(folder)?;
     let found = match read(&path)? {
         Some(found) => found,
         None => {
             // Wherever the folder is, nobody commits it by mistake.
-            let ignore = folder.join(".gitignore");
-            let mut file = OpenOptions::new();
-            file.write(true).create(true).truncate(true).mode(0o600);
-            file.open(&ignore)
-                .and_then(|mut file| file.write_all(b"*\n"))
-                .map_err(|error| trouble("write", &ignore, error))?;
+            durable::replace(&folder.join(".gitignore"), b"*\n", SECRET, None)?;
             let made = make_authority()?;
             write(&path, &made)?;
             made
@@ -327,62 +319,24 @@ fn sign(
     })
 }
 
-fn trouble(verb: &str, path: &Path, error: impl std::fmt::Display) -> Fault {
-    Fault::new(format!("cannot {verb} `{}`", path.display())).because(error)
-}
-
-fn lock(folder: &Path) -> Result<Flock<File>, Fault> {
-    let path = folder.join("lock");
-    let open = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(&path);
-    let mut file = open.map_err(|error| trouble("open", &path, error))?;
-    let until = Instant::now() + LOCK_LIMIT;
-    loop {
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(lock),
-            Err((_, error)) if Instant::now() >= until => {
-                let verb = format!("get the lock within {} s:", LOCK_LIMIT.as_secs());
-                return Err(trouble(&verb, &path, error));
-            }
-            Err((back, _)) => file = back,
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
+fn lock(folder: &Path) -> Result<Lock, Fault> {
+    Lock::take(&folder.join("lock"), LOCK_LIMIT)
 }
 
 fn read(path: &Path) -> Result<Option<Stored>, Fault> {
-    match fs::read(path) {
-        // The error of the parser could quote the key.
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|_| trouble("read", path, "it is damaged")),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(trouble("read", path, error)),
-    }
+    let Some(bytes) = durable::read(path)? else {
+        return Ok(None);
+    };
+    // The error of the parser could quote the key.
+    let stored = serde_json::from_slice(&bytes);
+    stored
+        .map(Some)
+        .map_err(|_| durable::fault("read", path, "it is damaged"))
 }
 
-/// Only called under the lock, so one name for the new file is enough; a leftover of a killed process is overwritten.
 fn write(path: &Path, stored: &Stored) -> Result<(), Fault> {
-    let beside = path.with_extension("new");
-    let replace = || -> std::io::Result<()> {
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(true)
-            .write(true)
-            .mode(0o600)
-            .open(&beside)?;
-        file.write_all(&serde_json::to_vec(stored)?)?;
-        file.sync_all()?;
-        fs::rename(&beside, path)?;
-        match path.parent() {
-            Some(folder) => File::open(folder)?.sync_all(),
-            None => Ok(()),
-        }
-    };
-    replace().map_err(|error| trouble("write", path, error))
+    let bytes = serde_json::to_vec(stored).expect("a pair serialises");
+    durable::replace(path, &bytes, SECRET, None)
 }
 
 #[cfg(test)]

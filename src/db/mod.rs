@@ -296,12 +296,3 @@ pub struct Verified {
     pub different: Vec<String>,
     pub took: Duration,
 }
-
-/// What a new login of the application needs, without the password.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Login {
-    pub database: DatabaseName,
-    pub user: String,
-    pub address: std::net::IpAddr,
-    pub port: u16,
-}

@@ -19,7 +19,7 @@ use crate::model::id::HostName;
 use crate::model::record::{RecordSet, RecordType};
 use crate::model::units::Ttl;
 
-use super::diff::canonical_host;
+use super::canonical::canonical_host;
 
 /// What one name server said.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,7 +16,7 @@ use crate::model::id::HostName;
 use crate::model::record::{RecordSet, RecordType};
 
 use super::ask::ask;
-use super::diff::canonical_host;
+use super::canonical::canonical_host;
 
 /// Questions for one resolution; more is a loop of CNAMEs.
 const LINKS_MAX: usize = 16;

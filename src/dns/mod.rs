@@ -1,8 +1,8 @@
-//! DNS hosts: who serves a zone. Record sets are the common denominator; comparing them is ours, in `diff.rs`.
+//! DNS hosts: who serves a zone. Record sets are the common denominator; they are compared as `canonical.rs` writes them.
 
 pub mod ask;
 pub mod cache;
-pub mod diff;
+pub mod canonical;
 pub mod registry;
 pub mod serve_control;
 pub mod serve_host;

@@ -23,7 +23,7 @@ use crate::model::units::Ttl;
 use crate::shell::control;
 
 use super::ask::ask;
-use super::diff::canonical_zone;
+use super::canonical::canonical_zone;
 use super::serve_control::{Generation, Hello, PURPOSE, Reply, Request};
 use super::{DnsHost, DnsHostAbout, RecordChange, ZoneSettings, ZoneState};
 

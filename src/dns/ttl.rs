@@ -429,14 +429,5 @@ pub fn restore(history: &mut Published, host: &HostName) -> Option<Ttl> {
     Some(lease.normal)
 }
 
-/// The leases that should have been restored by `now`.
-pub fn overdue(history: &Published, now: Timestamp) -> Vec<(&HostName, &TtlLease)> {
-    history
-        .ttl_leases
-        .iter()
-        .filter(|(_, lease)| lease.until < now)
-        .collect()
-}
-
 #[cfg(test)]
 mod tests;

@@ -88,12 +88,19 @@ pub struct Version {
 
 impl Published {
     pub fn current(&self, host: &HostName, kind: RecordType) -> Option<&RecordSet> {
-        self.versions
-            .iter()
-            .rev()
-            .find(|v| v.to.is_none() && &v.set.host == host && v.set.kind == kind)
-            .map(|v| &v.set)
-            .filter(|set| !set.values.is_empty())
+        let last = self.open(host, kind).next_back();
+        last.filter(|set| !set.values.is_empty())
+    }
+
+    /// What may be served now, oldest first: more than one where a change was not confirmed.
+    pub fn open(
+        &self,
+        host: &HostName,
+        kind: RecordType,
+    ) -> impl DoubleEndedIterator<Item = &RecordSet> {
+        let versions = self.versions.iter().filter(|one| one.to.is_none());
+        let sets = versions.map(|one| &one.set);
+        sets.filter(move |set| &set.host == host && set.kind == kind)
     }
 }
 

@@ -4,7 +4,7 @@
 use super::action::*;
 use super::build;
 use super::facts::Facts;
-use super::safety::refusal;
+use super::safety::not_up;
 use super::{Intent, Plan, PlanKind, step};
 use crate::model::id::*;
 use crate::model::stack::{Job, Stack};
@@ -12,11 +12,7 @@ use crate::model::stack::{Job, Stack};
 pub fn deploy(stack: &Stack, facts: &Facts) -> Plan {
     let Some(roles) = &facts.roles else {
         let mut plan = Plan::new(PlanKind::Converging, Intent::Deploy { sites: Vec::new() });
-        plan.refusals.push(refusal(
-            "not-up",
-            "the stack is not up anywhere",
-            "hafog up",
-        ));
+        plan.refusals.push(not_up());
         return plan;
     };
     let sites: Vec<SiteName> = roles

@@ -2,15 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::cloud::Server as CloudServer;
-use crate::db::{Certificate, Contents, Divergence, NodeStatus};
+use crate::db::{Certificate, Contents, Divergence, Link, NodeRole, NodeStatus};
 use crate::model::id::*;
-use crate::model::record::RecordSet;
+use crate::model::record::{RecordSet, RecordType};
 use crate::model::roles::{Published, Roles, Writer};
+use crate::model::stack::{Name, Stack};
 
 /// Known, or unknown and why. Unknown never passes for anything.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -92,7 +94,25 @@ pub struct ZoneFacts {
     pub records: Vec<RecordSet>,
 }
 
+impl ZoneFacts {
+    pub fn record(&self, host: &HostName, kind: RecordType) -> Option<&RecordSet> {
+        let mut records = self.records.iter();
+        records.find(|set| &set.host == host && set.kind == kind)
+    }
+}
+
 impl Facts {
+    /// Whether the site's cloud answered, so that its lists mean anything.
+    pub fn answers(&self, site: &SiteName) -> bool {
+        let seen = self.sites.get(site);
+        seen.is_some_and(|seen| seen.answers.known().is_some())
+    }
+
+    /// Whether the site is known to pass its health checks.
+    pub fn serves(&self, site: &SiteName) -> bool {
+        matches!(self.doors.get(site), Some(Seen::Known(200)))
+    }
+
     pub fn server(&self, site: &SiteName, name: &ServerName) -> Option<&CloudServer> {
         self.sites.get(site)?.servers.get(name)
     }
@@ -101,8 +121,54 @@ impl Facts {
         Some(self.server(site, name)?.host.as_ref()?.address)
     }
 
+    /// Addresses of a group, if every one of them is known.
+    pub fn addresses(
+        &self,
+        stack: &Stack,
+        site: &SiteName,
+        group: &GroupName,
+    ) -> Option<BTreeSet<String>> {
+        stack
+            .group_at(site, group)
+            .map(|server| Some(self.address(site, &server.name)?.to_string()))
+            .collect()
+    }
+
+    /// Whether the zone is known to be served.
+    pub fn is_open(&self, zone: &ZoneName) -> bool {
+        let open = self.zones.get(zone).and_then(|zone| zone.open.known());
+        open.copied().unwrap_or(false)
+    }
+
+    /// What the zone serves of a name; where it does not, or nobody could look, what was published last.
+    pub fn held(&self, name: &Name) -> Option<&RecordSet> {
+        self.zones
+            .get(&name.zone)?
+            .record(&name.target, RecordType::A)
+            .or_else(|| self.published.current(&name.target, RecordType::A))
+    }
+
     pub fn status(&self, node: &ServerName) -> Option<&NodeStatus> {
         self.nodes.get(node)?.status.known()
+    }
+
+    /// Why nothing is known of a node that was asked.
+    pub fn why_silent(&self, node: &ServerName) -> Option<&str> {
+        self.nodes.get(node)?.status.why_unknown()
+    }
+
+    /// A replica whose stream is alive.
+    pub fn follows(&self, node: &ServerName) -> bool {
+        self.status(node).is_some_and(|status| {
+            status.role == NodeRole::Replica && matches!(status.link, Some(Link::Up { .. }))
+        })
+    }
+
+    /// Age of the newest heartbeat on a node.
+    pub fn lag(&self, node: &ServerName) -> Option<Duration> {
+        let heartbeat = self.status(node)?.heartbeat.as_ref()?;
+        let age = self.at.duration_since(heartbeat.at);
+        Some(Duration::try_from(age).unwrap_or(Duration::ZERO))
     }
 
     pub fn has_image(&self, site: &SiteName, image: &ImageName) -> bool {

@@ -2,7 +2,7 @@
 
 use super::action::*;
 use super::facts::{Apart, Facts, Seen};
-use super::safety::refusal;
+use super::safety::{not_up, refusal};
 use super::site::{power_on, seed_replica, start_agent, still_provisional};
 use super::{Intent, Plan, PlanKind, step};
 use crate::cloud::ServerState;
@@ -15,11 +15,7 @@ use crate::model::units::Bytes;
 pub fn rejoin(stack: &Stack, facts: &Facts, site: &SiteName) -> Plan {
     let mut plan = Plan::new(PlanKind::Converging, Intent::Rejoin { site: site.clone() });
     let Some(roles) = &facts.roles else {
-        plan.refusals.push(refusal(
-            "not-up",
-            "the stack is not up anywhere",
-            "hafog up",
-        ));
+        plan.refusals.push(not_up());
         return plan;
     };
     plan.forecast.notes = apart(stack, facts, site);

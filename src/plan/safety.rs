@@ -106,5 +106,9 @@ pub fn refusal(name: &'static str, why: impl Into<String>, hint: impl Into<Strin
     }
 }
 
+pub(super) fn not_up() -> Refusal {
+    refusal("not-up", "the stack is not up anywhere", "hafog up")
+}
+
 #[cfg(test)]
 mod alone_tests;

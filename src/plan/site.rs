@@ -6,15 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::action::*;
 use super::build;
 use super::facts::Facts;
-use super::safety::refusal;
+use super::safety::not_up;
 use super::{Action, Intent, Plan, PlanKind, step};
 use crate::cloud::{ServerState, ServerWant};
-use crate::db::{Link, NodeRole};
 use crate::dns::RecordChange;
 use crate::model::id::*;
 use crate::model::record::{RecordSet, RecordType};
 use crate::model::roles::Roles;
-use crate::model::stack::{Database, Job, Name, Server, Stack, Tier};
+use crate::model::stack::{Database, Job, Name, Server, Stack, Tier, Zone};
 
 /// Provisions the primary site and publishes its names.
 pub fn up(stack: &Stack, facts: &Facts) -> Plan {
@@ -51,11 +50,7 @@ pub fn up(stack: &Stack, facts: &Facts) -> Plan {
 pub fn clone(stack: &Stack, facts: &Facts, site: &SiteName) -> Plan {
     let mut plan = Plan::new(PlanKind::Converging, Intent::Clone { site: site.clone() });
     let Some(roles) = &facts.roles else {
-        plan.refusals.push(refusal(
-            "not-up",
-            "the stack is not up anywhere",
-            "hafog up",
-        ));
+        plan.refusals.push(not_up());
         return plan;
     };
     let tier = stack.site(site).map(|site| site.tier).unwrap_or_default();
@@ -113,11 +108,7 @@ pub fn replicate(stack: &Stack, facts: &Facts, site: &SiteName, always: bool) ->
         Intent::Replicate { site: site.clone() },
     );
     if facts.roles.is_none() {
-        plan.refusals.push(refusal(
-            "not-up",
-            "the stack is not up anywhere",
-            "hafog up",
-        ));
+        plan.refusals.push(not_up());
         return plan;
     }
     for database in &stack.databases {
@@ -419,7 +410,7 @@ fn one_replica(
     after: &[StepName],
     always: bool,
 ) -> Vec<StepName> {
-    if follows(facts, &to.name) && !always && !there.contains_key(&to.name) {
+    if facts.follows(&to.name) && !always && !there.contains_key(&to.name) {
         return Vec::new();
     }
     let mut before: Vec<StepName> = after.to_vec();
@@ -453,13 +444,6 @@ pub(super) fn seed_replica(
     .limit(24 * 3600)
 }
 
-/// A replica whose stream is alive.
-pub(super) fn follows(facts: &Facts, node: &ServerName) -> bool {
-    facts.status(node).is_some_and(|status| {
-        status.role == NodeRole::Replica && matches!(status.link, Some(Link::Up { .. }))
-    })
-}
-
 /// Opens the zones and publishes every name: the target's addresses, and the CNAME that leads to it.
 fn publish(
     plan: &mut Plan,
@@ -469,24 +453,8 @@ fn publish(
     healthy: Option<StepName>,
 ) {
     for zone in &stack.zones {
-        let seen = facts.zones.get(&zone.name);
-        let open = seen
-            .and_then(|zone| zone.open.known())
-            .copied()
-            .unwrap_or(false);
-        let opened = (!open).then(|| {
-            plan.push(step(
-                format!("ensure-zone {}", zone.name),
-                format!(
-                    "make sure that {} is being served by `{}`",
-                    zone.name, zone.host
-                ),
-                EnsureZone {
-                    zone: zone.name.clone(),
-                }
-                .into(),
-            ))
-        });
+        let open = facts.is_open(&zone.name);
+        let opened = (!open).then(|| plan.push(ensure_zone("ensure-zone", zone)));
         let names: Vec<&Name> = stack
             .names
             .iter()
@@ -494,13 +462,7 @@ fn publish(
             .collect();
         let mut records = Vec::new();
         for name in &names {
-            records.extend(wanted_records(
-                stack,
-                facts,
-                site,
-                name,
-                seen.map_or(&[], |zone| zone.records.as_slice()),
-            ));
+            records.extend(wanted_records(stack, facts, site, name));
         }
         if records.is_empty() {
             continue;
@@ -520,6 +482,18 @@ fn publish(
         );
         plan.push(see_record(zone.name.clone(), &names).after([set]));
     }
+}
+
+/// With the usual limit: a planner that has users waiting sets a shorter one.
+pub(super) fn ensure_zone(step_name: &str, zone: &Zone) -> super::Step {
+    let about = format!(
+        "make sure that {} is being served by `{}`",
+        zone.name, zone.host
+    );
+    let action = EnsureZone {
+        zone: zone.name.clone(),
+    };
+    step(format!("{step_name} {}", zone.name), about, action.into())
 }
 
 pub(super) fn see_record(zone: ZoneName, names: &[&Name]) -> super::Step {
@@ -545,26 +519,11 @@ pub(super) fn hosts(names: &[&Name]) -> String {
 }
 
 /// Records of one name that are not as wanted.
-fn wanted_records(
-    stack: &Stack,
-    facts: &Facts,
-    site: &SiteName,
-    name: &Name,
-    held: &[RecordSet],
-) -> Vec<WantedRecord> {
-    let find = |host: &HostName, kind: RecordType| {
-        held.iter()
-            .find(|set| &set.host == host && set.kind == kind)
-    };
+fn wanted_records(stack: &Stack, facts: &Facts, site: &SiteName, name: &Name) -> Vec<WantedRecord> {
+    let zone = facts.zones.get(&name.zone);
+    let find = |host, kind| zone.and_then(|zone| zone.record(host, kind));
     let mut wanted = Vec::new();
-    let addresses: Option<std::collections::BTreeSet<String>> = stack
-        .group_at(site, &name.to)
-        .map(|server| {
-            facts
-                .address(site, &server.name)
-                .map(|address| address.to_string())
-        })
-        .collect();
+    let addresses = facts.addresses(stack, site, &name.to);
     let current = find(&name.target, RecordType::A);
     if addresses.is_none_or(|addresses| current.is_none_or(|set| set.values != addresses)) {
         wanted.push(WantedRecord::AddressesOf {

@@ -6,7 +6,6 @@ use jiff::Timestamp;
 
 use super::action::*;
 use super::facts::Facts;
-use super::failover::held;
 use super::{Intent, Plan, PlanKind, step};
 use crate::dns::{CACHING, RecordChange, ttl};
 use crate::model::record::{RecordSet, RecordType};
@@ -18,7 +17,7 @@ use crate::model::units::Span;
 pub fn lower(stack: &Stack, facts: &Facts, window: Span, wait: bool) -> Plan {
     let mut plan = Plan::new(PlanKind::Converging, Intent::LowerTtl { window });
     for name in &stack.names {
-        let Some(held) = held(facts, name) else {
+        let Some(held) = facts.held(name) else {
             continue;
         };
         let left = slower_for(facts, name, held);
@@ -92,7 +91,7 @@ fn until(now: Timestamp, then: Timestamp) -> Duration {
 /// How long after a flip the last honest cache has moved: counted over every version of the records that one may still
 /// hold, not only over the one that is served. A planned move lowers the TTL first, and waits for it.
 pub(super) fn seen_after(facts: &Facts, name: &Name, planned: bool) -> Option<Span> {
-    let held = held(facts, name)?;
+    let held = facts.held(name)?;
     let (mut history, mut at) = (facts.published.clone(), facts.at);
     if planned {
         history = lowered(facts, name, held);
@@ -115,9 +114,7 @@ pub(super) fn seen_after(facts: &Facts, name: &Name, planned: bool) -> Option<Sp
 
 /// Whether the history knows of one version only that may be served now.
 fn is_settled(facts: &Facts, name: &Name) -> bool {
-    let mut open = facts.published.versions.iter().filter(|version| {
-        version.to.is_none() && version.set.host == name.target && version.set.kind == RecordType::A
-    });
+    let mut open = facts.published.open(&name.target, RecordType::A);
     open.nth(1).is_none()
 }
 
@@ -133,7 +130,7 @@ pub(super) fn restore_steps(plan: &mut Plan, stack: &Stack, facts: &Facts) {
         let Some(lease) = facts.published.ttl_leases.get(&name.target) else {
             continue;
         };
-        let Some(held) = held(facts, name) else {
+        let Some(held) = facts.held(name) else {
             continue;
         };
         let action = SetTtl {

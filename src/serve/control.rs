@@ -7,7 +7,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Notify;
 
 use crate::dns::RecordChange;
-use crate::dns::diff::{canonical, canonical_host, canonical_zone};
+use crate::dns::canonical::{canonical, canonical_host, canonical_zone};
 use crate::dns::serve_control::{Generation, Hello, Reply, Request, ServedZone};
 use crate::error::{Fault, Trouble};
 use crate::model::id::{HostName, ZoneName};

@@ -2,8 +2,8 @@
 //!
 //! `zones.json` in the folder holds the last generation, with a digest. A generation is written beside it, fsynced and
 //! renamed before anybody is answered from it, so a server that was killed serves the same generation when it is
-//! started again. The data of a generation never changes: a larger number replaces, a smaller one or an equal one with
-//! other content is refused. A file that is torn or was edited is a fault, and never an empty zone.
+//! started again. The data of a generation never changes: a change makes the one with the next number. A file that is
+//! torn or was edited is a fault, and never an empty zone.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
@@ -85,28 +85,6 @@ impl Store {
                 },
             ),
         }
-    }
-
-    /// Takes a generation that was made elsewhere.
-    pub fn replace(&self, next: Generation) -> Result<Arc<Snapshot>, Trouble> {
-        let writing = self.writing()?;
-        let now = self.held.load_full();
-        if next == now.generation {
-            return Ok(now);
-        }
-        if next.number <= now.generation.number {
-            return Err(Trouble::NothingChanged(Fault::refused(format!(
-                "generation {} is served; generation {} is {}",
-                now.generation.number,
-                next.number,
-                if next.number == now.generation.number {
-                    "another one under the same number"
-                } else {
-                    "older"
-                }
-            ))));
-        }
-        self.put(&writing, next)
     }
 
     fn writing(&self) -> Result<MutexGuard<'_, Writing>, Trouble> {
@@ -235,37 +213,20 @@ mod tests {
     }
 
     #[test]
-    fn only_a_newer_generation_replaces() {
+    fn each_change_is_on_disk_under_the_next_number() {
         let folder = tempfile::TempDir::new().unwrap();
         let store = Store::open(folder.path()).unwrap();
-        let five = generation(5, "shop.test");
-        store.replace(five.clone()).unwrap();
-        for (next, why) in [
-            (
-                generation(5, "other.test"),
-                "another one under the same number",
-            ),
-            (generation(4, "shop.test"), "generation 4 is older"),
-        ] {
-            match store.replace(next) {
-                Err(Trouble::NothingChanged(fault)) => {
-                    assert!(fault.to_string().contains(why), "{fault}");
-                }
-                other => panic!("{:?}", other.map(|s| s.generation.clone())),
-            }
+        let read = || Store::open(folder.path()).unwrap();
+        for (number, zone) in [(1, "shop.test"), (2, "other.test")] {
+            let next = generation(0, zone);
+            store.change(|_| Ok(Some(next))).unwrap();
+            assert_eq!(store.snapshot().generation, generation(number, zone));
+            // What is served is what is on disk.
+            assert_eq!(read().snapshot().generation, generation(number, zone));
         }
-        store.replace(five.clone()).unwrap();
-        assert_eq!(store.snapshot().generation, five);
-        // What is served is what is on disk.
-        assert_eq!(
-            Store::open(folder.path()).unwrap().snapshot().generation,
-            five
-        );
-        let six = generation(6, "other.test");
-        store.replace(six.clone()).unwrap();
-        assert_eq!(
-            Store::open(folder.path()).unwrap().snapshot().generation,
-            six
-        );
+        let refused = store.change(|_| Err(Fault::refused("no")));
+        assert!(matches!(refused, Err(Trouble::NothingChanged(_))));
+        store.change(|_| Ok(None)).unwrap();
+        assert_eq!(read().snapshot().generation, generation(2, "other.test"));
     }
 }

@@ -115,6 +115,24 @@ pub struct Service {
     pub at_boot: bool,
 }
 
+impl Service {
+    /// Started at boot, as root, stopped with SIGTERM and told with SIGHUP, with nothing in its environment.
+    pub fn new(name: impl Into<String>, argv: Vec<String>, stop_limit: Duration) -> Service {
+        Service {
+            name: name.into(),
+            before: Vec::new(),
+            argv,
+            env: BTreeMap::new(),
+            env_file: None,
+            as_service_user: false,
+            stop_signal: StopSignal::Term,
+            stop_limit,
+            reload_signal: ReloadSignal::Hup,
+            at_boot: true,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StopSignal {

@@ -1,11 +1,9 @@
 //! The agent on a database server: its keys, its configuration, its service.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::configure::program;
 use super::{Act, Context, Standing};
 use crate::agent::{AgentConfig, Peer};
 use crate::db::keys::RENEW_BEFORE;
@@ -13,7 +11,8 @@ use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::digest::sha256;
 use crate::model::id::{DatabaseName, ServerName};
 use crate::plan::action::*;
-use crate::shell::{File, Host, Service, ServiceChange, StopSignal};
+use crate::program;
+use crate::shell::{File, Host, Service, ServiceChange};
 use crate::world::World;
 
 pub const SERVICE: &str = "hafog-agent";
@@ -24,23 +23,13 @@ fn folder(host: &Host) -> String {
 }
 
 fn service(host: &Host) -> Result<Service, Fault> {
-    Ok(Service {
-        name: SERVICE.to_owned(),
-        before: Vec::new(),
-        argv: vec![
-            program()?,
-            "agent".to_owned(),
-            "--config".to_owned(),
-            format!("{}/{CONFIG}", folder(host)),
-        ],
-        env: BTreeMap::new(),
-        env_file: None,
-        as_service_user: false,
-        stop_signal: StopSignal::Term,
-        stop_limit: Duration::from_secs(5),
-        reload_signal: crate::shell::ReloadSignal::Hup,
-        at_boot: true,
-    })
+    let argv = vec![
+        program::text()?,
+        "agent".to_owned(),
+        "--config".to_owned(),
+        format!("{}/{CONFIG}", folder(host)),
+    ];
+    Ok(Service::new(SERVICE, argv, Duration::from_secs(5)))
 }
 
 /// Whether the agent of a node has the configuration that it should have: it must know every other node.

@@ -4,30 +4,26 @@
 //! the digest: only the names of the references are.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::{Act, Context, Standing, Tags, health};
-use crate::cloud::ServerState;
+use super::{Act, Context, Standing, Tags, balancer, role};
 use crate::error::{Fault, Trouble, TroubleExt};
-use crate::image::render;
 use crate::model::digest::hex;
-use crate::model::id::*;
 use crate::model::roles::Roles;
 use crate::model::stack::{Job, RecipeService, Server};
 use crate::plan::action::*;
-use crate::probe::HttpAsk;
-use crate::shell::{File, Host, Service, ServiceChange, StopSignal};
+use crate::program;
+use crate::shell::{File, Host, Service, ServiceChange};
 use crate::world::World;
 
 /// The tag that holds the digest.
 const TAG: &str = CONFIG_TAG;
 
 /// Everything that a server's configuration consists of.
+#[derive(Default)]
 struct Configuration {
     files: Vec<File>,
     /// Holds secrets; not part of the digest.
@@ -72,11 +68,9 @@ pub async fn is_configured(
         Ok(wanted) if tags.get(TAG) != Some(&wanted.digest()) => false,
         Ok(_) if server.job != Job::App => true,
         Ok(_) => {
-            let role = role_of(world, roles, &server.site);
-            matches!(
-                is_mistaken(world, &server.site, host, role).await,
-                Ok(false)
-            )
+            let role = role::of(world, roles, &server.site);
+            let mistaken = role::is_mistaken(world, &server.site, host, role).await;
+            matches!(mistaken, Ok(false))
         }
         Err(_) => false,
     }
@@ -90,106 +84,17 @@ async fn configuration(
 ) -> Result<Configuration, Fault> {
     match &server.job {
         Job::App => app(world, server, host, with_secrets).await,
-        Job::Balancer => balancer(world, server, host).await,
+        Job::Balancer => {
+            let (file, service) = balancer::configuration(world, server, host).await?;
+            Ok(Configuration {
+                files: vec![file],
+                services: vec![service],
+                ..Configuration::default()
+            })
+        }
         // A database server is configured by its engine and its agent.
-        Job::Database(_) => Ok(Configuration {
-            files: Vec::new(),
-            secret_files: Vec::new(),
-            services: Vec::new(),
-            secrets: Vec::new(),
-        }),
+        Job::Database(_) => Ok(Configuration::default()),
     }
-}
-
-#[derive(Serialize)]
-struct Backend {
-    name: String,
-    address: String,
-    port: u16,
-}
-
-/// As [`World::host`] says it, from a list that was asked for already.
-pub(super) fn host_in<'a>(
-    hosts: &'a BTreeMap<ServerName, Host>,
-    name: &ServerName,
-) -> Result<&'a Host, Fault> {
-    hosts
-        .get(name)
-        .ok_or_else(|| Fault::unavailable(format!("`{name}` is not there, or has no address yet")))
-}
-
-/// What `templates/haproxy/haproxy.cfg` is rendered with.
-#[derive(Serialize)]
-struct Values {
-    listen: Vec<u16>,
-    address: String,
-    check: String,
-    servers: Vec<Backend>,
-}
-
-async fn balancer(world: &World, server: &Server, host: &Host) -> Result<Configuration, Fault> {
-    let balancer = world
-        .stack
-        .balancer
-        .as_ref()
-        .ok_or_else(|| Fault::new("the spec has no balancer"))?;
-    let mut servers = Vec::new();
-    let hosts = world.hosts_at(&server.site).await?;
-    for behind in world.stack.group_at(&server.site, &balancer.to) {
-        let address = host_in(&hosts, &behind.name)?.address.to_string();
-        let port = behind.open.first().copied().unwrap_or(80);
-        servers.push(Backend {
-            name: behind.name.to_string(),
-            address,
-            port: health::port(world, &server.site, port),
-        });
-    }
-    let listen: Vec<u16> = balancer
-        .listen
-        .iter()
-        .map(|port| health::port(world, &server.site, *port))
-        .collect();
-    let values = Values {
-        listen,
-        address: host.address.to_string(),
-        check: balancer.check.clone(),
-        servers,
-    };
-    let path = format!("{}/haproxy.cfg", host.dirs.etc);
-    let file = File {
-        path: path.clone(),
-        bytes: render::render(render::HAPROXY, values)?.into_bytes(),
-        mode: 0o644,
-        for_service_user: false,
-    };
-    let service = Service {
-        name: "haproxy".to_owned(),
-        before: vec![vec![
-            "haproxy".to_owned(),
-            "-c".to_owned(),
-            "-f".to_owned(),
-            path.clone(),
-        ]],
-        argv: vec![
-            "haproxy".to_owned(),
-            "-db".to_owned(),
-            "-f".to_owned(),
-            path,
-        ],
-        env: BTreeMap::new(),
-        env_file: None,
-        as_service_user: false,
-        stop_signal: StopSignal::Term,
-        stop_limit: Duration::from_secs(5),
-        reload_signal: crate::shell::ReloadSignal::Hup,
-        at_boot: true,
-    };
-    Ok(Configuration {
-        files: vec![file],
-        secret_files: Vec::new(),
-        services: vec![service],
-        secrets: Vec::new(),
-    })
 }
 
 async fn app(
@@ -204,15 +109,15 @@ async fn app(
     let port = server
         .open
         .first()
-        .map(|port| health::port(world, &server.site, *port));
+        .map(|port| world.port(&server.site, *port));
     let mut env = BTreeMap::from([
         ("HAFOG_STACK".to_owned(), world.stack.name.to_string()),
         ("HAFOG_SITE".to_owned(), server.site.to_string()),
         ("HAFOG_SERVER".to_owned(), server.name.to_string()),
         ("HAFOG_ADDRESS".to_owned(), host.address.to_string()),
         ("HAFOG_IMAGE".to_owned(), host.dirs.image.clone()),
-        ("HAFOG_ROLE_FILE".to_owned(), role_file(host)),
-        ("HAFOG_EXE".to_owned(), program()?),
+        ("HAFOG_ROLE_FILE".to_owned(), role::path(host)),
+        ("HAFOG_EXE".to_owned(), program::text()?),
     ]);
     if let Some(port) = port {
         env.insert("PORT".to_owned(), port.to_string());
@@ -250,13 +155,6 @@ async fn app(
     })
 }
 
-/// This program, where a server's services can start it.
-pub(super) fn program() -> Result<String, Fault> {
-    let program = crate::program::path()
-        .map_err(|error| Fault::new("cannot find the hafog program").because(error))?;
-    Ok(program.to_string_lossy().into_owned())
-}
-
 /// The program of a service: part of the image, so that a server that moves to another image runs what is in it.
 pub(super) fn launcher(host: &Host, service: &str) -> String {
     format!("{}/hafog-services/{service}", host.dirs.image)
@@ -269,17 +167,11 @@ fn run(
     env_file: &str,
 ) -> Option<Service> {
     service.run.as_ref()?;
+    let argv = vec!["sh".to_owned(), launcher(host, &service.name)];
     Some(Service {
-        name: service.name.clone(),
-        before: Vec::new(),
-        argv: vec!["sh".to_owned(), launcher(host, &service.name)],
         env: env.clone(),
         env_file: Some(env_file.to_owned()),
-        as_service_user: false,
-        stop_signal: StopSignal::Term,
-        stop_limit: Duration::from_secs(10),
-        reload_signal: crate::shell::ReloadSignal::Hup,
-        at_boot: true,
+        ..Service::new(&service.name, argv, Duration::from_secs(10))
     })
 }
 
@@ -376,8 +268,8 @@ impl Act for ConfigureServer {
             return Ok(Standing::Ready);
         }
         if server.job == Job::App {
-            let (role, _) = current_role(world, &self.site).await?;
-            if is_mistaken(world, &self.site, &host, role).await? {
+            let (role, _) = role::current(world, &self.site).await?;
+            if role::is_mistaken(world, &self.site, &host, role).await? {
                 return Ok(Standing::Ready);
             }
         }
@@ -400,12 +292,10 @@ impl Act for ConfigureServer {
             shell.put(&host, file).await?;
         }
         if server.job == Job::App {
-            let (role, epoch) = current_role(world, &self.site).await.partial()?;
-            if is_mistaken(world, &self.site, &host, role)
-                .await
-                .partial()?
-            {
-                shell.put(&host, &role_token(&host, role, epoch)).await?;
+            let (role, epoch) = role::current(world, &self.site).await.partial()?;
+            let mistaken = role::is_mistaken(world, &self.site, &host, role).await;
+            if mistaken.partial()? {
+                shell.put(&host, &role::token(&host, role, epoch)).await?;
             }
         }
         for service in &wanted.services {
@@ -438,148 +328,4 @@ fn names(services: &[Service]) -> String {
         .map(|service| service.name.as_str())
         .collect::<Vec<_>>()
         .join(", ")
-}
-
-/// Where a server keeps its role token.
-fn role_file(host: &Host) -> String {
-    format!("{}/role", host.dirs.etc)
-}
-
-fn role_word(role: SiteRole) -> &'static str {
-    match role {
-        SiteRole::Primary => "primary",
-        SiteRole::Standby => "standby",
-    }
-}
-
-fn role_token(host: &Host, role: SiteRole, epoch: u64) -> File {
-    File {
-        path: role_file(host),
-        bytes: format!("{} {epoch}\n", role_word(role)).into_bytes(),
-        mode: 0o644,
-        for_service_user: false,
-    }
-}
-
-/// What a server of `site` is to believe: the role that its site has, as of the newest epoch.
-async fn current_role(world: &World, site: &SiteName) -> Result<(SiteRole, u64), Fault> {
-    let roles = world.roles().await?;
-    let role = role_of(world, roles.as_ref(), site);
-    let mut epoch = 0;
-    for database in &world.stack.databases {
-        let writer = world.writer(&database.name).await?;
-        epoch = epoch.max(writer.map_or(0, |(writer, _)| writer.epoch));
-    }
-    Ok((role, epoch))
-}
-
-fn role_of(world: &World, roles: Option<&Roles>, site: &SiteName) -> SiteRole {
-    let primary = roles.map_or(&world.stack.primary, |roles| &roles.primary);
-    if site == primary {
-        SiteRole::Primary
-    } else {
-        SiteRole::Standby
-    }
-}
-
-/// Whether the server was told another role than its site has: it was off when the site's role changed.
-async fn is_mistaken(
-    world: &World,
-    site: &SiteName,
-    host: &Host,
-    role: SiteRole,
-) -> Result<bool, Fault> {
-    let told = world.shell(site)?.get(host, &role_file(host)).await?;
-    Ok(!told.is_some_and(|told| is_token_of(&told, role)))
-}
-
-fn is_token_of(told: &[u8], role: SiteRole) -> bool {
-    told.starts_with(format!("{} ", role_word(role)).as_bytes())
-}
-
-/// The application servers of a site: those that run, and one line for each that is there and does not.
-async fn app_servers(world: &World, site: &SiteName) -> Result<(Vec<Host>, Vec<String>), Fault> {
-    let found = world.cloud(site)?.servers().await?;
-    let mut running = Vec::new();
-    let mut asleep = Vec::new();
-    for server in world.stack.servers_at(site) {
-        let Some(found) = found.iter().find(|found| found.name == server.name) else {
-            continue;
-        };
-        match (&found.state, &found.host) {
-            _ if server.job != Job::App => {}
-            (ServerState::Running, Some(host)) => running.push(host.clone()),
-            (ServerState::Off, _) => asleep.push(format!("{} is off", server.name)),
-            (ServerState::Frozen, _) => asleep.push(format!("{} is frozen", server.name)),
-            _ => asleep.push(format!("{} does not run", server.name)),
-        }
-    }
-    Ok((running, asleep))
-}
-
-#[async_trait]
-impl Act for SetRoleToken {
-    /// A server that does not run cannot be told, and must not hold up those that do: it is named, and the next `up`
-    /// or `clone` tells it.
-    async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
-        let shell = context.world.shell(&self.site)?;
-        let (running, asleep) = app_servers(context.world, &self.site).await?;
-        for host in &running {
-            let wanted = role_token(host, self.role, self.epoch);
-            if shell.get(host, &wanted.path).await?.as_deref() != Some(&wanted.bytes) {
-                return Ok(Standing::Ready);
-            }
-        }
-        let told = format!(
-            "{} servers of {} have the role token `{}`",
-            running.len(),
-            self.site,
-            role_word(self.role)
-        );
-        Ok(Standing::done(match asleep.is_empty() {
-            true => told,
-            false => format!("{told}; not told: {}", asleep.join(", ")),
-        }))
-    }
-
-    async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
-        let shell = context.world.shell(&self.site).nothing_changed()?;
-        let (running, _) = app_servers(context.world, &self.site)
-            .await
-            .nothing_changed()?;
-        for host in &running {
-            let token = role_token(host, self.role, self.epoch);
-            shell.put(host, &token).await?;
-        }
-        Ok(())
-    }
-}
-
-/// Whether one application server answers the balancer's check, asked straight.
-pub(super) async fn answers(
-    world: &World,
-    site: &SiteName,
-    name: &ServerName,
-) -> Result<(), String> {
-    let Some(balancer) = &world.stack.balancer else {
-        return Ok(());
-    };
-    let server = world.server(name).map_err(|fault| fault.to_string())?;
-    if server.group != balancer.to {
-        return Ok(());
-    }
-    let host = world.host(name).await.map_err(|fault| fault.to_string())?;
-    let port = health::port(world, site, server.open.first().copied().unwrap_or(80));
-    let ask = HttpAsk {
-        to: SocketAddr::new(host.address, port),
-        host: name.to_string(),
-        path: balancer.check.clone(),
-        tls: false,
-        limit: Duration::from_secs(2),
-    };
-    match world.probe.http(&ask).await {
-        Ok(answer) if answer.status == 200 => Ok(()),
-        Ok(answer) => Err(format!("{name} answers {}", answer.status)),
-        Err(fault) => Err(fault.to_string()),
-    }
 }

@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::configure::host_in;
 use super::{Act, Context, Standing};
-use crate::cloud::registry;
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::*;
 use crate::model::stack::{BALANCER_GROUP, Check, Job};
@@ -23,15 +21,6 @@ pub struct Door {
     pub asks: Vec<HttpAsk>,
     pub status: u16,
     pub contains: Option<String>,
-}
-
-/// The port that a service of `site` really listens on.
-pub fn port(world: &World, site: &SiteName, port: u16) -> u16 {
-    let cloud = world
-        .stack
-        .site(site)
-        .and_then(|site| registry::find(&site.cloud));
-    cloud.map_or(port, |cloud| crate::cloud::map_port(&cloud.can, port))
 }
 
 /// What "the site is healthy" means: every HTTP check of the spec, asked at the site's balancer (or, without one, at
@@ -52,11 +41,14 @@ pub async fn front_door(world: &World, site: &SiteName) -> Result<Option<Vec<Doo
     }) else {
         return Ok(None);
     };
-    let to = port(world, site, *listen);
+    let to = world.port(site, *listen);
     let hosts = world.hosts_at(site).await?;
     let mut addresses = Vec::new();
     for server in &servers {
-        addresses.push(SocketAddr::new(host_in(&hosts, &server.name)?.address, to));
+        addresses.push(SocketAddr::new(
+            world.host_among(&hosts, &server.name)?.address,
+            to,
+        ));
     }
     let mut doors = Vec::new();
     for check in &stack.health {

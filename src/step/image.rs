@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::configure;
-use super::{Act, Context, Standing};
+use super::{Act, Context, Standing, balancer, configure};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::image::recipe;
 use crate::journal::event::Output;
@@ -248,7 +247,7 @@ impl ChangeImage {
             context.world.clock.as_ref(),
             &what,
             Duration::from_secs(30),
-            || async { configure::answers(context.world, &self.site, &self.server).await },
+            || async { balancer::answers(context.world, &self.server).await },
         )
         .await
     }
@@ -264,7 +263,7 @@ impl Act for ChangeImage {
         if !changed || !self.all_run(context).await? {
             return Ok(Standing::Ready);
         }
-        match configure::answers(context.world, &self.site, &self.server).await {
+        match balancer::answers(context.world, &self.server).await {
             Ok(()) => Ok(Standing::done(format!(
                 "{} runs {} and is healthy",
                 self.server, self.to

@@ -4,6 +4,7 @@
 //! done, whoever did it. Evidence is one line for people and never read back to decide.
 
 mod agent;
+mod balancer;
 mod configure;
 mod database;
 mod fence;
@@ -13,6 +14,7 @@ mod name;
 mod outage;
 mod promote;
 mod replica;
+mod role;
 mod roles;
 mod server;
 

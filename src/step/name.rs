@@ -219,15 +219,10 @@ fn is_settled(
     kind: RecordType,
     held: Option<&RecordSet>,
 ) -> bool {
-    let mut open = published
-        .versions
-        .iter()
-        .filter(|v| v.to.is_none() && &v.set.host == host && v.set.kind == kind);
+    let mut open = published.open(host, kind);
     match held {
-        Some(set) => {
-            open.next().is_some_and(|version| &version.set == set) && open.next().is_none()
-        }
-        None => open.all(|version| version.set.values.is_empty()),
+        Some(set) => open.next() == Some(set) && open.next().is_none(),
+        None => open.all(|set| set.values.is_empty()),
     }
 }
 

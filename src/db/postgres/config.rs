@@ -352,17 +352,12 @@ pub(super) async fn install(node: &Node, bin: &str, reach: &Reach) -> Result<(),
         format!("hba_file={}", paths.hba()),
     ];
     let signal = format!("{}/standby.signal", paths.main);
+    let name = service_name(&node.database.name);
     let service = Service {
-        name: service_name(&node.database.name),
         before: vec![vec!["touch".to_owned(), signal]],
-        argv: argv.to_vec(),
-        env: std::collections::BTreeMap::new(),
-        env_file: None,
         as_service_user: true,
         stop_signal: StopSignal::Int,
-        stop_limit: STOP_LIMIT,
-        reload_signal: crate::shell::ReloadSignal::Hup,
-        at_boot: true,
+        ..Service::new(name, argv.to_vec(), STOP_LIMIT)
     };
     change(node, ServiceChange::Install(Box::new(service)), reach).await
 }

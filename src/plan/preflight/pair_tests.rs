@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use super::tests::{around, fine};
 use super::*;
-use crate::db::NodeStatus;
+use crate::cloud::ServerState;
+use crate::db::{Link, NodeRole, NodeStatus};
 use crate::model::roles::{Provisional, TtlLease};
+use crate::model::stack::SelfFence;
 use crate::model::units::Ttl;
 use crate::sim::stacks::small;
 

@@ -1,0 +1,110 @@
+//! The balancer of a site: what HAProxy is told, and whether a server behind it would pass its check.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::error::Fault;
+use crate::image::render;
+use crate::model::id::*;
+use crate::model::stack::Server;
+use crate::probe::HttpAsk;
+use crate::shell::{File, Host, Service};
+use crate::world::World;
+
+#[derive(Serialize)]
+struct Backend {
+    name: String,
+    address: String,
+    port: u16,
+}
+
+/// What `templates/haproxy/haproxy.cfg` is rendered with.
+#[derive(Serialize)]
+struct Values {
+    listen: Vec<u16>,
+    address: String,
+    check: String,
+    servers: Vec<Backend>,
+}
+
+/// HAProxy's configuration file, and the service that runs it.
+pub(super) async fn configuration(
+    world: &World,
+    server: &Server,
+    host: &Host,
+) -> Result<(File, Service), Fault> {
+    let balancer = world
+        .stack
+        .balancer
+        .as_ref()
+        .ok_or_else(|| Fault::new("the spec has no balancer"))?;
+    let mut servers = Vec::new();
+    let hosts = world.hosts_at(&server.site).await?;
+    for behind in world.stack.group_at(&server.site, &balancer.to) {
+        let address = world.host_among(&hosts, &behind.name)?.address.to_string();
+        servers.push(Backend {
+            name: behind.name.to_string(),
+            address,
+            port: port_of(world, behind),
+        });
+    }
+    let listen: Vec<u16> = balancer
+        .listen
+        .iter()
+        .map(|port| world.port(&server.site, *port))
+        .collect();
+    let values = Values {
+        listen,
+        address: host.address.to_string(),
+        check: balancer.check.clone(),
+        servers,
+    };
+    let path = format!("{}/haproxy.cfg", host.dirs.etc);
+    let file = File {
+        path: path.clone(),
+        bytes: render::render(render::HAPROXY, values)?.into_bytes(),
+        mode: 0o644,
+        for_service_user: false,
+    };
+    Ok((file, service(path)))
+}
+
+fn service(config: String) -> Service {
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    let argv = words(&["haproxy", "-db", "-f", &config]);
+    Service {
+        before: vec![words(&["haproxy", "-c", "-f", &config])],
+        ..Service::new("haproxy", argv, Duration::from_secs(5))
+    }
+}
+
+/// Where a server behind the balancer listens.
+fn port_of(world: &World, server: &Server) -> u16 {
+    world.port(&server.site, server.open.first().copied().unwrap_or(80))
+}
+
+/// Whether one application server answers the balancer's check, asked straight.
+pub(super) async fn answers(world: &World, name: &ServerName) -> Result<(), String> {
+    let Some(balancer) = &world.stack.balancer else {
+        return Ok(());
+    };
+    let server = world.server(name).map_err(|fault| fault.to_string())?;
+    if server.group != balancer.to {
+        return Ok(());
+    }
+    let host = world.host(name).await.map_err(|fault| fault.to_string())?;
+    let ask = HttpAsk {
+        to: SocketAddr::new(host.address, port_of(world, server)),
+        host: name.to_string(),
+        path: balancer.check.clone(),
+        tls: false,
+        limit: Duration::from_secs(2),
+    };
+    match world.probe.http(&ask).await {
+        Ok(answer) if answer.status == 200 => Ok(()),
+        Ok(answer) => Err(format!("{name} answers {}", answer.status)),
+        Err(fault) => Err(fault.to_string()),
+    }
+}

@@ -1,0 +1,128 @@
+//! The role token: one file on every application server that says whether its site is primary or standby.
+
+use async_trait::async_trait;
+
+use super::{Act, Context, Standing};
+use crate::cloud::ServerState;
+use crate::error::{Fault, Trouble, TroubleExt};
+use crate::model::id::*;
+use crate::model::roles::Roles;
+use crate::model::stack::Job;
+use crate::plan::action::*;
+use crate::shell::{File, Host};
+use crate::world::World;
+
+/// Where a server keeps its role token.
+pub(super) fn path(host: &Host) -> String {
+    format!("{}/role", host.dirs.etc)
+}
+
+fn word(role: SiteRole) -> &'static str {
+    match role {
+        SiteRole::Primary => "primary",
+        SiteRole::Standby => "standby",
+    }
+}
+
+pub(super) fn token(host: &Host, role: SiteRole, epoch: u64) -> File {
+    File {
+        path: path(host),
+        bytes: format!("{} {epoch}\n", word(role)).into_bytes(),
+        mode: 0o644,
+        for_service_user: false,
+    }
+}
+
+/// What a server of `site` is to believe: the role that its site has, as of the newest epoch.
+pub(super) async fn current(world: &World, site: &SiteName) -> Result<(SiteRole, u64), Fault> {
+    let roles = world.roles().await?;
+    let role = of(world, roles.as_ref(), site);
+    let mut epoch = 0;
+    for database in &world.stack.databases {
+        let writer = world.writer(&database.name).await?;
+        epoch = epoch.max(writer.map_or(0, |(writer, _)| writer.epoch));
+    }
+    Ok((role, epoch))
+}
+
+pub(super) fn of(world: &World, roles: Option<&Roles>, site: &SiteName) -> SiteRole {
+    let primary = roles.map_or(&world.stack.primary, |roles| &roles.primary);
+    if site == primary {
+        SiteRole::Primary
+    } else {
+        SiteRole::Standby
+    }
+}
+
+/// Whether the server was told another role than its site has: it was off when the site's role changed.
+pub(super) async fn is_mistaken(
+    world: &World,
+    site: &SiteName,
+    host: &Host,
+    role: SiteRole,
+) -> Result<bool, Fault> {
+    let told = world.shell(site)?.get(host, &path(host)).await?;
+    Ok(!told.is_some_and(|told| is_token_of(&told, role)))
+}
+
+fn is_token_of(told: &[u8], role: SiteRole) -> bool {
+    told.starts_with(format!("{} ", word(role)).as_bytes())
+}
+
+/// The application servers of a site: those that run, and one line for each that is there and does not.
+async fn app_servers(world: &World, site: &SiteName) -> Result<(Vec<Host>, Vec<String>), Fault> {
+    let found = world.cloud(site)?.servers().await?;
+    let mut running = Vec::new();
+    let mut asleep = Vec::new();
+    for server in world.stack.servers_at(site) {
+        let Some(found) = found.iter().find(|found| found.name == server.name) else {
+            continue;
+        };
+        match (&found.state, &found.host) {
+            _ if server.job != Job::App => {}
+            (ServerState::Running, Some(host)) => running.push(host.clone()),
+            (ServerState::Off, _) => asleep.push(format!("{} is off", server.name)),
+            (ServerState::Frozen, _) => asleep.push(format!("{} is frozen", server.name)),
+            _ => asleep.push(format!("{} does not run", server.name)),
+        }
+    }
+    Ok((running, asleep))
+}
+
+#[async_trait]
+impl Act for SetRoleToken {
+    /// A server that does not run cannot be told, and must not hold up those that do: it is named, and the next `up`
+    /// or `clone` tells it.
+    async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
+        let shell = context.world.shell(&self.site)?;
+        let (running, asleep) = app_servers(context.world, &self.site).await?;
+        for host in &running {
+            let wanted = token(host, self.role, self.epoch);
+            if shell.get(host, &wanted.path).await?.as_deref() != Some(&wanted.bytes) {
+                return Ok(Standing::Ready);
+            }
+        }
+        let told = format!(
+            "{} servers of {} have the role token `{}`",
+            running.len(),
+            self.site,
+            word(self.role)
+        );
+        Ok(Standing::done(match asleep.is_empty() {
+            true => told,
+            false => format!("{told}; not told: {}", asleep.join(", ")),
+        }))
+    }
+
+    async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
+        let shell = context.world.shell(&self.site).nothing_changed()?;
+        let (running, _) = app_servers(context.world, &self.site)
+            .await
+            .nothing_changed()?;
+        for host in &running {
+            let token = token(host, self.role, self.epoch);
+            shell.put(host, &token).await?;
+        }
+        Ok(())
+    }
+}
