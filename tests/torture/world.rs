@@ -8,11 +8,12 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hafog::cloud::SiteSettings;
 use hafog::cloud::local::base_folder;
 
+use crate::harness::wait::poll;
 use crate::stack::{Stack, Wrong};
 
 pub const SITES: [&str; 2] = ["east", "west"];
@@ -66,20 +67,14 @@ pub struct World<'a> {
 impl World<'_> {
     /// Looks until everything is as it should be. Two writers are wrong at any moment.
     pub fn judge(&mut self, expect: &Expect, uncut: bool) -> Result<(), Wrong> {
-        let give_up = Instant::now() + SETTLES;
-        loop {
-            let mut wrong = self.look(expect, uncut)?;
-            if wrong.is_empty() {
-                return Ok(());
-            }
-            if Instant::now() > give_up {
-                wrong.insert(
-                    0,
-                    format!("after {} s, expected {expect:?}", SETTLES.as_secs()),
-                );
-                return Err(wrong.join("\n"));
-            }
-            std::thread::sleep(Duration::from_millis(200));
+        let wrong = until_none(SETTLES, || self.look(expect, uncut))?;
+        match wrong.is_empty() {
+            true => Ok(()),
+            false => Err(format!(
+                "after {} s, expected {expect:?}\n{}",
+                SETTLES.as_secs(),
+                wrong.join("\n")
+            )),
         }
     }
 
@@ -448,26 +443,18 @@ impl World<'_> {
 
     fn has_all(&self, node: &str, addresses: &BTreeMap<String, IpAddr>) -> Result<(), String> {
         let address = addresses.get(node).ok_or("it has no address")?;
-        let give_up = Instant::now() + ANSWERS;
-        loop {
+        let orders = &self.ledger.orders;
+        let missing = until_none(ANSWERS, || {
             let found = self.sql(*address, "SELECT id FROM orders")?;
             let found: BTreeSet<&str> = found.lines().collect();
-            let missing: Vec<&String> = self
-                .ledger
-                .orders
-                .iter()
-                .filter(|id| !found.contains(id.as_str()))
-                .collect();
-            if missing.is_empty() {
-                break;
-            }
-            if Instant::now() > give_up {
-                return Err(format!(
-                    "of {} acknowledged orders, {missing:?} are missing",
-                    self.ledger.orders.len()
-                ));
-            }
-            std::thread::sleep(Duration::from_millis(20));
+            let missing = orders.iter().filter(|id| !found.contains(id.as_str()));
+            Ok(missing.collect())
+        })?;
+        if !missing.is_empty() {
+            return Err(format!(
+                "of {} acknowledged orders, {missing:?} are missing",
+                orders.len()
+            ));
         }
         let streams = "SELECT pg_is_in_recovery(), count(*) FILTER (WHERE status = 'streaming') FROM pg_stat_wal_receiver";
         match self.sql(*address, streams)?.trim() {
@@ -475,6 +462,23 @@ impl World<'_> {
             other => Err(format!("it does not stream ({other})")),
         }
     }
+}
+
+/// Looks until nothing is wrong. What still is when the limit is over.
+fn until_none<W>(
+    limit: Duration,
+    mut look: impl FnMut() -> Result<Vec<W>, Wrong>,
+) -> Result<Vec<W>, Wrong> {
+    let mut last = Vec::new();
+    let ended = poll(limit, || match look() {
+        Ok(wrong) if wrong.is_empty() => Some(Ok(wrong)),
+        Ok(wrong) => {
+            last = wrong;
+            None
+        }
+        Err(why) => Some(Err(why)),
+    });
+    ended.unwrap_or(Ok(last))
 }
 
 /// Posts an order as a user does; anything but 201 is no acknowledgement.
