@@ -12,9 +12,11 @@ mod choose;
 mod cuts;
 mod faults;
 mod instants;
+mod processes;
 mod random;
 mod results;
 mod stack;
+mod tree;
 mod world;
 mod writers;
 

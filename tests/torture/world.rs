@@ -14,7 +14,9 @@ use hafog::cloud::SiteSettings;
 use hafog::cloud::local::base_folder;
 
 use crate::harness::wait::poll;
+use crate::processes::{mark_of, parent, pids, program, words};
 use crate::stack::{Stack, Wrong};
+use crate::tree::{beside, files, names_in};
 
 pub const SITES: [&str; 2] = ["east", "west"];
 const NAME: &str = "www.shop.test";
@@ -511,53 +513,6 @@ fn servers_of(site: &str) -> impl Iterator<Item = String> {
         .map(move |name| format!("shop-{site}-{name}"))
 }
 
-fn pids() -> Vec<i32> {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect()
-}
-
-/// The folder of the server that a process belongs to. Zombies have no environment.
-fn mark_of(pid: i32) -> Option<PathBuf> {
-    let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
-    let marks = environment.split(|byte| *byte == 0);
-    let mark = marks
-        .filter_map(|entry| entry.strip_prefix(b"HAFOG_SERVER="))
-        .next()?;
-    Some(PathBuf::from(String::from_utf8_lossy(mark).into_owned()))
-}
-
-fn words(pid: i32) -> Vec<String> {
-    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let words = line
-        .split(|byte| *byte == 0)
-        .filter(|word| !word.is_empty());
-    words
-        .map(|word| String::from_utf8_lossy(word).into_owned())
-        .collect()
-}
-
-fn parent(pid: i32) -> Option<i32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat[stat.rfind(')')? + 2..].split(' ').nth(1)?.parse().ok()
-}
-
-/// The program, and what it is told to be when it is hafog.
-fn program(pid: i32) -> String {
-    let words = words(pid);
-    let first = words
-        .first()
-        .map(Path::new)
-        .and_then(Path::file_name)
-        .unwrap_or_default();
-    let first = first.to_string_lossy().into_owned();
-    match words.get(1) {
-        Some(second) if first == "hafog" => format!("{first} {second}"),
-        _ => first,
-    }
-}
-
 fn name_servers(home: &Path) -> usize {
     pids()
         .into_iter()
@@ -580,66 +535,4 @@ fn serves(pid: i32, home: &Path) -> Option<SocketAddr> {
         && words.get(2)? == "serve"
         && Path::new(after("--folder")?).starts_with(home);
     is_ours.then(|| after("--listen")?.parse().ok()).flatten()
-}
-
-fn names_in(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect();
-    names.sort();
-    names
-}
-
-/// Files that a writer who was killed left beside the file that it wrote, outside of the databases.
-fn beside(folder: &Path, wrong: &mut Vec<String>) {
-    for name in names_in(folder) {
-        let path = folder.join(&name);
-        if name == "data" || name == "tree" || path.is_symlink() {
-            continue;
-        }
-        let parts: Vec<&str> = name.rsplitn(3, '.').collect();
-        let numbers = parts
-            .iter()
-            .take(2)
-            .filter(|part| part.parse::<u64>().is_ok())
-            .count();
-        if name.starts_with('.') && parts.len() == 3 && numbers == 2 {
-            wrong.push(format!("stray: {}", path.display()));
-        }
-        if path.is_dir() {
-            beside(&path, wrong);
-        }
-    }
-}
-
-/// Every file, without contents that a run may leave differently: data, logs and what is in an image.
-fn files(base: &Path, folder: &Path, lines: &mut BTreeSet<String>) {
-    for name in names_in(folder) {
-        let path = folder.join(&name);
-        let shown = path
-            .strip_prefix(base)
-            .unwrap_or(&path)
-            .display()
-            .to_string();
-        let site = base.file_name().unwrap_or_default().to_string_lossy();
-        lines.insert(format!("{site}/{}", without_digest(&shown)));
-        if path.is_dir() && !path.is_symlink() && !["data", "log", "tree"].contains(&name.as_str())
-        {
-            files(base, &path, lines);
-        }
-    }
-}
-
-/// `images/web-b6512d551fb6/image.json` is `images/web-*/image.json`.
-fn without_digest(path: &str) -> String {
-    let part = |part: &str| match part.rsplit_once('-') {
-        Some((name, digest))
-            if digest.len() == 12 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()) =>
-        {
-            format!("{name}-*")
-        }
-        _ => part.to_owned(),
-    };
-    path.split('/').map(part).collect::<Vec<_>>().join("/")
 }
