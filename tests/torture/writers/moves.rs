@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::rig::{Rig, node, note};
 use crate::bench::other;
+use crate::harness::Ran;
 use crate::instants::let_pass;
 use crate::processes::{kill_hard, stop, words, works_below};
 
@@ -102,7 +103,7 @@ fn receivers(folder: &Path) -> Vec<i32> {
     found
 }
 
-fn bound_holds(rig: &Rig, from: &str, to: &str, said: &str) -> Result<(), String> {
+fn bound_holds(rig: &Rig, from: &str, to: &str, said: &Ran) -> Result<(), String> {
     const HEARTBEATS: f64 = 2.0;
     let loss = loss_of(said)?;
     let seconds = loss["seconds"]
@@ -149,13 +150,9 @@ fn bound_holds(rig: &Rig, from: &str, to: &str, said: &str) -> Result<(), String
     Ok(())
 }
 
-fn loss_of(said: &str) -> Result<Value, String> {
-    let begin = said.find('{').ok_or("no JSON")?;
-    let mut values = serde_json::Deserializer::from_str(&said[begin..]).into_iter::<Value>();
-    let report = values
-        .next()
-        .and_then(Result::ok)
-        .ok_or_else(|| format!("no JSON: {said}"))?;
+fn loss_of(said: &Ran) -> Result<Value, String> {
+    let report: Value = serde_json::from_slice(&said.raw)
+        .map_err(|error| format!("no JSON: {error}\n{}", said.all()))?;
     let loss = report["loss"]
         .get(0)
         .or_else(|| report["report"]["loss"].get(0));

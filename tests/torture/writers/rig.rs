@@ -12,8 +12,8 @@ use hafog::dns::ZoneSettings;
 
 use super::clients::{self, Acknowledged, Door, Writing};
 use super::lab::{Lab, SPEC};
-use crate::harness::Home;
 use crate::harness::wait::wait_until;
+use crate::harness::{Home, Ran};
 use crate::random::Random;
 
 const PASSWORD: &str = "a-password-of-the-tests";
@@ -85,7 +85,7 @@ impl Rig {
             .expect("a site")
     }
 
-    pub fn must(&self, words: &str) -> Result<String, String> {
+    pub fn must(&self, words: &str) -> Result<Ran, String> {
         must(&self.lab, words)
     }
 
@@ -162,10 +162,10 @@ impl Rig {
     }
 }
 
-fn must(lab: &Lab, words: &str) -> Result<String, String> {
+fn must(lab: &Lab, words: &str) -> Result<Ran, String> {
     let ran = lab.run(words);
     match ran.code {
-        0 => Ok(ran.all()),
+        0 => Ok(ran),
         _ => Err(format!("`hafog {words}`\n{}", ran.all())),
     }
 }
