@@ -511,13 +511,14 @@ async fn killed_anywhere_the_same_call_goes_on() {
             .stdout(std::process::Stdio::piped())
             .spawn()
             .unwrap();
-        // Each call is cut where it begins, a little later, and later still: how much is the fault, not a condition.
+        // Each call is cut where it begins, a little later, and later still: that is the fault, and no condition.
+        let into_the_call = Duration::from_millis(9 * (round / CALLS));
         let lines = std::io::BufReader::new(worker.stdout.take().unwrap()).lines();
         let mut begins =
             lines.filter(|line| line.as_ref().is_ok_and(|line| line.contains("begins: ")));
         let nth = (round % CALLS) as usize;
         assert!(begins.nth(nth).is_some(), "round {round}: no call {nth}");
-        tokio::time::sleep(Duration::from_millis(9 * (round / CALLS))).await;
+        tokio::time::sleep(into_the_call).await;
         assert_eq!(
             worker.try_wait().unwrap(),
             None,

@@ -31,3 +31,17 @@ pub fn wait_until(
     poll(limit, || holds().then_some(()))
         .ok_or_else(|| format!("{what}: not within {} s", limit.as_secs()))
 }
+
+#[test]
+fn what_holds_in_the_end_is_waited_for_and_what_never_does_is_said() {
+    let mut looks = 0;
+    let third = || {
+        looks += 1;
+        looks == 3
+    };
+    let limit = Duration::from_secs(60);
+    assert_eq!(wait_until(limit, "the third look", third), Ok(()));
+    assert_eq!(looks, 3);
+    let never = wait_until(Duration::ZERO, "the moon is green", || false);
+    assert_eq!(never, Err("the moon is green: not within 0 s".to_owned()));
+}
