@@ -4,6 +4,8 @@
 
 #[path = "battery/cloud.rs"]
 mod cloud;
+#[path = "harness/eventually.rs"]
+mod eventually;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, Write};
@@ -13,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cloud::*;
+use eventually::eventually;
 use hafog::cloud::{Cloud, Power, ServerState, SiteSettings, local};
 use hafog::model::id::{ImageName, ServerName, SiteName, StackName};
 use hafog::shell::local::LocalShell;
