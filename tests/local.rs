@@ -551,6 +551,44 @@ async fn killed_anywhere_the_same_call_goes_on() {
     }
 }
 
+/// HUP, INT and QUIT, of the signals that the process ignores.
+fn ignored(status: &str) -> u64 {
+    let mut lines = status.lines();
+    let mask = lines.find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+    u64::from_str_radix(mask.trim(), 16).unwrap() & 0b111
+}
+
+/// As `nohup hafog up &` in a script starts them.
+#[tokio::test]
+async fn a_service_hears_signals_that_its_starter_ignores() {
+    const NAME: &str = "a_service_hears_signals_that_its_starter_ignores";
+    if std::env::var_os("HAFOG_TEST_IGNORES").is_none() {
+        let ran = std::process::Command::new("/bin/sh")
+            .args(["-c", "trap '' HUP INT QUIT; exec \"$0\" --exact \"$1\""])
+            .arg(std::env::current_exe().unwrap())
+            .arg(NAME)
+            .env("HAFOG_TEST_IGNORES", "yes")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&ran.stdout);
+        assert!(ran.status.success() && said.contains("1 passed"), "{said}");
+        return;
+    }
+    let here = std::fs::read_to_string("/proc/self/status").unwrap();
+    assert_eq!(ignored(&here), 0b111, "nothing is tried");
+    let site = local_site();
+    let host = booted(site.cloud(), &want("one")).await;
+    let tells = script("tell", "cat /proc/$$/status > told; exec sleep 600");
+    install(site.cloud(), &host, tells).await;
+    let told = Path::new(&host.dirs.data).join("told");
+    eventually("it told", async || {
+        std::fs::read_to_string(&told).is_ok_and(|text| text.contains("SigCgt"))
+    })
+    .await;
+    assert_eq!(ignored(&std::fs::read_to_string(&told).unwrap()), 0);
+    site.end().await;
+}
+
 #[tokio::test]
 async fn the_folder_of_another_site_is_left_alone() {
     let site = local_site();

@@ -386,6 +386,17 @@ impl Supervisor {
         let cannot = |error: std::io::Error| Fault::new("cannot listen for signals").because(error);
         let mut children = signal(SignalKind::child()).map_err(cannot)?;
         let mut end = signal(SignalKind::terminate()).map_err(cannot)?;
+        // What somebody ignores (`nohup`, `&` in a script) is ignored by all that they start. What has a handler begins
+        // anew in a service.
+        for kind in [
+            SignalKind::hangup(),
+            SignalKind::interrupt(),
+            SignalKind::quit(),
+            SignalKind::user_defined1(),
+            SignalKind::user_defined2(),
+        ] {
+            drop(signal(kind).map_err(cannot)?);
+        }
         let listener = control::listen(PURPOSE, &self.folder)?;
         let _address = hold_address(&self.folder)?;
         self.boot()?;
