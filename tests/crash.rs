@@ -2,15 +2,15 @@
 //! the command again. The world must end as in the uncut run, or as before it, and nobody may ever have seen two
 //! writers.
 
-use std::collections::BTreeMap;
+#[path = "harness/simulated.rs"]
+mod simulated;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use hafog::cloud::{Cloud, Power};
-use hafog::db::Engine;
 use hafog::db::keys::Keys;
 use hafog::dns::DnsHost;
-use hafog::error::Fault;
 use hafog::journal::Silent;
 use hafog::model::id::*;
 use hafog::model::roles::Published;
@@ -20,56 +20,7 @@ use hafog::plan::{self, Plan, failover};
 use hafog::run::open::{self, OpenOptions};
 use hafog::run::runner::{End, Stop};
 use hafog::sim::{Mishap, Script, SimWorld, stacks};
-use hafog::spec::secret::Secret;
-use hafog::state::StateStore;
-use hafog::state::stores::Stores;
-use hafog::world::{Secrets, World};
-
-struct AnySecret;
-
-impl Secrets for AnySecret {
-    fn read(&self, _: &str) -> Result<Secret, Fault> {
-        Ok(Secret::new("a password"))
-    }
-}
-
-/// The world as one process sees it.
-fn open_world(sim: &SimWorld, stack: &Arc<Stack>, keys: &Arc<Keys>) -> World {
-    let stores: Vec<Arc<dyn StateStore>> = (0..stack.stores.len())
-        .map(|i| sim.store(i) as Arc<dyn StateStore>)
-        .collect();
-    let arbiter = stack
-        .stores
-        .iter()
-        .position(|store| store.arbiter)
-        .expect("one store is the arbiter");
-    World {
-        stack: stack.clone(),
-        base: "/nowhere".into(),
-        clock: sim.clock(),
-        stores: Arc::new(Stores::new(stores, arbiter)),
-        clouds: stack
-            .sites
-            .iter()
-            .map(|site| (site.name.clone(), sim.cloud(&site.name) as Arc<dyn Cloud>))
-            .collect(),
-        engines: BTreeMap::from([(
-            "postgres".to_owned(),
-            sim.engine("postgres") as Arc<dyn Engine>,
-        )]),
-        dns: stack
-            .zones
-            .iter()
-            .map(|zone| (zone.name.clone(), sim.dns(&zone.name) as Arc<dyn DnsHost>))
-            .collect(),
-        probe: sim.probe(),
-        keys: keys.clone(),
-        secrets: Arc::new(AnySecret),
-        assumed_down: Default::default(),
-        images: hafog::image::recipe::names(stack, std::path::Path::new("/nowhere"))
-            .expect("recipes without files"),
-    }
-}
+use simulated::open_world;
 
 type Planner = fn(&Stack, &Facts) -> Plan;
 
@@ -552,6 +503,19 @@ impl Story {
         }
     }
 
+    /// Types it, and it is done.
+    async fn does(&self, verb: &Verb) {
+        let ended = self.types(verb).await;
+        assert!(matches!(ended, Ended::Done), "{}: {ended:?}", verb.name);
+    }
+
+    /// Types it, and it is done but for what another command mends.
+    async fn does_but(&self, verb: &Verb, mend: &str) {
+        let ended = self.types(verb).await;
+        let is_mend = matches!(&ended, Ended::But(mends) if *mends == [mend]);
+        assert!(is_mend, "{}: {ended:?}", verb.name);
+    }
+
     async fn types(&self, verb: &Verb) -> Ended {
         command(&self.sim, &self.stack, &self.keys, verb).await
     }
@@ -596,8 +560,7 @@ async fn a_web_server_sleeps(to: Power) {
     let story = Story::begin().await;
     story.power(&west(), "shop-west-web-2", to).await;
     story.east_dies().await;
-    let ended = story.types(verb("failover")).await;
-    assert!(matches!(ended, Ended::Done), "{ended:?}");
+    story.does(verb("failover")).await;
     assert_eq!(story.primary().await, west());
     assert!(
         story
@@ -618,8 +581,7 @@ async fn a_web_server_sleeps(to: Power) {
             .await
             .starts_with("standby ")
     );
-    let ended = story.types(mending("hafog up")).await;
-    assert!(matches!(ended, Ended::Done), "{ended:?}");
+    story.does(mending("hafog up")).await;
     let told = story.told(&west(), "shop-west-web-2").await;
     assert_eq!(told, story.told(&west(), "shop-west-web-1").await);
 }
@@ -639,14 +601,9 @@ async fn a_failover_ends_beside_a_dead_replica_of_the_new_site() {
     let story = Story::begin().await;
     story.power(&west(), "shop-west-db-2", Power::Off).await;
     story.east_dies().await;
-    let ended = story.types(verb("failover")).await;
-    assert!(
-        matches!(&ended, Ended::But(mends) if mends == &["hafog up"]),
-        "{ended:?}"
-    );
+    story.does_but(verb("failover"), "hafog up").await;
     assert_eq!(story.primary().await, west());
-    let ended = story.types(mending("hafog up")).await;
-    assert!(matches!(ended, Ended::Done), "{ended:?}");
+    story.does(mending("hafog up")).await;
     assert!(story.streams("shop-west-db-2").await);
     assert_eq!(story.sim.violations(), Vec::<String>::new());
 }
@@ -655,15 +612,10 @@ async fn a_failover_ends_beside_a_dead_replica_of_the_new_site() {
 async fn a_switchover_ends_beside_a_dead_node_of_the_old_site() {
     let story = Story::begin().await;
     story.power(&east(), "shop-east-db-2", Power::Off).await;
-    let ended = story.types(verb("switchover")).await;
-    assert!(
-        matches!(&ended, Ended::But(mends) if mends == &["hafog clone east"]),
-        "{ended:?}"
-    );
+    story.does_but(verb("switchover"), "hafog clone east").await;
     assert_eq!(story.primary().await, west());
     assert!(story.streams("shop-east-db-1").await);
-    let ended = story.types(mending("hafog clone east")).await;
-    assert!(matches!(ended, Ended::Done), "{ended:?}");
+    story.does(mending("hafog clone east")).await;
     assert!(story.streams("shop-east-db-2").await);
     assert_eq!(story.sim.violations(), Vec::<String>::new());
 }
@@ -674,8 +626,7 @@ async fn a_failover_opens_a_zone_that_is_not_served() {
     let zone = story.sim.dns(&"shop.test".into());
     zone.close_zone().await.expect("a name server that dies");
     story.east_dies().await;
-    let ended = story.types(verb("failover")).await;
-    assert!(matches!(ended, Ended::Done), "{ended:?}");
+    story.does(verb("failover")).await;
     assert_eq!(story.primary().await, west());
 }
 
@@ -693,8 +644,7 @@ async fn a_resume_opens_a_zone_that_died_behind_the_point_of_no_return() {
     story.sim.advance(Duration::from_secs(31));
     let zone = story.sim.dns(&"shop.test".into());
     zone.close_zone().await.expect("a name server that dies");
-    let ended = story.types(verb("failover")).await;
-    assert!(matches!(ended, Ended::Done), "{ended:?}");
+    story.does(verb("failover")).await;
     assert_eq!(story.primary().await, west());
 }
 
@@ -707,8 +657,7 @@ async fn a_ttl_that_was_just_lowered_is_still_waited_for() {
         before: &[],
         plan: |s, f| plan::ttl::lower(s, f, s.commit_window, false),
     };
-    let ended = story.types(&lower).await;
-    assert!(matches!(ended, Ended::Done), "{ended:?}");
+    story.does(&lower).await;
     story.sim.advance(Duration::from_secs(60));
     let world = open_world(&story.sim, &story.stack, &story.keys);
     let facts = hafog::observe::facts(&world).await.expect("facts");
@@ -720,8 +669,7 @@ async fn a_ttl_that_was_just_lowered_is_still_waited_for() {
 
     let name = &story.stack.names[0];
     let began = world.clock.now();
-    let ended = story.types(verb("switchover")).await;
-    assert!(matches!(ended, Ended::Done), "{ended:?}");
+    story.does(verb("switchover")).await;
     let took = world.clock.now().duration_since(began).as_secs();
     assert!(took >= 3500, "the flip came after {took} s");
     let published = world.published().await.expect("names");
@@ -756,11 +704,9 @@ async fn a_standby_that_is_not_ready_is_moved_to_when_that_is_accepted() {
             plan
         },
     };
-    let ended = story.types(&accepted).await;
-    assert!(matches!(ended, Ended::Done), "{ended:?}");
+    story.does(&accepted).await;
     assert_eq!(story.primary().await, west());
-    let ended = story.types(mending("hafog up")).await;
-    assert!(matches!(ended, Ended::Done), "{ended:?}");
+    story.does(mending("hafog up")).await;
     assert!(
         story
             .told(&west(), "shop-west-web-2")
@@ -791,8 +737,7 @@ async fn what_follows_a_destroy_has_a_journal_of_its_own() {
     };
     let before = runs().await;
     for _ in 0..3 {
-        let ended = story.types(&only_forget).await;
-        assert!(matches!(ended, Ended::Done), "{ended:?}");
+        story.does(&only_forget).await;
     }
     let within = story.sim.clock().now().duration_since(began);
     assert!(within.as_secs() < 1, "the runs were {within:?} apart");

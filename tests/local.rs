@@ -4,6 +4,8 @@
 
 #[path = "battery/cloud.rs"]
 mod cloud;
+#[path = "harness/eventually.rs"]
+mod eventually;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, Write};
@@ -13,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cloud::*;
+use eventually::eventually;
 use hafog::cloud::{Cloud, Power, ServerState, SiteSettings, local};
 use hafog::model::id::{ImageName, ServerName, SiteName, StackName};
 use hafog::shell::local::LocalShell;
@@ -511,13 +514,14 @@ async fn killed_anywhere_the_same_call_goes_on() {
             .stdout(std::process::Stdio::piped())
             .spawn()
             .unwrap();
-        // Each call is cut where it begins, a little later, and later still: how much is the fault, not a condition.
+        // Each call is cut where it begins, a little later, and later still: that is the fault, and no condition.
+        let into_the_call = Duration::from_millis(9 * (round / CALLS));
         let lines = std::io::BufReader::new(worker.stdout.take().unwrap()).lines();
         let mut begins =
             lines.filter(|line| line.as_ref().is_ok_and(|line| line.contains("begins: ")));
         let nth = (round % CALLS) as usize;
         assert!(begins.nth(nth).is_some(), "round {round}: no call {nth}");
-        tokio::time::sleep(Duration::from_millis(9 * (round / CALLS))).await;
+        tokio::time::sleep(into_the_call).await;
         assert_eq!(
             worker.try_wait().unwrap(),
             None,
@@ -545,6 +549,44 @@ async fn killed_anywhere_the_same_call_goes_on() {
         }
         site.end().await;
     }
+}
+
+/// HUP, INT and QUIT, of the signals that the process ignores.
+fn ignored(status: &str) -> u64 {
+    let mut lines = status.lines();
+    let mask = lines.find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+    u64::from_str_radix(mask.trim(), 16).unwrap() & 0b111
+}
+
+/// As `nohup hafog up &` in a script starts them.
+#[tokio::test]
+async fn a_service_hears_signals_that_its_starter_ignores() {
+    const NAME: &str = "a_service_hears_signals_that_its_starter_ignores";
+    if std::env::var_os("HAFOG_TEST_IGNORES").is_none() {
+        let ran = std::process::Command::new("/bin/sh")
+            .args(["-c", "trap '' HUP INT QUIT; exec \"$0\" --exact \"$1\""])
+            .arg(std::env::current_exe().unwrap())
+            .arg(NAME)
+            .env("HAFOG_TEST_IGNORES", "yes")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&ran.stdout);
+        assert!(ran.status.success() && said.contains("1 passed"), "{said}");
+        return;
+    }
+    let here = std::fs::read_to_string("/proc/self/status").unwrap();
+    assert_eq!(ignored(&here), 0b111, "nothing is tried");
+    let site = local_site();
+    let host = booted(site.cloud(), &want("one")).await;
+    let tells = script("tell", "cat /proc/$$/status > told; exec sleep 600");
+    install(site.cloud(), &host, tells).await;
+    let told = Path::new(&host.dirs.data).join("told");
+    eventually("it told", async || {
+        std::fs::read_to_string(&told).is_ok_and(|text| text.contains("SigCgt"))
+    })
+    .await;
+    assert_eq!(ignored(&std::fs::read_to_string(&told).unwrap()), 0);
+    site.end().await;
 }
 
 #[tokio::test]

@@ -1,32 +1,20 @@
 //! Linear in the number of servers: counted, not timed, so that it does not depend on the machine. `benches/run`
 //! measures the seconds.
 
-use std::collections::BTreeMap;
+#[path = "harness/simulated.rs"]
+mod simulated;
+
 use std::sync::Arc;
 
-use hafog::cloud::Cloud;
-use hafog::db::Engine;
 use hafog::db::keys::Keys;
-use hafog::dns::DnsHost;
-use hafog::error::Fault;
 use hafog::journal::Silent;
 use hafog::model::stack::{Server, Stack};
 use hafog::plan;
 use hafog::run::open::{self, OpenOptions, Session};
 use hafog::run::runner::{End, Stop};
 use hafog::sim::{SimWorld, stacks};
-use hafog::spec::secret::Secret;
-use hafog::state::StateStore;
-use hafog::state::stores::Stores;
-use hafog::world::{Secrets, World};
-
-struct AnySecret;
-
-impl Secrets for AnySecret {
-    fn read(&self, _: &str) -> Result<Secret, Fault> {
-        Ok(Secret::new("a password"))
-    }
-}
+use hafog::world::World;
+use simulated::open_world;
 
 /// The small stack with `count` web servers at each site.
 fn stack(count: u32) -> Arc<Stack> {
@@ -72,34 +60,7 @@ impl Bench {
     }
 
     fn world(&self) -> World {
-        let (sim, stack) = (&self.sim, &self.stack);
-        let store = |index| sim.store(index) as Arc<dyn StateStore>;
-        World {
-            stack: stack.clone(),
-            base: "/nowhere".into(),
-            clock: sim.clock(),
-            stores: Arc::new(Stores::new((0..stack.stores.len()).map(store).collect(), 1)),
-            clouds: stack
-                .sites
-                .iter()
-                .map(|site| (site.name.clone(), sim.cloud(&site.name) as Arc<dyn Cloud>))
-                .collect(),
-            engines: BTreeMap::from([(
-                "postgres".to_owned(),
-                sim.engine("postgres") as Arc<dyn Engine>,
-            )]),
-            dns: stack
-                .zones
-                .iter()
-                .map(|zone| (zone.name.clone(), sim.dns(&zone.name) as Arc<dyn DnsHost>))
-                .collect(),
-            probe: sim.probe(),
-            keys: self.keys.clone(),
-            secrets: Arc::new(AnySecret),
-            assumed_down: Default::default(),
-            images: hafog::image::recipe::names(stack, "/nowhere".as_ref())
-                .expect("recipes without files"),
-        }
+        open_world(&self.sim, &self.stack, &self.keys)
     }
 
     /// Looks as `--dry-run` does. The session, and how often the world was asked for it.

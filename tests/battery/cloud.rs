@@ -2,8 +2,7 @@
 //! where `open_site()` gives a fresh site with `cloud()`, and `end().await`, which destroys it and looks for leftovers.
 
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hafog::cloud::{Cloud, OnceKey, Power, Server, ServerState, ServerWant};
 use hafog::error::{Fault, Kind, Trouble};
@@ -11,6 +10,8 @@ use hafog::model::id::{ImageName, ServerName};
 use hafog::model::stack::Size;
 use hafog::model::units::Bytes;
 use hafog::shell::{Command, File, Host, Service, ServiceChange, ServiceState, StopSignal};
+
+use crate::eventually::eventually;
 
 #[macro_export]
 macro_rules! cloud_battery {
@@ -76,15 +77,6 @@ pub fn script(name: &str, script: &str) -> Service {
 }
 
 pub const BEAT: &str = "while :; do echo x >> beat; sleep 0.02; done";
-
-/// Polls until it holds; the limit is for a machine that does many other things.
-pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
-    let until = Instant::now() + Duration::from_secs(60);
-    while !holds().await {
-        assert!(Instant::now() < until, "not within 60 s: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
 
 pub async fn server(cloud: &dyn Cloud, name: &str) -> Server {
     let servers = cloud.servers().await.unwrap();

@@ -2,9 +2,10 @@
 
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::harness::Home;
+use crate::harness::wait::poll;
 
 /// Address space that the program may take, in KiB: what it allocates beyond that fails, and it would abort.
 const MEMORY: u64 = 640 << 10;
@@ -41,14 +42,8 @@ fn check(home: &Home, memory: u64) -> (Option<i32>, String) {
         .stderr(std::fs::File::create(&said).expect("the folder is writable"))
         .spawn();
     let mut child = Running(child.expect("sh starts"));
-    let until = Instant::now() + LIMIT;
-    let status = loop {
-        match child.0.try_wait().expect("the child is ours") {
-            Some(status) => break status,
-            None if Instant::now() >= until => panic!("no end after {} s", LIMIT.as_secs()),
-            None => std::thread::sleep(Duration::from_millis(5)),
-        }
-    };
+    let ended = poll(LIMIT, || child.0.try_wait().expect("the child is ours"));
+    let status = ended.unwrap_or_else(|| panic!("no end after {} s", LIMIT.as_secs()));
     let mut text = Vec::new();
     let file = std::fs::File::open(&said).expect("it was just written");
     file.take(1 << 20)

@@ -1,5 +1,8 @@
 //! A folder of its own and a cleared environment for each test, and output that does not depend on either.
 
+pub mod skip;
+pub mod wait;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 

@@ -7,10 +7,7 @@ fn a_failover_ends_whatever_else_is_dead() {
     let Some(_turn) = turn("a_failover_ends_whatever_else_is_dead") else {
         return;
     };
-    let lab = Lab::new();
-    lab.must("up --yes");
-    lab.must("clone west --yes");
-    lab.until("the standby is ready", || lab.run("preflight").code == 0);
+    let lab = Lab::with_standby();
     lab.must("local power shop-west-web-2 off");
     lab.must("local power shop-west-db-2 off");
     lab.must("local power east off");

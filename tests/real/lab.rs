@@ -1,12 +1,13 @@
 //! A stack of its own for each test, removed when the test ends, also when it fails.
 
-use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::harness::skip::{missing_program, skipped};
+use crate::harness::wait::wait_until;
 use crate::harness::{Home, Ran};
 
 /// The demo's spec: what the tests try is what a new user sees.
@@ -19,32 +20,11 @@ static TURN: Mutex<()> = Mutex::new(());
 
 /// Waits for the test's turn. `None`, with the reason printed, when a program is missing.
 pub fn turn(test: &str) -> Option<MutexGuard<'static, ()>> {
-    let missing = [
-        ("haproxy", "/usr/sbin/haproxy"),
-        ("PostgreSQL", "/usr/lib/postgresql"),
-    ];
-    for (name, path) in missing {
-        if !Path::new(path).exists() {
-            skipped(test, &format!("{name} is not installed"));
-            return None;
-        }
+    if let Some(why) = missing_program() {
+        skipped(test, &why);
+        return None;
     }
     Some(TURN.lock().unwrap_or_else(PoisonError::into_inner))
-}
-
-/// Names a test that did not run; `make test` prints these last.
-fn skipped(test: &str, reason: &str) {
-    use std::io::Write;
-    let line = format!("skipped: {test}: {reason}\n");
-    if let Some(file) = std::env::var_os("HAFOG_SKIPPED")
-        && let Ok(mut file) = std::fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(file)
-    {
-        let _ = file.write_all(line.as_bytes());
-    }
-    let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 pub struct Lab {
@@ -56,6 +36,15 @@ impl Lab {
         Lab {
             home: Home::with(SPEC),
         }
+    }
+
+    /// A pair: the primary site, and a standby that could take over.
+    pub fn with_standby() -> Lab {
+        let lab = Lab::new();
+        lab.must("up --yes");
+        lab.must("clone west --yes");
+        lab.until("the standby is ready", || lab.run("preflight").code == 0);
+        lab
     }
 
     pub fn run(&self, words: &str) -> Ran {
@@ -106,15 +95,8 @@ impl Lab {
     }
 
     /// Polls until the condition holds.
-    pub fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
-        let give_up = Instant::now() + LIMIT;
-        while !holds() {
-            assert!(
-                Instant::now() < give_up,
-                "{what}: not within {} s",
-                LIMIT.as_secs()
-            );
-        }
+    pub fn until(&self, what: &str, holds: impl FnMut() -> bool) {
+        wait_until(LIMIT, what, holds).unwrap_or_else(|why| panic!("{why}"));
     }
 
     /// Kills this stack's `hafog dns serve` with -9.

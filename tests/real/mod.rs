@@ -5,5 +5,4 @@
 mod dead;
 mod lab;
 mod secrets;
-mod signals;
 mod story;

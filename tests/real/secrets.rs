@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::lab::{self, Lab, turn};
+use crate::harness::wait::wait_until;
 
 mod trouble;
 
@@ -215,6 +217,31 @@ struct Canaries {
 }
 
 impl Canaries {
+    /// A stack whose secrets are canaries, with somebody who watches the processes.
+    fn new() -> (Canaries, Watch) {
+        let lab = Lab::new();
+        lab.home.write("hafog.yaml", &spec());
+        lab.home
+            .write("stripe.key", &format!("{}\n", value(CORES[1])));
+        let search = Arc::new(Search::new());
+        let watch = Watch::start(search.clone(), lab.home.path());
+        let canaries = Canaries {
+            lab,
+            search,
+            leaks: Vec::new(),
+        };
+        (canaries, watch)
+    }
+
+    /// Nothing said one, no file has one, and no process showed one.
+    fn are_nowhere(&self, watch: Watch) {
+        let files = self.files();
+        let shown = watch.end();
+        assert_eq!(self.leaks, [""; 0]);
+        assert!(files.is_empty(), "{files:#?}");
+        assert_eq!(shown, [""; 0]);
+    }
+
     /// Runs a command; what it says is searched.
     fn run(&mut self, words: &str) -> i32 {
         let ran = self.quietly(words, &value(CORES[0]));
@@ -281,17 +308,7 @@ fn no_secret_is_left_said_or_shown() {
     let Some(_turn) = turn("no_secret_is_left_said_or_shown") else {
         return;
     };
-    let lab = Lab::new();
-    lab.home.write("hafog.yaml", &spec());
-    lab.home
-        .write("stripe.key", &format!("{}\n", value(CORES[1])));
-    let search = Arc::new(Search::new());
-    let watch = Watch::start(search.clone(), lab.home.path());
-    let mut canaries = Canaries {
-        lab,
-        search,
-        leaks: Vec::new(),
-    };
+    let (mut canaries, watch) = Canaries::new();
     canaries.must("up --yes --events");
     delivered(&canaries);
     canaries.must("clone west --yes");
@@ -321,11 +338,7 @@ fn no_secret_is_left_said_or_shown() {
     canaries.must("failover --yes");
     canaries.run("show report --json");
     broken_specs(&mut canaries);
-    let files = canaries.files();
-    let shown = watch.end();
-    assert_eq!(canaries.leaks, [""; 0]);
-    assert!(files.is_empty(), "{files:#?}");
-    assert_eq!(shown, [""; 0]);
+    canaries.are_nowhere(watch);
 }
 
 /// The secrets did arrive where they belong: otherwise there was nothing to leak.
@@ -456,15 +469,13 @@ fn a_planted_secret_is_found() {
         child.stdin(Stdio::piped());
         let mut child = child.spawn().expect("sh is there");
         let pid = child.id();
-        let give_up = std::time::Instant::now() + std::time::Duration::from_secs(20);
         let seen = || {
             let seen = watch.seen.lock().expect("nobody panics");
             seen.iter()
                 .any(|(what, times)| *times > 1 && what.contains(&pid.to_string()))
         };
-        while !seen() && std::time::Instant::now() < give_up {
-            std::thread::yield_now();
-        }
+        // Without an answer here there is one in the count.
+        let _ = wait_until(Duration::from_secs(20), "it is seen", seen);
         drop(child.stdin.take());
         child.wait().expect("it ends");
         let found = watch.end();

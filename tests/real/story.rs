@@ -37,10 +37,7 @@ fn an_old_primary_that_returns_is_not_writable() {
     let Some(_turn) = turn("an_old_primary_that_returns_is_not_writable") else {
         return;
     };
-    let lab = Lab::new();
-    lab.must("up --yes");
-    lab.must("clone west --yes");
-    lab.until("the standby is ready", || lab.run("preflight").code == 0);
+    let lab = Lab::with_standby();
     lab.must("local power east off");
     lab.must("failover --yes");
     assert_eq!(lab.writable(), ["shop-west-db-1"]);

@@ -7,11 +7,13 @@ mod pairs;
 mod stop;
 mod store;
 
+use std::fmt::Display;
+
 use crate::bench::Bench;
-use crate::cuts::{Turn, Verb};
+use crate::cuts::{Turn, Verb, at_most_one_writer};
 use crate::harness::Ran;
 use crate::random::Random;
-use crate::stack::{Cut, Running, Stack, Wrong};
+use crate::stack::{Cut, Running, Wrong};
 
 type Run = fn(&mut Bench, &mut Random) -> Result<String, Wrong>;
 type Row = (&'static str, &'static str, &'static str, Run);
@@ -20,7 +22,20 @@ type Row = (&'static str, &'static str, &'static str, Run);
 macro_rules! row {
     ($fault:literal, $run:path, $verb:literal) => {
         ($verb, "any line", $fault, |bench, random| {
-            $run(verb($verb), bench, random)
+            $run(Subject {
+                verb: verb($verb),
+                bench,
+                random,
+            })
+        })
+    };
+}
+
+/// One row: two commands.
+macro_rules! pair {
+    ($fault:literal, $run:path, $one:literal, $two:literal) => {
+        ($one, $two, $fault, |bench, random| {
+            $run(pairs::find($one, $two), bench, random)
         })
     };
 }
@@ -96,24 +111,24 @@ pub const CASES: &[Row] = &[
     row!("aborted", stop::aborted, "failover"),
     row!("interrupted-twice", stop::interrupted_twice, "switchover"),
     row!("interrupted-twice", stop::interrupted_twice, "deploy"),
-    ("switchover", "deploy", "two-commands", |bench, random| pairs::at_once(0, bench, random)),
-    ("up", "up", "two-commands", |bench, random| pairs::at_once(1, bench, random)),
-    ("switchover", "failover", "two-commands", |bench, random| pairs::at_once(2, bench, random)),
-    ("failover", "failover", "two-commands", |bench, random| pairs::at_once(3, bench, random)),
-    ("destroy", "deploy", "two-commands", |bench, random| pairs::at_once(4, bench, random)),
-    ("commit", "rollback", "two-commands", |bench, random| pairs::at_once(5, bench, random)),
-    ("switchover", "dns lower", "two-commands", |bench, random| pairs::at_once(6, bench, random)),
-    ("build", "build", "two-commands", |bench, random| pairs::at_once(7, bench, random)),
-    ("switchover", "resume", "two-commands", |bench, random| pairs::at_once(8, bench, random)),
-    ("switchover", "deploy", "in-turn", |bench, random| pairs::in_turn(0, bench, random)),
-    ("up", "up", "in-turn", |bench, random| pairs::in_turn(1, bench, random)),
-    ("switchover", "failover", "in-turn", |bench, random| pairs::in_turn(2, bench, random)),
-    ("failover", "failover", "in-turn", |bench, random| pairs::in_turn(3, bench, random)),
-    ("destroy", "deploy", "in-turn", |bench, random| pairs::in_turn(4, bench, random)),
-    ("commit", "rollback", "in-turn", |bench, random| pairs::in_turn(5, bench, random)),
-    ("switchover", "dns lower", "in-turn", |bench, random| pairs::in_turn(6, bench, random)),
-    ("build", "build", "in-turn", |bench, random| pairs::in_turn(7, bench, random)),
-    ("switchover", "resume", "in-turn", |bench, random| pairs::in_turn(8, bench, random)),
+    pair!("two-commands", pairs::at_once, "switchover", "deploy"),
+    pair!("two-commands", pairs::at_once, "up", "up"),
+    pair!("two-commands", pairs::at_once, "switchover", "failover"),
+    pair!("two-commands", pairs::at_once, "failover", "failover"),
+    pair!("two-commands", pairs::at_once, "destroy", "deploy"),
+    pair!("two-commands", pairs::at_once, "commit", "rollback"),
+    pair!("two-commands", pairs::at_once, "switchover", "dns lower"),
+    pair!("two-commands", pairs::at_once, "build", "build"),
+    pair!("two-commands", pairs::at_once, "switchover", "resume"),
+    pair!("in-turn", pairs::in_turn, "switchover", "deploy"),
+    pair!("in-turn", pairs::in_turn, "up", "up"),
+    pair!("in-turn", pairs::in_turn, "switchover", "failover"),
+    pair!("in-turn", pairs::in_turn, "failover", "failover"),
+    pair!("in-turn", pairs::in_turn, "destroy", "deploy"),
+    pair!("in-turn", pairs::in_turn, "commit", "rollback"),
+    pair!("in-turn", pairs::in_turn, "switchover", "dns lower"),
+    pair!("in-turn", pairs::in_turn, "build", "build"),
+    pair!("in-turn", pairs::in_turn, "switchover", "resume"),
 ];
 
 fn verb(name: &str) -> &'static Verb {
@@ -125,35 +140,80 @@ fn some_line(verb: &Verb, random: &mut Random) -> usize {
     2 + random.below(verb.middle - 1) as usize
 }
 
-/// The verb, killed when the line was durable.
-fn killed(
+/// What a fault hits: a verb, on a stack, with the choices of the seed.
+struct Subject<'a> {
     verb: &'static Verb,
-    bench: &mut Bench,
-    random: &mut Random,
-) -> Result<(Turn, usize), Wrong> {
-    let turn = verb.prepare(bench)?;
-    let line = some_line(verb, random);
-    match bench.stack().cut(&turn.words, &Cut::Line("after", line))? {
-        true => Ok((turn, line)),
-        false => Err(format!("`{}` has fewer than {line} lines", turn.words)),
+    bench: &'a mut Bench,
+    random: &'a mut Random,
+}
+
+impl Subject<'_> {
+    /// A line before one in the middle of the verb: it is in its middle when somebody has seen that line.
+    fn line_before(&mut self) -> usize {
+        some_line(self.verb, self.random) - 1
+    }
+
+    fn prepare(&mut self) -> Result<Turn, Wrong> {
+        self.verb.prepare(self.bench)
+    }
+
+    /// The verb, killed when the line was durable.
+    fn killed(&mut self) -> Result<(Turn, usize), Wrong> {
+        let turn = self.prepare()?;
+        let line = some_line(self.verb, self.random);
+        let cut = Cut::Line("after", line);
+        match self.bench.stack().cut(&turn.words, &cut)? {
+            true => Ok((turn, line)),
+            false => Err(format!("`{}` has fewer than {line} lines", turn.words)),
+        }
+    }
+
+    /// The verb, to which something happens once its journal has so many lines.
+    fn struck(
+        &mut self,
+        what: &str,
+        line: usize,
+        environment: &[(&str, &str)],
+        does: impl FnOnce(&Running<'_>) -> Result<(), Wrong>,
+    ) -> Result<Struck, Wrong> {
+        let turn = self.prepare()?;
+        let mut running = Running::begin(self.bench.stack(), &turn.words, environment);
+        running.reaches(line)?;
+        does(&running)?;
+        Ok(Struck {
+            ran: running.finish(),
+            what: format!("{what} at line {line}"),
+            turn,
+        })
     }
 }
 
-/// Runs a command, and does something once its journal has so many lines.
-fn during(
-    stack: &Stack,
-    words: &str,
-    line: usize,
-    environment: &[(&str, &str)],
-    does: impl FnOnce(&Running<'_>) -> Result<(), Wrong>,
-) -> Result<Ran, Wrong> {
-    let known = stack.journals();
-    let mut running = Running::begin(stack, words, environment);
-    while !running.is_over() && stack.lines_besides(&known) < line {
-        std::thread::sleep(std::time::Duration::from_millis(1));
+/// A verb to which something happened on its way, and what it said.
+struct Struck {
+    turn: Turn,
+    what: String,
+    ran: Ran,
+}
+
+impl Struck {
+    fn told(&self, why: impl Display) -> Wrong {
+        format!("{why}\n{}:\n{}", self.what, self.ran.all())
     }
-    does(&running)?;
-    Ok(running.finish())
+
+    /// Whether the verb went well all the same; then the world is as after an uncut run.
+    fn was_over(&self, bench: &mut Bench) -> Result<bool, Wrong> {
+        if self.ran.code == 0 {
+            let over = self.turn.is_over(bench, false);
+            over.map_err(|why| self.told(why))?;
+        }
+        Ok(self.ran.code == 0)
+    }
+
+    /// It stopped: nobody writes twice, and somebody goes on. Returns the end state in words.
+    fn goes_on(&self, bench: &mut Bench, random: &mut Random) -> Result<String, Wrong> {
+        let end = at_most_one_writer(bench).and_then(|()| self.turn.goes_on(bench, random));
+        end.map_err(|why| self.told(why))
+    }
 }
 
 fn io(error: std::io::Error) -> Wrong {

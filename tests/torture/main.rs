@@ -11,9 +11,12 @@ mod bench;
 mod choose;
 mod cuts;
 mod faults;
+mod instants;
+mod processes;
 mod random;
 mod results;
 mod stack;
+mod tree;
 mod world;
 mod writers;
 
@@ -27,6 +30,7 @@ use std::time::Instant;
 use bench::Bench;
 use choose::{Case, Options, What};
 use cuts::Verb;
+use harness::skip::{missing_program, skipped};
 use random::Random;
 use results::{Record, Results};
 
@@ -171,28 +175,7 @@ fn missing() -> Option<String> {
     if !cfg!(debug_assertions) {
         return Some("a release build has no cuts".to_owned());
     }
-    let programs = [
-        ("haproxy", "/usr/sbin/haproxy"),
-        ("PostgreSQL", "/usr/lib/postgresql"),
-    ];
-    let gone = programs
-        .iter()
-        .find(|(_, path)| !std::path::Path::new(path).exists());
-    gone.map(|(name, _)| format!("{name} is not installed"))
-}
-
-/// Names a test that did not run; `make test` prints these last.
-pub fn skipped(test: &str, reason: &str) {
-    let line = format!("skipped: {test}: {reason}\n");
-    if let Some(file) = std::env::var_os("HAFOG_SKIPPED")
-        && let Ok(mut file) = std::fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(file)
-    {
-        let _ = file.write_all(line.as_bytes());
-    }
-    let _ = std::io::stderr().write_all(line.as_bytes());
+    missing_program()
 }
 
 pub fn say(text: &str) {

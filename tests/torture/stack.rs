@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::harness::wait::{poll, wait_until};
 use crate::harness::{Home, Ran};
+use crate::instants::let_pass;
 
 mod left;
 
@@ -123,27 +125,22 @@ impl Stack {
     }
 
     fn cut_later(&self, words: &str, line: usize, pause: Duration) -> Result<bool, Wrong> {
-        let known = self.journals();
-        let mut command = self.command(words, &[]);
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        let mut child = command.spawn().expect("the binary starts");
-        let give_up = Instant::now() + COMMAND_LIMIT;
-        let mut ended = false;
-        while !ended && self.lines_besides(&known) < line && Instant::now() < give_up {
-            ended = child.try_wait().expect("the child is ours").is_some();
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        let mut running = Running::begin(self, words, &[]);
+        running.reaches(line)?;
         // How much later is the fault itself, not a condition: where it hits is up to chance.
-        std::thread::sleep(pause);
-        let ended = child.try_wait().expect("the child is ours");
-        if let Some(status) = ended {
-            return match status.success() {
-                true => Ok(false),
-                false => Err(format!("`hafog {words}` failed before it was killed")),
+        let_pass(pause);
+        if running.is_over() {
+            let ran = running.finish();
+            return match ran.code {
+                0 => Ok(false),
+                _ => Err(format!(
+                    "`hafog {words}` failed before it was killed:\n{}",
+                    ran.all()
+                )),
             };
         }
-        child.kill().expect("the child is ours");
-        child.wait().expect("the child is ours");
+        running.signal(nix::sys::signal::SIGKILL);
+        running.finish();
         Ok(true)
     }
 
@@ -188,24 +185,10 @@ impl Stack {
         .collect()
     }
 
-    /// Polls until the condition holds.
-    pub fn until(&self, what: &str, mut holds: impl FnMut() -> bool) -> Result<(), Wrong> {
-        let give_up = Instant::now() + LIMIT;
-        let mut pause = Duration::from_millis(50);
-        while !holds() {
-            if Instant::now() > give_up {
-                return Err(format!("{what}: not within {} s", LIMIT.as_secs()));
-            }
-            std::thread::sleep(pause);
-            // Whoever asks all the time has the machine do nothing else.
-            pause = (pause * 2).min(Duration::from_millis(400));
-        }
-        Ok(())
-    }
-
     /// Waits until the standby could take over.
     pub fn ready(&self) -> Result<(), Wrong> {
-        self.until("the standby is ready", || self.run("preflight").code == 0)
+        let ready = || self.run("preflight").code == 0;
+        wait_until(LIMIT, "the standby is ready", ready)
             .map_err(|why| format!("{why}\n{}", self.run("preflight").all()))
     }
 }
@@ -225,6 +208,9 @@ fn order_of(name: &str) -> (String, u64, u64) {
 /// A command under way. What it says goes to files: a pipe would be held open by what it started.
 pub struct Running<'a> {
     stack: &'a Stack,
+    words: String,
+    /// Journals that were there before it.
+    known: Vec<String>,
     child: Child,
     stdout: File,
     stderr: File,
@@ -240,6 +226,8 @@ impl Running<'_> {
         command.stdout(hand(&stdout)).stderr(hand(&stderr));
         Running {
             stack,
+            words: words.to_owned(),
+            known: stack.journals(),
             child: command.spawn().expect("the binary starts"),
             stdout,
             stderr,
@@ -251,17 +239,23 @@ impl Running<'_> {
         self.child.try_wait().expect("the child is ours").is_some()
     }
 
+    /// Waits until its journals have so many lines, or it is over.
+    pub fn reaches(&mut self, line: usize) -> Result<(), Wrong> {
+        let what = format!("line {line} of `hafog {}`", self.words);
+        wait_until(COMMAND_LIMIT, &what, || {
+            self.is_over() || self.stack.lines_besides(&self.known) >= line
+        })
+    }
+
     pub fn signal(&self, signal: nix::sys::signal::Signal) {
         let _ = nix::sys::signal::kill(pid(&self.child), signal);
     }
 
     /// Waits for its end. One that hangs is killed, and counts as ended by a signal.
     pub fn finish(mut self) -> Ran {
-        while !self.is_over() {
-            if Instant::now() > self.until {
-                self.signal(nix::sys::signal::SIGKILL);
-            }
-            std::thread::sleep(Duration::from_millis(5));
+        let left = self.until.saturating_duration_since(Instant::now());
+        if poll(left, || self.is_over().then_some(())).is_none() {
+            self.signal(nix::sys::signal::SIGKILL);
         }
         let status = self.child.wait().expect("the child is ours");
         let text = |file: &mut File| {

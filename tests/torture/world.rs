@@ -8,12 +8,15 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hafog::cloud::SiteSettings;
 use hafog::cloud::local::base_folder;
 
+use crate::harness::wait::poll;
+use crate::processes::{mark_of, parent, pids, program, words};
 use crate::stack::{Stack, Wrong};
+use crate::tree::{beside, files, names_in};
 
 pub const SITES: [&str; 2] = ["east", "west"];
 const NAME: &str = "www.shop.test";
@@ -66,20 +69,14 @@ pub struct World<'a> {
 impl World<'_> {
     /// Looks until everything is as it should be. Two writers are wrong at any moment.
     pub fn judge(&mut self, expect: &Expect, uncut: bool) -> Result<(), Wrong> {
-        let give_up = Instant::now() + SETTLES;
-        loop {
-            let mut wrong = self.look(expect, uncut)?;
-            if wrong.is_empty() {
-                return Ok(());
-            }
-            if Instant::now() > give_up {
-                wrong.insert(
-                    0,
-                    format!("after {} s, expected {expect:?}", SETTLES.as_secs()),
-                );
-                return Err(wrong.join("\n"));
-            }
-            std::thread::sleep(Duration::from_millis(200));
+        let wrong = until_none(SETTLES, || self.look(expect, uncut))?;
+        match wrong.is_empty() {
+            true => Ok(()),
+            false => Err(format!(
+                "after {} s, expected {expect:?}\n{}",
+                SETTLES.as_secs(),
+                wrong.join("\n")
+            )),
         }
     }
 
@@ -448,26 +445,18 @@ impl World<'_> {
 
     fn has_all(&self, node: &str, addresses: &BTreeMap<String, IpAddr>) -> Result<(), String> {
         let address = addresses.get(node).ok_or("it has no address")?;
-        let give_up = Instant::now() + ANSWERS;
-        loop {
+        let orders = &self.ledger.orders;
+        let missing = until_none(ANSWERS, || {
             let found = self.sql(*address, "SELECT id FROM orders")?;
             let found: BTreeSet<&str> = found.lines().collect();
-            let missing: Vec<&String> = self
-                .ledger
-                .orders
-                .iter()
-                .filter(|id| !found.contains(id.as_str()))
-                .collect();
-            if missing.is_empty() {
-                break;
-            }
-            if Instant::now() > give_up {
-                return Err(format!(
-                    "of {} acknowledged orders, {missing:?} are missing",
-                    self.ledger.orders.len()
-                ));
-            }
-            std::thread::sleep(Duration::from_millis(20));
+            let missing = orders.iter().filter(|id| !found.contains(id.as_str()));
+            Ok(missing.collect())
+        })?;
+        if !missing.is_empty() {
+            return Err(format!(
+                "of {} acknowledged orders, {missing:?} are missing",
+                orders.len()
+            ));
         }
         let streams = "SELECT pg_is_in_recovery(), count(*) FILTER (WHERE status = 'streaming') FROM pg_stat_wal_receiver";
         match self.sql(*address, streams)?.trim() {
@@ -475,6 +464,23 @@ impl World<'_> {
             other => Err(format!("it does not stream ({other})")),
         }
     }
+}
+
+/// Looks until nothing is wrong. What still is when the limit is over.
+fn until_none<W>(
+    limit: Duration,
+    mut look: impl FnMut() -> Result<Vec<W>, Wrong>,
+) -> Result<Vec<W>, Wrong> {
+    let mut last = Vec::new();
+    let ended = poll(limit, || match look() {
+        Ok(wrong) if wrong.is_empty() => Some(Ok(wrong)),
+        Ok(wrong) => {
+            last = wrong;
+            None
+        }
+        Err(why) => Some(Err(why)),
+    });
+    ended.unwrap_or(Ok(last))
 }
 
 /// Posts an order as a user does; anything but 201 is no acknowledgement.
@@ -507,53 +513,6 @@ fn servers_of(site: &str) -> impl Iterator<Item = String> {
         .map(move |name| format!("shop-{site}-{name}"))
 }
 
-fn pids() -> Vec<i32> {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect()
-}
-
-/// The folder of the server that a process belongs to. Zombies have no environment.
-fn mark_of(pid: i32) -> Option<PathBuf> {
-    let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
-    let marks = environment.split(|byte| *byte == 0);
-    let mark = marks
-        .filter_map(|entry| entry.strip_prefix(b"HAFOG_SERVER="))
-        .next()?;
-    Some(PathBuf::from(String::from_utf8_lossy(mark).into_owned()))
-}
-
-fn words(pid: i32) -> Vec<String> {
-    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let words = line
-        .split(|byte| *byte == 0)
-        .filter(|word| !word.is_empty());
-    words
-        .map(|word| String::from_utf8_lossy(word).into_owned())
-        .collect()
-}
-
-fn parent(pid: i32) -> Option<i32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat[stat.rfind(')')? + 2..].split(' ').nth(1)?.parse().ok()
-}
-
-/// The program, and what it is told to be when it is hafog.
-fn program(pid: i32) -> String {
-    let words = words(pid);
-    let first = words
-        .first()
-        .map(Path::new)
-        .and_then(Path::file_name)
-        .unwrap_or_default();
-    let first = first.to_string_lossy().into_owned();
-    match words.get(1) {
-        Some(second) if first == "hafog" => format!("{first} {second}"),
-        _ => first,
-    }
-}
-
 fn name_servers(home: &Path) -> usize {
     pids()
         .into_iter()
@@ -576,66 +535,4 @@ fn serves(pid: i32, home: &Path) -> Option<SocketAddr> {
         && words.get(2)? == "serve"
         && Path::new(after("--folder")?).starts_with(home);
     is_ours.then(|| after("--listen")?.parse().ok()).flatten()
-}
-
-fn names_in(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect();
-    names.sort();
-    names
-}
-
-/// Files that a writer who was killed left beside the file that it wrote, outside of the databases.
-fn beside(folder: &Path, wrong: &mut Vec<String>) {
-    for name in names_in(folder) {
-        let path = folder.join(&name);
-        if name == "data" || name == "tree" || path.is_symlink() {
-            continue;
-        }
-        let parts: Vec<&str> = name.rsplitn(3, '.').collect();
-        let numbers = parts
-            .iter()
-            .take(2)
-            .filter(|part| part.parse::<u64>().is_ok())
-            .count();
-        if name.starts_with('.') && parts.len() == 3 && numbers == 2 {
-            wrong.push(format!("stray: {}", path.display()));
-        }
-        if path.is_dir() {
-            beside(&path, wrong);
-        }
-    }
-}
-
-/// Every file, without contents that a run may leave differently: data, logs and what is in an image.
-fn files(base: &Path, folder: &Path, lines: &mut BTreeSet<String>) {
-    for name in names_in(folder) {
-        let path = folder.join(&name);
-        let shown = path
-            .strip_prefix(base)
-            .unwrap_or(&path)
-            .display()
-            .to_string();
-        let site = base.file_name().unwrap_or_default().to_string_lossy();
-        lines.insert(format!("{site}/{}", without_digest(&shown)));
-        if path.is_dir() && !path.is_symlink() && !["data", "log", "tree"].contains(&name.as_str())
-        {
-            files(base, &path, lines);
-        }
-    }
-}
-
-/// `images/web-b6512d551fb6/image.json` is `images/web-*/image.json`.
-fn without_digest(path: &str) -> String {
-    let part = |part: &str| match part.rsplit_once('-') {
-        Some((name, digest))
-            if digest.len() == 12 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()) =>
-        {
-            format!("{name}-*")
-        }
-        _ => part.to_owned(),
-    };
-    path.split('/').map(part).collect::<Vec<_>>().join("/")
 }

@@ -42,8 +42,6 @@ use super::{
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{DatabaseName, ServerName};
 
-#[cfg(test)]
-use config::Paths;
 pub use config::{conf_folder, service_name};
 
 pub const ABOUT: EngineAbout = EngineAbout {

@@ -12,27 +12,13 @@ fn no_secret_is_said_when_things_go_wrong() {
     let Some(_turn) = turn("no_secret_is_said_when_things_go_wrong") else {
         return;
     };
-    let lab = Lab::new();
-    lab.home.write("hafog.yaml", &spec());
-    lab.home
-        .write("stripe.key", &format!("{}\n", value(CORES[1])));
-    let search = Arc::new(Search::new());
-    let watch = Watch::start(search.clone(), lab.home.path());
-    let mut canaries = Canaries {
-        lab,
-        search,
-        leaks: Vec::new(),
-    };
+    let (mut canaries, watch) = Canaries::new();
     panicking(&mut canaries);
     canaries.must("up --yes");
     committed_to_git(&canaries);
     wrong_password(&mut canaries);
     unreachable_database(&mut canaries);
-    let files = canaries.files();
-    let shown = watch.end();
-    assert_eq!(canaries.leaks, [""; 0]);
-    assert!(files.is_empty(), "{files:#?}");
-    assert_eq!(shown, [""; 0]);
+    canaries.are_nowhere(watch);
 }
 
 /// A bug in the step that has the password in its hands. The next `up` goes on.

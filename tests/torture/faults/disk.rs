@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
-use super::some_line;
+use super::{Subject, some_line};
 use crate::bench::Bench;
 use crate::cuts::Verb;
 use crate::random::Random;
@@ -33,7 +33,7 @@ impl SmallDisk {
         if mounted.is_ok_and(|status| status.success()) {
             return Ok(Some(SmallDisk(folder.to_owned())));
         }
-        crate::skipped("torture disk-full", "a tmpfs cannot be mounted here");
+        crate::harness::skip::skipped("torture disk-full", "a tmpfs cannot be mounted here");
         Ok(None)
     }
 }
@@ -103,7 +103,12 @@ impl Need {
 }
 
 /// The disk of the journals fills up in the middle of the verb, and later has room again.
-pub fn full(verb: &'static Verb, bench: &mut Bench, random: &mut Random) -> Result<String, Wrong> {
+pub fn full(subject: Subject<'_>) -> Result<String, Wrong> {
+    let Subject {
+        verb,
+        bench,
+        random,
+    } = subject;
     let need = Need::of(verb, bench)?;
     if need.all < 2 {
         return Err(format!(
@@ -140,11 +145,12 @@ pub fn full(verb: &'static Verb, bench: &mut Bench, random: &mut Random) -> Resu
 
 /// The arbiter's disk has no room for its copies of the journals: that stops nobody. When it has room again, a run
 /// that is resumed brings its copy up to date.
-pub fn arbiter_full(
-    verb: &'static Verb,
-    bench: &mut Bench,
-    random: &mut Random,
-) -> Result<String, Wrong> {
+pub fn arbiter_full(subject: Subject<'_>) -> Result<String, Wrong> {
+    let Subject {
+        verb,
+        bench,
+        random,
+    } = subject;
     let need = Need::of(verb, bench)?;
     let turn = verb.prepare(bench)?;
     let copies = bench.stack().home.path().join("arbiter/journal");

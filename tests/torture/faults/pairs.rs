@@ -1,15 +1,21 @@
 //! Two commands for one stack at the same time: one has the lease, the other is told who has it, or waits for its
 //! turn. The world is that of one of the orders.
 
+use std::time::Duration;
+
 use crate::bench::{Bench, Standing, Standing::*, other};
 use crate::harness::Ran;
+use crate::harness::wait::wait_until;
+use crate::instants::let_pass;
 use crate::random::Random;
-use crate::stack::{Cut, Running, Wrong};
+use crate::stack::{Cut, LIMIT, Running, Wrong};
 
 /// Where the stack is afterwards, and whether the other site is primary.
 type End = (Standing, bool);
 
-struct Pair2 {
+pub struct TwoCommands {
+    /// As the row of a case names them.
+    names: [&'static str; 2],
     from: Standing,
     /// `AWAY` is the site that is not primary.
     commands: [&'static str; 2],
@@ -19,74 +25,61 @@ struct Pair2 {
     both: [End; 2],
 }
 
-const PAIRS: &[Pair2] = &[
-    Pair2 {
-        from: Pair,
-        commands: ["switchover AWAY --yes", "deploy --yes"],
-        alone: [(Provisional, true), (Pair, false)],
-        both: [(Provisional, true), (Provisional, true)],
-    },
-    Pair2 {
-        from: Bare,
-        commands: ["up --yes", "up --yes"],
-        alone: [(Up, false), (Up, false)],
-        both: [(Up, false), (Up, false)],
-    },
+#[rustfmt::skip]
+const PAIRS: &[TwoCommands] = &[
+    two(["switchover", "deploy"], Pair, ["switchover AWAY", "deploy"],
+        [(Provisional, true), (Pair, false)], [(Provisional, true); 2]),
+    two(["up", "up"], Bare, ["up", "up"],
+        [(Up, false); 2], [(Up, false); 2]),
     // A planned move away from a dead site is refused.
-    Pair2 {
-        from: Dark,
-        commands: ["switchover AWAY --yes", "failover AWAY --yes"],
-        alone: [(Dark, false), (Fallen, true)],
-        both: [(Fallen, true), (Fallen, true)],
-    },
-    Pair2 {
-        from: Dark,
-        commands: ["failover AWAY --yes", "failover AWAY --yes"],
-        alone: [(Fallen, true), (Fallen, true)],
-        both: [(Fallen, true), (Fallen, true)],
-    },
-    Pair2 {
-        from: Pair,
-        commands: ["destroy --yes", "deploy --yes"],
-        alone: [(Bare, false), (Pair, false)],
-        both: [(Bare, false), (Bare, false)],
-    },
-    Pair2 {
-        from: Provisional,
-        commands: ["commit --yes", "rollback --yes"],
-        alone: [(Pair, false), (Pair, true)],
-        both: [(Pair, false), (Pair, true)],
-    },
-    Pair2 {
-        from: Pair,
-        commands: ["switchover AWAY --yes", "dns lower --yes"],
-        alone: [(Provisional, true), (Pair, false)],
-        both: [(Provisional, true), (Provisional, true)],
-    },
-    Pair2 {
-        from: Pair,
-        commands: ["build --yes", "build --yes"],
-        alone: [(Pair, false), (Pair, false)],
-        both: [(Pair, false), (Pair, false)],
-    },
+    two(["switchover", "failover"], Dark, ["switchover AWAY", "failover AWAY"],
+        [(Dark, false), (Fallen, true)], [(Fallen, true); 2]),
+    two(["failover", "failover"], Dark, ["failover AWAY", "failover AWAY"],
+        [(Fallen, true); 2], [(Fallen, true); 2]),
+    two(["destroy", "deploy"], Pair, ["destroy", "deploy"],
+        [(Bare, false), (Pair, false)], [(Bare, false); 2]),
+    two(["commit", "rollback"], Provisional, ["commit", "rollback"],
+        [(Pair, false), (Pair, true)], [(Pair, false), (Pair, true)]),
+    two(["switchover", "dns lower"], Pair, ["switchover AWAY", "dns lower"],
+        [(Provisional, true), (Pair, false)], [(Provisional, true); 2]),
+    two(["build", "build"], Pair, ["build", "build"],
+        [(Pair, false); 2], [(Pair, false); 2]),
     // Of a switchover that was killed.
-    Pair2 {
-        from: Pair,
-        commands: ["resume --yes", "resume --yes"],
-        alone: [(Provisional, true), (Provisional, true)],
-        both: [(Provisional, true), (Provisional, true)],
-    },
+    two(["switchover", "resume"], Pair, ["resume", "resume"],
+        [(Provisional, true); 2], [(Provisional, true); 2]),
 ];
+
+const fn two(
+    names: [&'static str; 2],
+    from: Standing,
+    commands: [&'static str; 2],
+    alone: [End; 2],
+    both: [End; 2],
+) -> TwoCommands {
+    TwoCommands {
+        names,
+        from,
+        commands,
+        alone,
+        both,
+    }
+}
+
+pub fn find(one: &str, two: &str) -> &'static TwoCommands {
+    let found = PAIRS.iter().find(|pair| pair.names == [one, two]);
+    found.expect("a row names a pair of `PAIRS`")
+}
 
 /// The stack where it begins, and the two commands as a person types them, in any order.
 fn prepare(
-    pair: &Pair2,
+    pair: &TwoCommands,
     bench: &mut Bench,
     random: &mut Random,
 ) -> Result<([String; 2], [usize; 2]), Wrong> {
     bench.arrive(pair.from)?;
     let away = other(bench.primary());
-    let commands = pair.commands.map(|words| words.replace("AWAY", away));
+    let typed = |words: &str| format!("{} --yes", words.replace("AWAY", away));
+    let commands = pair.commands.map(typed);
     if commands
         .iter()
         .any(|words| words.starts_with("deploy") || words.starts_with("build"))
@@ -105,13 +98,17 @@ fn prepare(
 }
 
 /// Both begin in the same instant.
-pub fn at_once(index: usize, bench: &mut Bench, random: &mut Random) -> Result<String, Wrong> {
-    let pair = &PAIRS[index];
+pub fn at_once(
+    pair: &TwoCommands,
+    bench: &mut Bench,
+    random: &mut Random,
+) -> Result<String, Wrong> {
     let (commands, [one, two]) = prepare(pair, bench, random)?;
     let known = bench.stack().journals();
     let stack = bench.stack();
     let first = Running::begin(stack, &commands[one], &[]);
-    std::thread::sleep(std::time::Duration::from_micros(random.below(60_000)));
+    // Where in the first one the second begins is up to chance.
+    let_pass(Duration::from_micros(random.below(60_000)));
     let second = Running::begin(stack, &commands[two], &[]);
     let (first, second) = (first.finish(), second.finish());
     let said = format!(
@@ -148,8 +145,11 @@ pub fn at_once(index: usize, bench: &mut Bench, random: &mut Random) -> Result<S
 }
 
 /// The second waits for the lease of the first.
-pub fn in_turn(index: usize, bench: &mut Bench, random: &mut Random) -> Result<String, Wrong> {
-    let pair = &PAIRS[index];
+pub fn in_turn(
+    pair: &TwoCommands,
+    bench: &mut Bench,
+    random: &mut Random,
+) -> Result<String, Wrong> {
     let (commands, [one, two]) = prepare(pair, bench, random)?;
     let known = bench.stack().journals();
     let stack = bench.stack();
@@ -157,7 +157,7 @@ pub fn in_turn(index: usize, bench: &mut Bench, random: &mut Random) -> Result<S
     let lease = stack.home.path().join("arbiter/docs/lease.json");
     let verb = commands[one].split(' ').next().unwrap_or_default();
     let reason = format!("\"{verb}");
-    stack.until("the first command has the lease", || {
+    wait_until(LIMIT, "the first command has the lease", || {
         first.is_over() || std::fs::read_to_string(&lease).is_ok_and(|text| text.contains(&reason))
     })?;
     let waits = format!("{} --lock-timeout 2m", commands[two]);

@@ -2,63 +2,46 @@
 
 use nix::sys::signal::Signal;
 
-use super::{during, io, killed, some_line};
-use crate::bench::Bench;
+use super::{Struck, Subject, io};
 use crate::cuts::{Verb, at_most_one_writer};
+use crate::harness::Ran;
 use crate::random::Random;
 use crate::stack::{Cut, Wrong};
 
-pub fn clock_forward(
-    verb: &'static Verb,
-    bench: &mut Bench,
-    random: &mut Random,
-) -> Result<String, Wrong> {
-    clock(verb, bench, random, 3600)
+pub fn clock_forward(subject: Subject<'_>) -> Result<String, Wrong> {
+    clock(subject, 3600)
 }
 
-pub fn clock_backward(
-    verb: &'static Verb,
-    bench: &mut Bench,
-    random: &mut Random,
-) -> Result<String, Wrong> {
-    clock(verb, bench, random, -3600)
+pub fn clock_backward(subject: Subject<'_>) -> Result<String, Wrong> {
+    clock(subject, -3600)
 }
 
 /// The operator's clock is stepped by an hour in the middle, and set right afterwards.
-fn clock(
-    verb: &'static Verb,
-    bench: &mut Bench,
-    random: &mut Random,
-    seconds: i64,
-) -> Result<String, Wrong> {
-    let turn = verb.prepare(bench)?;
-    let line = some_line(verb, random) - 1;
-    let stack = bench.stack();
-    let file = stack.scratch().join("clock");
+fn clock(mut subject: Subject<'_>, seconds: i64) -> Result<String, Wrong> {
+    let line = subject.line_before();
+    let file = subject.bench.stack().scratch().join("clock");
     let named = file.display().to_string();
     let stepped = [("HAFOG_CLOCK_STEP", named.as_str())];
-    let ran = during(stack, &turn.words, line, &stepped, |_| {
+    let struck = subject.struck("stepped", line, &stepped, |_| {
         std::fs::write(&file, seconds.to_string()).map_err(io)
     });
     let _ = std::fs::remove_file(&file);
-    let ran = ran?;
-    let told = |why: Wrong| format!("{why}\nstepped at line {line}:\n{}", ran.all());
-    if ran.code == 0 {
-        turn.is_over(bench, false).map_err(told)?;
+    let struck = struck?;
+    if struck.was_over(subject.bench)? {
         return Ok("as uncut".to_owned());
     }
-    at_most_one_writer(bench).map_err(told)?;
-    let end = turn.goes_on(bench, random).map_err(told)?;
+    let end = struck.goes_on(subject.bench, subject.random)?;
     Ok(format!("stopped, then {end}"))
 }
 
 /// Killed, and killed again while it is being resumed.
-pub fn killed_twice(
-    verb: &'static Verb,
-    bench: &mut Bench,
-    random: &mut Random,
-) -> Result<String, Wrong> {
-    let (turn, line) = killed(verb, bench, random)?;
+pub fn killed_twice(mut subject: Subject<'_>) -> Result<String, Wrong> {
+    let (turn, line) = subject.killed()?;
+    let Subject {
+        verb,
+        bench,
+        random,
+    } = subject;
     let moment = ["before", "torn", "after"][random.below(3) as usize];
     // A resume writes one line more than what was left.
     let later = 1 + random.below(verb.middle + 2 - line as u64) as usize;
@@ -83,36 +66,33 @@ pub fn killed_twice(
     }
 }
 
+/// The verb, with one signal of the two that ask a program to end.
+fn signalled(subject: &mut Subject<'_>) -> Result<Struck, Wrong> {
+    let line = subject.line_before();
+    let signal = signal(subject.random);
+    subject.struck(signal.as_str(), line, &[], |running| {
+        running.signal(signal);
+        Ok(())
+    })
+}
+
 fn signal(random: &mut Random) -> Signal {
     [Signal::SIGINT, Signal::SIGTERM][random.below(2) as usize]
 }
 
 /// Ctrl-C, or SIGTERM as from a CI job that is cancelled: it ends between two steps, says so, and goes on later.
-pub fn interrupted(
-    verb: &'static Verb,
-    bench: &mut Bench,
-    random: &mut Random,
-) -> Result<String, Wrong> {
-    let turn = verb.prepare(bench)?;
-    let line = some_line(verb, random) - 1;
-    let signal = signal(random);
-    let ran = during(bench.stack(), &turn.words, line, &[], |running| {
-        running.signal(signal);
-        Ok(())
-    })?;
-    let told = |why: Wrong| format!("{why}\n{signal} at line {line}:\n{}", ran.all());
-    if ran.code == 0 {
-        turn.is_over(bench, false).map_err(told)?;
+pub fn interrupted(mut subject: Subject<'_>) -> Result<String, Wrong> {
+    let struck = signalled(&mut subject)?;
+    if struck.was_over(subject.bench)? {
         return Ok("was over before".to_owned());
     }
-    sealed(verb, &ran).map_err(told)?;
-    at_most_one_writer(bench).map_err(told)?;
-    let end = turn.goes_on(bench, random).map_err(told)?;
+    sealed(subject.verb, &struck.ran).map_err(|why| struck.told(why))?;
+    let end = struck.goes_on(subject.bench, subject.random)?;
     Ok(format!("sealed, then {end}"))
 }
 
 /// What somebody is told: the words, what to type, and the exit code.
-fn sealed(verb: &Verb, ran: &crate::harness::Ran) -> Result<(), Wrong> {
+fn sealed(verb: &Verb, ran: &Ran) -> Result<(), Wrong> {
     let words = "was interrupted; the journal is sealed";
     let next = ["hint: hafog resume", &format!("hint: hafog {}", verb.name)];
     match ran.code == 130
@@ -125,22 +105,12 @@ fn sealed(verb: &Verb, ran: &crate::harness::Ran) -> Result<(), Wrong> {
 }
 
 /// Ctrl-C, and then back: `abort`, or on where there is no way back.
-pub fn aborted(
-    verb: &'static Verb,
-    bench: &mut Bench,
-    random: &mut Random,
-) -> Result<String, Wrong> {
-    let turn = verb.prepare(bench)?;
-    let line = some_line(verb, random) - 1;
-    let signal = signal(random);
-    let ran = during(bench.stack(), &turn.words, line, &[], |running| {
-        running.signal(signal);
-        Ok(())
-    })?;
+pub fn aborted(mut subject: Subject<'_>) -> Result<String, Wrong> {
+    let struck = signalled(&mut subject)?;
+    let (bench, turn) = (subject.bench, &struck.turn);
     let back = bench.stack().run("abort --yes");
-    let said = format!("{signal} at line {line}:\n{}\n{}", ran.all(), back.all());
-    let told = |why: Wrong| format!("{why}\n{said}");
-    match (ran.code, back.code) {
+    let told = |why: Wrong| struck.told(format!("{why}\n{}", back.all()));
+    match (struck.ran.code, back.code) {
         (0, 0) => {
             turn.is_over(bench, false).map_err(told)?;
             Ok("was over before".to_owned())
@@ -164,27 +134,19 @@ pub fn aborted(
 }
 
 /// Twice: it leaves at once, as if it were killed, and says so.
-pub fn interrupted_twice(
-    verb: &'static Verb,
-    bench: &mut Bench,
-    random: &mut Random,
-) -> Result<String, Wrong> {
-    let turn = verb.prepare(bench)?;
-    let line = some_line(verb, random) - 1;
-    let ran = during(bench.stack(), &turn.words, line, &[], |running| {
+pub fn interrupted_twice(mut subject: Subject<'_>) -> Result<String, Wrong> {
+    let line = subject.line_before();
+    let struck = subject.struck("signals", line, &[], |running| {
         running.signal(Signal::SIGINT);
         running.signal(Signal::SIGTERM);
         Ok(())
     })?;
-    let told = |why: Wrong| format!("{why}\nsignals at line {line}:\n{}", ran.all());
-    if ran.code == 0 {
-        turn.is_over(bench, false).map_err(told)?;
+    if struck.was_over(subject.bench)? {
         return Ok("was over before".to_owned());
     }
-    if ran.code != 130 || !ran.stderr.contains("the journal") {
-        return Err(told("it does not say that it was interrupted".to_owned()));
+    if struck.ran.code != 130 || !struck.ran.stderr.contains("the journal") {
+        return Err(struck.told("it does not say that it was interrupted"));
     }
-    at_most_one_writer(bench).map_err(told)?;
-    let end = turn.goes_on(bench, random).map_err(told)?;
+    let end = struck.goes_on(subject.bench, subject.random)?;
     Ok(format!("left, then {end}"))
 }

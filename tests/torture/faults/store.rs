@@ -4,10 +4,8 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
-use super::{during, io, killed, some_line};
+use super::{Subject, io};
 use crate::bench::{Bench, Standing::*};
-use crate::cuts::Verb;
-use crate::random::Random;
 use crate::stack::Wrong;
 
 /// The newest journal, and the arbiter's copy of it.
@@ -21,12 +19,9 @@ fn newest(bench: &mut Bench) -> Result<[PathBuf; 2], Wrong> {
 }
 
 /// The last line is of a format that this hafog does not know: nobody goes on, and nothing is touched.
-pub fn newer_journal(
-    verb: &'static Verb,
-    bench: &mut Bench,
-    random: &mut Random,
-) -> Result<String, Wrong> {
-    let (turn, _) = killed(verb, bench, random)?;
+pub fn newer_journal(mut subject: Subject<'_>) -> Result<String, Wrong> {
+    let (turn, _) = subject.killed()?;
+    let (bench, random) = (subject.bench, subject.random);
     let files = newest(bench)?;
     let whole = std::fs::read_to_string(&files[0]).map_err(io)?;
     let at = whole.trim_end().rfind('\n').map_or(0, |at| at + 1);
@@ -55,12 +50,9 @@ pub fn newer_journal(
 }
 
 /// Every copy ends in the middle of a line.
-pub fn torn_journal(
-    verb: &'static Verb,
-    bench: &mut Bench,
-    random: &mut Random,
-) -> Result<String, Wrong> {
-    let (turn, _) = killed(verb, bench, random)?;
+pub fn torn_journal(mut subject: Subject<'_>) -> Result<String, Wrong> {
+    let (turn, _) = subject.killed()?;
+    let (bench, random) = (subject.bench, subject.random);
     for file in newest(bench)? {
         let mut bytes = std::fs::read(&file).map_err(io)?;
         bytes.extend_from_slice(br#"{"v":1,"n":99,"at":"2026-"#);
@@ -94,42 +86,31 @@ fn exchange(one: &Path, other: &Path) -> Result<(), Wrong> {
 }
 
 /// The arbiter's folder cannot be reached from some line on, and later it can.
-pub fn arbiter_gone(
-    verb: &'static Verb,
-    bench: &mut Bench,
-    random: &mut Random,
-) -> Result<String, Wrong> {
-    let turn = verb.prepare(bench)?;
-    let line = some_line(verb, random) - 1;
-    let stack = bench.stack();
-    let arbiter = stack.home.path().join("arbiter");
-    let aside = stack.home.path().join(crate::stack::ASIDE);
+pub fn arbiter_gone(mut subject: Subject<'_>) -> Result<String, Wrong> {
+    let line = subject.line_before();
+    let home = subject.bench.stack().home.path();
+    let (arbiter, aside) = (home.join("arbiter"), home.join(crate::stack::ASIDE));
     let mut gone = None;
-    let ran = during(stack, &turn.words, line, &[], |_| {
+    let struck = subject.struck("without the arbiter", line, &[], |_| {
         gone = Some(OutOfReach::take(&arbiter, &aside)?);
         Ok(())
-    })?;
+    });
     drop(gone);
-    if ran.code == 0 {
-        turn.is_over(bench, false)?;
+    let struck = struck?;
+    if struck.was_over(subject.bench)? {
         return Ok("was over before".to_owned());
     }
-    if !ran.stderr.contains("arbiter") {
-        return Err(format!("the fault does not name it:\n{}", ran.all()));
+    if !struck.ran.stderr.contains("arbiter") {
+        return Err(struck.told("the fault does not name it"));
     }
-    crate::cuts::at_most_one_writer(bench)?;
-    turn.goes_on(bench, random)
-        .map_err(|why| format!("{why}\nwithout the arbiter:\n{}", ran.all()))
+    struck.goes_on(subject.bench, subject.random)
 }
 
 /// One of the two folders with the journals is gone in the middle of the verb: the other is enough, and what was lost
 /// is there again.
-pub fn journals_lost(
-    verb: &'static Verb,
-    bench: &mut Bench,
-    random: &mut Random,
-) -> Result<String, Wrong> {
-    let (turn, line) = killed(verb, bench, random)?;
+pub fn journals_lost(mut subject: Subject<'_>) -> Result<String, Wrong> {
+    let (turn, line) = subject.killed()?;
+    let (bench, random) = (subject.bench, subject.random);
     let files = newest(bench)?;
     let lost = &files[random.below(2) as usize];
     let folder = lost.parent().ok_or("a journal has a folder")?;
@@ -147,12 +128,9 @@ pub fn journals_lost(
 
 /// The dead site takes its folder with it, and the operator's machine its journals: the arbiter is what is left. The
 /// other site takes over; the dead one is made anew.
-pub fn site_lost(
-    verb: &'static Verb,
-    bench: &mut Bench,
-    random: &mut Random,
-) -> Result<String, Wrong> {
-    let turn = verb.prepare(bench)?;
+pub fn site_lost(mut subject: Subject<'_>) -> Result<String, Wrong> {
+    let turn = subject.prepare()?;
+    let (bench, random) = (subject.bench, subject.random);
     let dead = bench.world().base(turn.before);
     std::fs::remove_dir_all(&dead).map_err(io)?;
     if random.below(2) == 0 {

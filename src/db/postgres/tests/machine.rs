@@ -291,14 +291,14 @@ impl Shell for TestShell {
 }
 
 /// Several servers, and the keys to them.
-pub struct Machine {
+pub struct Machine<const N: usize> {
     pub shell: Arc<TestShell>,
     pub reach: Reach,
-    pub nodes: Vec<Node>,
+    pub nodes: [Node; N],
     folder: tempfile::TempDir,
 }
 
-impl Drop for Machine {
+impl<const N: usize> Drop for Machine<N> {
     fn drop(&mut self) {
         for kept in self.shell.services.lock().unwrap().values_mut() {
             kept.stop(Signal::SIGQUIT, Duration::from_secs(10));
@@ -306,10 +306,22 @@ impl Drop for Machine {
     }
 }
 
-impl Machine {
+impl Machine<1> {
+    pub fn one(test: &str) -> Option<Self> {
+        Machine::with(test, ["shop-east-db-1"])
+    }
+}
+
+impl Machine<2> {
+    pub fn pair(test: &str) -> Option<Self> {
+        Machine::with(test, ["shop-east-db-1", "shop-west-db-1"])
+    }
+}
+
+impl<const N: usize> Machine<N> {
     /// `None`, and a line that says so, where PostgreSQL cannot run.
     #[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
-    pub fn with(test: &str, names: &[&str]) -> Option<Machine> {
+    pub fn with(test: &str, names: [&str; N]) -> Option<Machine<N>> {
         let skip = |why: &str| {
             eprintln!("skipped: {test}: {why}");
             None
@@ -331,7 +343,7 @@ impl Machine {
             .unwrap();
         let shell = Arc::new(TestShell::default());
         let keys = Arc::new(Keys::open(&folder.path().join("keys")).unwrap());
-        let nodes = names.iter().map(|name| node(folder.path(), name)).collect();
+        let nodes = names.map(|name| node(folder.path(), name));
         let reach = Reach {
             shell: shell.clone(),
             keys,
@@ -352,9 +364,14 @@ impl Machine {
     pub fn agent(&self) -> Reach {
         let pair = self.reach.keys.client("hafog_agent").unwrap();
         let keys = Keys::of_role("hafog_agent", self.reach.keys.ca_pem().unwrap(), pair);
+        self.with_keys(Arc::new(keys))
+    }
+
+    /// Somebody who has these keys.
+    pub fn with_keys(&self, keys: Arc<Keys>) -> Reach {
         Reach {
             shell: self.shell.clone(),
-            keys: Arc::new(keys),
+            keys,
         }
     }
 }

@@ -1,0 +1,88 @@
+//! The writer opens its engine, renews its lease and beats; nobody else is opened.
+
+use super::*;
+
+#[tokio::test]
+async fn opens_after_boot_after_the_renewal_and_beats_from_then_on() {
+    let world = world(Power::Replica, 3, ME);
+    let mut bench = Bench::new(world, isolated());
+    assert_eq!(bench.tick().await, ["put: epoch 3, beat -", "promote"]);
+    assert_eq!(bench.engine(), Power::Writable);
+    assert_eq!(bench.next().await, ["beat 1", "put: epoch 3, beat 1"]);
+    assert_eq!(bench.next().await, ["beat 2", "put: epoch 3, beat 2"]);
+    let writer = bench.world.inside().writer();
+    assert_eq!(
+        writer.lease_until,
+        Some(bench.clock.now() + Duration::from_secs(10))
+    );
+    let beat = writer.beat.expect("it beats");
+    assert_eq!(
+        (beat.seq, beat.at, beat.position.as_str()),
+        (2, bench.clock.now(), "0/2")
+    );
+}
+
+#[tokio::test]
+async fn does_not_open_when_the_renewal_fails() {
+    let world = world(Power::Replica, 3, ME);
+    world.inside().unwritable = true;
+    let mut bench = Bench::new(world, isolated());
+    for _ in 0..3 {
+        assert_eq!(bench.next().await, [""; 0]);
+    }
+    assert!(
+        bench
+            .last_line()
+            .ends_with("failed: lease not renewed: the arbiter cannot be written"),
+        "{}",
+        bench.last_line()
+    );
+    bench.world.inside().unwritable = false;
+    assert_eq!(bench.next().await, ["put: epoch 3, beat -", "promote"]);
+}
+
+#[tokio::test]
+async fn does_not_open_when_the_writer_moves_before_the_renewal_arrives() {
+    let world = world(Power::Replica, 3, ME);
+    world.during("put", |world| world.name_writer(4, None));
+    let mut bench = Bench::new(world, isolated());
+    assert_eq!(bench.tick().await, ["put: changed"]);
+    assert_eq!(bench.next().await, [""; 0]);
+    assert_eq!(
+        bench.last_line(),
+        "leave: shop-east-db-1 is not writable: nobody may write at epoch 4"
+    );
+}
+
+#[tokio::test]
+async fn a_database_that_is_being_made_is_left_alone() {
+    let mut bench = Bench::new(World::new(Power::Writable), strict());
+    assert_eq!(bench.tick().await, [""; 0]);
+    assert_eq!(bench.engine(), Power::Writable);
+}
+
+#[tokio::test]
+async fn a_later_grant_ends_the_old_sessions_and_opens_anew() {
+    let mut bench = Bench::writing(isolated()).await;
+    bench.world.inside().name_writer(5, Some(ME));
+    assert_eq!(bench.next().await, ["stop"]);
+    assert_eq!(bench.next().await, ["put: epoch 5, beat 1", "start"]);
+    assert_eq!(bench.next().await, ["put: epoch 5, beat 1", "promote"]);
+    assert_eq!(bench.next().await, ["beat 2", "put: epoch 5, beat 2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn renews_while_a_long_opening_goes_on_and_ends_it_when_the_epoch_grows() {
+    let world = world(Power::Replica, 3, ME);
+    world.inside().slow_promote = true;
+    let mut bench = Bench::new(world, isolated());
+    assert_eq!(bench.tick().await, ["put: epoch 3, beat -", "promote"]);
+    for _ in 0..20 {
+        assert_eq!(bench.next().await, ["put: epoch 3, beat -"]);
+    }
+    bench.world.inside().hung = true;
+    bench.world.inside().name_writer(4, None);
+    assert_eq!(bench.next().await, ["stop"], "it may open at any moment");
+    assert_eq!(bench.engine(), Power::Stopped);
+    assert_eq!(bench.next().await, [""; 0]);
+}

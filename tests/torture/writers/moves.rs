@@ -1,0 +1,160 @@
+//! Moves under writers, planned and after an outage: nothing is lost, or no more than was said.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::rig::{Rig, node, note};
+use crate::bench::other;
+use crate::harness::Ran;
+use crate::instants::let_pass;
+use crate::processes::{kill_hard, stop, words, works_below};
+
+/// There and back again, under writers.
+pub fn switchovers(seed: u64, times: usize) -> Result<String, String> {
+    let after = ["commit --yes"];
+    let count = there_and_back(seed, times, &after, |rig, one| {
+        let_pass(rig.instant(0..300));
+        rig.must("switchover --yes")?;
+        rig.writes(one.to)?;
+        let lost = rig.lost(one.from, one.to)?;
+        match lost.first() {
+            None => Ok(()),
+            Some(first) => Err(format!(
+                "LOST in switchover {}: {} writes, first `{}`",
+                one.round,
+                lost.len(),
+                first.id
+            )),
+        }
+    })?;
+    note(&format!(
+        "switchovers: {times}, acknowledged {count}, lost 0"
+    ));
+    Ok("moved, nothing lost".to_owned())
+}
+
+/// The plug is pulled while writing; the bound that was printed is compared with what was lost.
+pub fn failovers(seed: u64, times: usize) -> Result<String, String> {
+    let after = ["commit --yes", "failback --rejoin-only --yes"];
+    let count = there_and_back(seed, times, &after, |rig, one| {
+        // Every second time the stream is dead for a while, so that there is something to lose.
+        let behind = one.round % 2 == 0;
+        if behind {
+            let stopped = receivers(&rig.folder(one.to));
+            stopped.iter().for_each(|pid| stop(*pid));
+        }
+        let_pass(rig.instant(500..3500));
+        let how = ["off", "freeze"][rig.random.below(2) as usize];
+        rig.must(&format!("local power {} {how}", node(one.from)))?;
+        if behind {
+            // What is in the socket's buffer must not arrive after all.
+            receivers(&rig.folder(one.to))
+                .into_iter()
+                .for_each(kill_hard);
+        }
+        // The time since the outage must not count.
+        let_pass(rig.instant(0..4000));
+        let said = rig.must("failover --yes --json")?;
+        rig.writes(one.to)?;
+        bound_holds(rig, one.from, one.to, &said)
+            .map_err(|why| format!("failover {}: {why}", one.round))
+    })?;
+    note(&format!("failovers: {times}, acknowledged {count}"));
+    Ok("moved, lost what was said".to_owned())
+}
+
+/// One of many moves.
+struct Move {
+    round: usize,
+    from: &'static str,
+    to: &'static str,
+}
+
+/// Moves from site to site, so many times, with one writer at any moment. How much was acknowledged.
+fn there_and_back(
+    seed: u64,
+    times: usize,
+    after: &[&str],
+    mut moves: impl FnMut(&mut Rig, &Move) -> Result<(), String>,
+) -> Result<usize, String> {
+    let mut rig = Rig::new(seed, false)?;
+    let mut sites = vec!["east"];
+    for round in 1..=times {
+        let from = *sites.last().expect("there is one");
+        let to = other(from);
+        rig.writes(from)?;
+        moves(&mut rig, &Move { round, from, to })?;
+        sites.push(to);
+        rig.reigns(&sites)?;
+        rig.is_the_only_one(to)?;
+        for words in after {
+            rig.must(words)?;
+        }
+        rig.ready()?;
+    }
+    rig.reigns(&sites)
+}
+
+/// The processes that receive the log on a replica: they rename themselves.
+fn receivers(folder: &Path) -> Vec<i32> {
+    let mut found = works_below(folder);
+    found.retain(|pid| words(*pid).concat().contains("walreceiver"));
+    found
+}
+
+fn bound_holds(rig: &Rig, from: &str, to: &str, said: &Ran) -> Result<(), String> {
+    const HEARTBEATS: f64 = 2.0;
+    let loss = loss_of(said)?;
+    let seconds = loss["seconds"]
+        .as_f64()
+        .ok_or_else(|| format!("no bound: {loss}"))?;
+    let lost = rig.lost(from, to)?;
+    let book = rig.writing.book();
+    let truth = match (lost.first(), lost.last()) {
+        (Some(first), Some(last)) => {
+            let kept = book
+                .iter()
+                .rev()
+                .find(|one| one.site == from && one.at < first.at);
+            let kept = kept.ok_or("nothing was kept")?;
+            (last.at - kept.at).as_secs_f64()
+        }
+        _ => 0.0,
+    };
+    let known = loss["transactions"]
+        .as_u64()
+        .ok_or_else(|| format!("no transactions: {loss}"))?;
+    note(&format!(
+        "failover to {to}: lost {} in {truth:.3} s; said {loss}",
+        lost.len()
+    ));
+    if seconds < truth {
+        return Err(format!(
+            "the bound is too small: lost {truth:.3} s, said {loss}"
+        ));
+    }
+    if seconds > truth + HEARTBEATS + 0.05 {
+        return Err(format!(
+            "the bound is too big: lost {truth:.3} s, said {loss}"
+        ));
+    }
+    // The heartbeats themselves and failed statements count too.
+    let spare = 10 + lost.len() as u64 / 5;
+    if known > lost.len() as u64 + spare {
+        return Err(format!(
+            "lost {} transactions, and said at least {known}",
+            lost.len()
+        ));
+    }
+    Ok(())
+}
+
+fn loss_of(said: &Ran) -> Result<Value, String> {
+    let report: Value = serde_json::from_slice(&said.raw)
+        .map_err(|error| format!("no JSON: {error}\n{}", said.all()))?;
+    let loss = report["loss"]
+        .get(0)
+        .or_else(|| report["report"]["loss"].get(0));
+    loss.cloned().ok_or_else(|| format!("no loss in {report}"))
+}
