@@ -1,5 +1,6 @@
 //! The engine against real servers.
 
+mod aside;
 mod machine;
 
 use std::sync::Arc;
