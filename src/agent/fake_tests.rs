@@ -336,6 +336,9 @@ impl Engine for World {
     async fn seed(&self, _: &Node, _: &Node, _: &Reach) -> Result<(), Trouble> {
         unreachable!("not an agent's")
     }
+    async fn kept(&self, _: &Node, _: &Reach) -> Result<Vec<String>, Fault> {
+        unreachable!("not an agent's")
+    }
     async fn follow(&self, _: &Node, _: &Node, _: &Reach) -> Result<(), Trouble> {
         unreachable!("not an agent's")
     }

@@ -117,6 +117,18 @@ struct Renewal {
     since: Duration,
 }
 
+impl Renewal {
+    /// What is left of it, by both clocks: the one since boot does not jump back, and the wall clock is what others
+    /// go by.
+    fn left(&self, clock: &dyn Clock, lease: Duration) -> Duration {
+        let by_wall = Duration::try_from(self.until.duration_since(clock.now()));
+        let elapsed = clock.since_boot().saturating_sub(self.since);
+        by_wall
+            .unwrap_or_default()
+            .min(lease.saturating_sub(elapsed))
+    }
+}
+
 /// How a round ended.
 #[derive(Debug, PartialEq)]
 enum Round {
@@ -197,10 +209,7 @@ impl Agent {
     /// Under `strict`, an agent that slept through the end of its lease stops its engine before it looks at anything:
     /// every question takes time in which the engine answers.
     async fn wake(&mut self) {
-        let over = self.renewal.is_some_and(|held| {
-            let slept = self.clock.since_boot().saturating_sub(held.since);
-            self.clock.now() >= held.until || slept >= self.pace.lease
-        });
+        let over = self.lease_left().is_some_and(|left| left.is_zero());
         let may_write = matches!(self.node.seen, Seen::Writable | Seen::Opening);
         if !over || !may_write || self.self_fence != SelfFence::Strict {
             return;
@@ -301,24 +310,22 @@ impl Agent {
         }
     }
 
-    /// By both clocks: the one since boot does not jump back, and the wall clock is what others go by.
+    fn lease_left(&self) -> Option<Duration> {
+        let held = self.renewal?;
+        Some(held.left(self.clock.as_ref(), self.pace.lease))
+    }
+
     fn lease_holds(&self) -> bool {
-        self.renewal.is_some_and(|held| {
-            let by_wall = self.clock.now() + self.pace.reserve < held.until;
-            let elapsed = self.clock.since_boot().saturating_sub(held.since);
-            by_wall && elapsed + self.pace.reserve < self.pace.lease
-        })
+        self.lease_left()
+            .is_some_and(|left| left > self.pace.reserve)
     }
 
     /// Whether the lease that was just renewed is not over yet.
     fn still(&self) -> impl Fn() -> Result<(), Fault> + Send + Sync + use<> {
         let (clock, held, lease) = (self.clock.clone(), self.renewal, self.pace.lease);
         move || {
-            let holds = held.is_some_and(|held| {
-                let elapsed = clock.since_boot().saturating_sub(held.since);
-                clock.now() < held.until && elapsed < lease
-            });
-            match holds {
+            let left = held.map(|held| held.left(clock.as_ref(), lease));
+            match left.is_some_and(|left| !left.is_zero()) {
                 true => Ok(()),
                 false => Err(Fault::new("its write lease was over before it was opened")),
             }

@@ -465,11 +465,15 @@ impl LocalNode {
         Ok(())
     }
 
-    /// The stop was a success: the supervisor must agree, or it starts the engine again.
+    /// The stop was a success. The supervisor agrees; or the machine shows nothing of the engine, and what a supervisor
+    /// that was not told starts comes up non-writable.
     async fn is_stopped(&self) -> Result<(), String> {
-        match self.process().await {
-            Process::Gone => Ok(()),
-            _ => self.refuses_writes().await,
+        if matches!(self.process().await, Process::Gone) {
+            return Ok(());
+        }
+        match limited(self.limit, self.engine.is_stopped(&self.node, &self.reach)).await {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => self.refuses_writes().await,
         }
     }
 

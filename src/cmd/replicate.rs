@@ -1,5 +1,8 @@
 //! `hafog replicate`: the databases of a standby: set up, watched, compared, copied again.
 
+use std::time::Duration;
+
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -15,6 +18,10 @@ use crate::plan::facts::Facts;
 use crate::run::open::Session;
 use crate::ui::snippet::clean;
 use crate::ui::table::Table;
+use crate::world::World;
+
+/// For looking at one node's folders.
+const KEPT_LIMIT: Duration = Duration::from_secs(5);
 
 #[derive(clap::Subcommand, Debug)]
 pub enum Verb {
@@ -61,11 +68,31 @@ async fn copy(call: &Call, args: &Changing, verb: &str, always: bool) -> Ended {
 
 async fn status(call: &Call) -> Ended {
     let session = look::session(call, "replicate status").await?;
-    let rows = databases(&session.world.stack, &session.facts);
+    let mut rows = databases(&session.world.stack, &session.facts);
+    ask_kept(&session.world, &mut rows).await;
     call.ui.result(&rows, || text(&rows));
     let fine = in_sync(&rows) || session.facts.roles.is_none();
     let code = if fine { exit::DONE } else { exit::OUT_OF_SYNC };
     look::done(session, code).await
+}
+
+/// What was set aside on the nodes: it takes room, and only a person knows when nobody needs it.
+async fn ask_kept(world: &World, rows: &mut [DatabaseRow]) {
+    let ask = async |database: &DatabaseName, row: &NodeRow| {
+        let node = world.node(database, &row.node).await?;
+        let reach = world.reach(&row.site)?;
+        world.engine(&node.database)?.kept(&node, &reach).await
+    };
+    let nodes = rows.iter_mut().flat_map(|row| {
+        let database = &row.database;
+        row.nodes.iter_mut().map(move |node| (database, node))
+    });
+    let asked = nodes.map(async |(database, row)| {
+        let kept = tokio::time::timeout(KEPT_LIMIT, ask(database, row)).await;
+        // Why a node cannot be asked is in its row.
+        row.kept = kept.ok().and_then(Result::ok).unwrap_or_default();
+    });
+    join_all(asked).await;
 }
 
 #[derive(Serialize)]
@@ -92,6 +119,9 @@ pub struct NodeRow {
     pub said: String,
     /// Part of the primary site or of a standby.
     pub counts: bool,
+    /// Folders on the server with data that nobody else may have; filled by `replicate status`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -144,6 +174,7 @@ fn node(facts: &Facts, database: &Database, name: &ServerName, site: &SiteName) 
         state,
         said,
         counts,
+        kept: Vec::new(),
     };
     let Some(status) = facts.status(name) else {
         let why = facts.why_silent(name).unwrap_or("not there").to_owned();
@@ -232,6 +263,12 @@ pub fn text(databases: &[DatabaseRow]) -> String {
     let mut text = table.render("");
     for database in databases {
         text.push_str(&writer_line(database));
+    }
+    for node in databases.iter().flat_map(|database| &database.nodes) {
+        for folder in &node.kept {
+            let folder = clean(folder);
+            text.push_str(&format!("set aside on {}: {folder}\n", node.node));
+        }
     }
     text
 }

@@ -213,19 +213,22 @@ pub trait Engine: Send + Sync {
     async fn has_data(&self, node: &Node, reach: &Reach) -> Result<bool, Fault>;
     async fn status(&self, node: &Node, reach: &Reach) -> Result<NodeStatus, Fault>;
     /// Copies `from` (in use) to `to` and starts `to` following it. An interrupted copy is thrown away by the next one.
+    /// Data of `to` that are not known to be in `from` too are never removed: they are put where `kept` finds them.
     async fn seed(&self, from: &Node, to: &Node, reach: &Reach) -> Result<(), Trouble>;
+    /// The folders on the node with data that were put aside because nobody else may have them.
+    async fn kept(&self, node: &Node, reach: &Reach) -> Result<Vec<String>, Fault>;
     /// Points a replica at another upstream of the same history.
     async fn follow(&self, replica: &Node, upstream: &Node, reach: &Reach) -> Result<(), Trouble>;
     /// Planned: bars sessions, stops the engine cleanly with everything sent, and returns the position that a
     /// replica which has everything has reached.
     async fn stop_clean(&self, node: &Node, reach: &Reach) -> Result<Position, Trouble>;
     /// Emergency rung: stops the engine at once. `Ok` when the machine itself shows nothing of it any more, whatever
-    /// its supervisor says.
+    /// its supervisor says, also when it says nothing. It takes 10 s at most, beside the looks at the machine.
     async fn stop_now(&self, node: &Node, reach: &Reach) -> Result<(), Trouble>;
     /// Whether the machine shows no process that works on the node's data.
     async fn is_stopped(&self, node: &Node, reach: &Reach) -> Result<bool, Fault>;
     /// Tries a write as the application would, straight at the node. `Ok(Some(reason))` is the proof that it was refused;
-    /// `Ok(None)` means that it was accepted.
+    /// `Ok(None)` means that it was accepted. A closed port is proof only beside a machine that shows no process.
     async fn write_refused(&self, node: &Node, reach: &Reach) -> Result<Option<String>, Fault>;
     /// Starts the engine non-writable, as at boot.
     async fn start(&self, node: &Node, reach: &Reach) -> Result<(), Trouble>;

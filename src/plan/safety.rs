@@ -82,6 +82,11 @@ pub const REFUSALS: &[About] = &[
         about: "The site to be destroyed is the primary: it serves the users.",
     },
     About {
+        name: "left-behind",
+        waivable: true,
+        about: "A failover left the site behind, and its database has data. `hafog failback SITE --rejoin-only` compares them with the primary's and rejoins it. Accepted: it is copied anew, and what it had is set aside on its server.",
+    },
+    About {
         name: "no-servers",
         waivable: false,
         about: "The standby has no servers that the names could lead to: its tier is cold or pilot-light, or they are gone. A failover makes none.",

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::action::*;
 use super::build;
 use super::facts::Facts;
-use super::safety::not_up;
+use super::safety::{Refusal, not_up, refusal};
 use super::{Action, Intent, Plan, PlanKind, step};
 use crate::cloud::{ServerState, ServerWant};
 use crate::dns::RecordChange;
@@ -53,6 +53,7 @@ pub fn clone(stack: &Stack, facts: &Facts, site: &SiteName) -> Plan {
         plan.refusals.push(not_up());
         return plan;
     };
+    plan.refusals.extend(comes_back(stack, facts, site));
     let tier = stack.site(site).map(|site| site.tier).unwrap_or_default();
     if tier == Tier::Cold {
         build::images(&mut plan, stack, facts, site);
@@ -92,6 +93,32 @@ pub fn clone(stack: &Stack, facts: &Facts, site: &SiteName) -> Plan {
     plan
 }
 
+/// A site that was left behind and has all its servers is rejoined: that says what its database alone has, and
+/// takes as little of it away as it can. A copy would put all of it aside.
+fn comes_back(stack: &Stack, facts: &Facts, site: &SiteName) -> Option<Refusal> {
+    let roles = facts.roles.as_ref()?;
+    let all_there = stack.servers_at(site).all(|server| {
+        let seen = facts.server(site, &server.name).map(|seen| &seen.state);
+        matches!(
+            seen,
+            Some(ServerState::Running | ServerState::Off | ServerState::Frozen)
+        )
+    });
+    if !roles.left_behind.contains(site) || !all_there {
+        return None;
+    }
+    let old = stack.databases.iter().find_map(|database| {
+        let first = stack.nodes_at(site, database).next()?;
+        let has_data = facts.status(&first.name).is_some() && !facts.follows(&first.name);
+        has_data.then_some(&first.name)
+    })?;
+    let why = format!(
+        "{site} was left behind, and {old} may have what the primary lacks: a copy sets all of it aside"
+    );
+    let hint = format!("hafog failback {site} --rejoin-only");
+    Some(refusal("left-behind", why, hint))
+}
+
 /// A phase that goes on: another site that comes, goes or rejoins does not end it.
 pub(super) fn still_provisional(stack: &Stack, roles: &Roles) -> Option<ProvisionalWant> {
     roles.provisional.as_ref().map(|phase| ProvisionalWant {
@@ -110,6 +137,9 @@ pub fn replicate(stack: &Stack, facts: &Facts, site: &SiteName, always: bool) ->
     if facts.roles.is_none() {
         plan.refusals.push(not_up());
         return plan;
+    }
+    if !always {
+        plan.refusals.extend(comes_back(stack, facts, site));
     }
     for database in &stack.databases {
         replicas(

@@ -116,6 +116,11 @@ impl Engine for SimEngine {
             .await
     }
 
+    /// The simulator counts what was acknowledged itself, and keeps no folders.
+    async fn kept(&self, _: &Node, _: &Reach) -> Result<Vec<String>, Fault> {
+        Ok(Vec::new())
+    }
+
     async fn follow(&self, replica: &Node, upstream: &Node, _: &Reach) -> Result<(), Trouble> {
         let call = call_on_two("engine.follow", replica, upstream);
         self.world

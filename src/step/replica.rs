@@ -11,6 +11,9 @@ use crate::plan::action::*;
 use crate::wait;
 use crate::world::World;
 
+/// Places of kept data that one line of evidence names.
+const KEPT_MOST: usize = 3;
+
 /// A node with what is needed to get to it.
 async fn open(
     world: &World,
@@ -47,12 +50,39 @@ async fn standing(
     };
     let of = engine.status(&upstream, &up_reach).await?;
     if follows(&status, &upstream, &of) {
-        return Ok(Standing::done(format!(
-            "{to} streams from {from}, at {}",
-            status.position
-        )));
+        let evidence = format!("{to} streams from {from}, at {}", status.position);
+        return Ok(Standing::Done(evidence));
     }
     Ok(Standing::Ready)
+}
+
+/// With the places of what is kept there and not named yet: nobody else may have it, and it takes room.
+async fn naming_kept(
+    context: &Context<'_>,
+    database: &DatabaseName,
+    server: &ServerName,
+    standing: Standing,
+) -> Result<Standing, Fault> {
+    let Standing::Done(evidence) = standing else {
+        return Ok(standing);
+    };
+    let (node, reach) = open(context.world, database, server).await?;
+    let engine = context.world.engine(&node.database)?;
+    Ok(Standing::Done(match engine.kept(&node, &reach).await {
+        Ok(mut kept) => {
+            kept.retain(|folder| !evidence.contains(folder));
+            let older = kept.len().saturating_sub(KEPT_MOST);
+            let named = kept.split_off(older).join(", ");
+            match (named.is_empty(), older) {
+                (true, _) => evidence,
+                (false, 0) => format!("{evidence}; set aside there: {named}"),
+                (false, older) => {
+                    format!("{evidence}; set aside there: {named} and {older} older ones")
+                }
+            }
+        }
+        Err(why) => format!("{evidence}; what is set aside there is unknown: {why}"),
+    }))
 }
 
 impl SeedReplica {
@@ -82,7 +112,8 @@ impl Act for SeedReplica {
         if self.always && context.own_outputs().await.is_empty() {
             return Ok(Standing::Ready);
         }
-        standing(context, &self.database, &self.from, &self.to).await
+        let standing = standing(context, &self.database, &self.from, &self.to).await?;
+        naming_kept(context, &self.database, &self.to, standing).await
     }
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
@@ -145,12 +176,13 @@ impl Act for Rejoin {
     async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
         let standing = standing(context, &self.database, &self.primary, &self.old).await?;
         let how = context.own_outputs().await.into_iter().next();
-        Ok(match (standing, how) {
+        let standing = match (standing, how) {
             (Standing::Done(evidence), Some(Output::Server { id, .. })) => {
                 Standing::Done(format!("{evidence}; it {id}"))
             }
             (standing, _) => standing,
-        })
+        };
+        naming_kept(context, &self.database, &self.old, standing).await
     }
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {

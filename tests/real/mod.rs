@@ -2,6 +2,7 @@
 //!
 //! These start dozens of processes each, so they take turns.
 
+mod aside;
 mod dead;
 mod lab;
 mod secrets;

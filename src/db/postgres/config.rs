@@ -11,7 +11,7 @@ use minijinja::{Environment, UndefinedBehavior, context};
 use crate::db::{Certificate, Node, Reach, certificate};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{DatabaseName, ServerName};
-use crate::shell::{File, Host, Service, ServiceChange, StopSignal};
+use crate::shell::{File, Host, Service, ServiceChange, ServiceState, StopSignal};
 
 const POSTGRESQL_CONF: &str = include_str!("../../../templates/postgres/postgresql.conf");
 const HBA_CONF: &str = include_str!("../../../templates/postgres/pg_hba.conf");
@@ -371,31 +371,29 @@ pub(super) async fn change(
     reach.shell.service(&node.host, &name, change).await
 }
 
+/// As the supervisor has it; `None` where it is not installed.
+pub(super) async fn service(node: &Node, reach: &Reach) -> Result<Option<ServiceState>, Fault> {
+    let name = service_name(&node.database.name);
+    let services = reach.shell.services(&node.host).await?;
+    Ok(services.into_iter().find(|service| service.name == name))
+}
+
 /// Whether somebody told the supervisor that it should not run. What cannot be found out is no.
 pub(super) async fn is_unwanted(node: &Node, reach: &Reach) -> bool {
-    let name = service_name(&node.database.name);
-    let services = reach.shell.services(&node.host).await.unwrap_or_default();
-    services
-        .iter()
-        .any(|service| service.name == name && !service.wanted && !service.running)
+    let found = service(node, reach).await.ok().flatten();
+    found.is_some_and(|service| !service.wanted && !service.running)
 }
 
 /// The process that the supervisor started; none where it does not say so.
 pub(super) async fn pid(node: &Node, reach: &Reach) -> Option<u32> {
-    let name = service_name(&node.database.name);
-    let services = reach.shell.services(&node.host).await.ok()?;
-    let service = services.into_iter().find(|service| service.name == name);
-    service.filter(|service| service.running)?.pid
+    let found = service(node, reach).await.ok()??;
+    found.pid.filter(|_| found.running)
 }
 
 /// `None`: the service is not installed.
 pub(super) async fn is_running(node: &Node, reach: &Reach) -> Result<Option<bool>, Fault> {
-    let name = service_name(&node.database.name);
-    let services = reach.shell.services(&node.host).await?;
-    Ok(services
-        .iter()
-        .find(|service| service.name == name)
-        .map(|service| service.running))
+    let found = service(node, reach).await?;
+    Ok(found.map(|service| service.running))
 }
 
 #[cfg(test)]

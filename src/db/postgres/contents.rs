@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::config::{self, Paths};
 use super::connect::{self, Session, value};
 use super::{rejoin, server, status, verify};
-use crate::db::{Contents, Node, NodeRole, Position, Reach, TableContents};
+use crate::db::{Contents, Node, NodeRole, NodeStatus, Position, Reach, TableContents};
 use crate::error::Fault;
 use crate::shell::Command;
 
@@ -26,14 +26,13 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'hafog')
 ORDER BY 1";
 
-/// Counts the commits of a part of the log, and prints when the first and the last were. A log that ends says so; with
-/// anything else that `pg_waldump` has to say, the count is unknown and left out.
-const COMMITS: &str = r#""$1" -p "$2" -t "$3" -s "$4" -r Transaction 2>&1 | awk '
+/// Counts the commits of a part of the log, and prints when the first and the last were. With anything else that
+/// `pg_waldump` has to say, as of a log that does not reach the end, the count is unknown and left out.
+const COMMITS: &str = r#""$1" -p "$2" -t "$3" -s "$4" -e "$5" -r Transaction 2>&1 | awk '
     /^rmgr:/ {
         if (/desc: COMMIT/) { sub(/.*desc: COMMIT /, ""); sub(/ UTC.*/, ""); if (!n++) first = $0; last = $0 }
         next
     }
-    /error in WAL record at/ { next }
     NF { unknown = 1 }
     END { print (unknown ? "" : n + 0) "|" first "|" last }'"#;
 
@@ -63,7 +62,7 @@ async fn compare(
     if status.role == NodeRole::Primary {
         return Err(Fault::new(format!("`{}` is writable", old.host.name)));
     }
-    let mut contents = commits(old, status.timeline, fork, reach).await?;
+    let mut contents = commits(old, &status, fork, reach).await?;
     let database = &old.database.user;
     let ours = connect::connect_for(old, database, verify::READ_LIMIT, reach).await?;
     let theirs = connect::connect_for(primary, database, verify::READ_LIMIT, reach).await?;
@@ -96,7 +95,7 @@ async fn compare(
 
 async fn commits(
     old: &Node,
-    timeline: u32,
+    status: &NodeStatus,
     fork: &Position,
     reach: &Reach,
 ) -> Result<Contents, Fault> {
@@ -105,9 +104,11 @@ async fn commits(
         .map_err(|trouble| trouble.fault().clone())?;
     let program = format!("{bin}/pg_waldump");
     let folder = format!("{}/pg_wal", Paths::of(old).main);
-    let timeline = timeline.to_string();
+    let timeline = status.timeline.to_string();
+    // All that the node has is replayed.
+    let end = &status.position.0;
     let argv = [
-        "sh", "-c", COMMITS, "commits", &program, &folder, &timeline, &fork.0,
+        "sh", "-c", COMMITS, "commits", &program, &folder, &timeline, &fork.0, end,
     ];
     let command = Command::new(argv).env("LC_ALL", "C").env("TZ", "UTC");
     let ran = server::run(old, &command.service_user(), reach).await;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::aside::{self, Own};
 use super::config::{self, Door, Paths, name_quoted};
 use super::connect::{self, OURS};
 use super::server;
@@ -79,7 +80,8 @@ async fn make_files(
     reach: &Reach,
 ) -> Result<(), Trouble> {
     let paths = Paths::of(node);
-    server::remove_data(node, reach).await?;
+    // What is there is no whole database, and may be what is left of one.
+    aside::clear(node, Own::Unknown, reach).await?;
     let initdb = |locale: &str| {
         Command::new([
             format!("{bin}/initdb"),

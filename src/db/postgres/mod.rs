@@ -13,10 +13,12 @@
 //! | `hafog_probe` | tries writes, as the application would |
 //!
 //! The files: `config` what is on the server's disk, `server` its process, `connect` sessions, `create` the first
-//! node, `seed` copies and followers, `promote` opening and closing, `rejoin` the way back, `verify` contents.
+//! node, `seed` copies and followers, `promote` opening and closing, `rejoin` the way back, `aside` what is kept of
+//! data that were in the way, `verify` contents.
 //!
 //! It does not tune the server beyond what replication needs, and does not know tablespaces.
 
+mod aside;
 mod config;
 mod connect;
 mod contents;
@@ -95,7 +97,11 @@ impl Engine for Postgres {
     }
 
     async fn seed(&self, from: &Node, to: &Node, reach: &Reach) -> Result<(), Trouble> {
-        seed::seed(from, to, reach).await
+        seed::seed(from, to, None, reach).await.map(drop)
+    }
+
+    async fn kept(&self, node: &Node, reach: &Reach) -> Result<Vec<String>, Fault> {
+        aside::kept(node, reach).await
     }
 
     async fn follow(&self, replica: &Node, upstream: &Node, reach: &Reach) -> Result<(), Trouble> {

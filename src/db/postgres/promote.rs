@@ -15,6 +15,8 @@ use crate::shell::StopSignal;
 const PROMOTE_LIMIT: Duration = Duration::from_secs(60);
 /// A checkpoint writes everything that is in memory.
 pub(super) const CHECKPOINT_LIMIT: Duration = Duration::from_secs(300);
+/// From a refused connection until the processes of a crashed server are gone.
+const GONE_LIMIT: Duration = Duration::from_secs(2);
 const SESSIONS_LIMIT: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(50);
 
@@ -94,7 +96,10 @@ pub(super) async fn write_refused(node: &Node, reach: &Reach) -> Result<Option<S
         return Ok(None);
     };
     match &failure.how {
-        How::Refused => Ok(Some("connection refused".to_owned())),
+        How::Refused => match await_stopped(node, reach).await {
+            Ok(()) => Ok(Some("connection refused".to_owned())),
+            Err(why) => Err(failure.fault.because(why)),
+        },
         How::Said { code, message } if *code == SqlState::READ_ONLY_SQL_TRANSACTION => {
             // A read-only default says the same, and any session may change it.
             let session = connect::connect(node, OURS, reach).await?;
@@ -113,6 +118,21 @@ pub(super) async fn write_refused(node: &Node, reach: &Reach) -> Result<Option<S
         }
         _ => Err(failure.fault),
     }
+}
+
+/// A closed port may be a firewall's: the machine has to show no process on the data. After a crash the last of them
+/// may be about to end.
+async fn await_stopped(node: &Node, reach: &Reach) -> Result<(), Fault> {
+    let until = Instant::now() + GONE_LIMIT;
+    while !server::is_stopped(node, reach).await? {
+        if Instant::now() >= until {
+            let limit = GONE_LIMIT.as_secs();
+            let message = format!("the machine still shows the database after {limit} s");
+            return Err(Fault::new(message));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    Ok(())
 }
 
 /// That we are turned away proves something only when it is because nobody but the controller gets in, and nobody is in.

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use super::aside::Own;
 use super::config::{self, Door, Paths, connection, slot_of};
 use super::connect::{self, OURS, Session};
-use super::{bytes_of, promote, seed, server, status};
+use super::{aside, bytes_of, promote, seed, server, status};
 use crate::db::{Divergence, Node, NodeRole, NodeStatus, Position, Reach, Rejoined};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::shell::{Command, StopSignal};
@@ -424,39 +425,18 @@ pub(super) async fn rejoin(old: &Node, primary: &Node, reach: &Reach) -> Result<
     }
     let mut own = Own::Unknown;
     let because = match server::has_data(old, reach).await.nothing_changed()? {
-        false => {
-            own = Own::Safe;
-            "it had no data".to_owned()
-        }
+        false => "it had no data".to_owned(),
         true => match gently(old, primary, &mut own, reach).await {
             Ok(rejoined) => return Ok(rejoined),
             Err(trouble) => trouble.fault().to_string(),
         },
     };
     // Whatever went wrong, a fresh copy puts it right. It is the refusals above that must not end here.
-    if own == Own::Safe {
-        seed::seed(primary, old, reach).await?;
-        return Ok(Rejoined::Reseeded { because });
-    }
-    let keep = format!("{}-data", evidence(old));
-    seed::seed_beside(primary, old, Some(&keep), reach).await?;
-    let because = format!("{because}; what it had is kept in {keep}");
+    let because = match seed::seed(primary, old, Some(own), reach).await? {
+        Some(kept) => format!("{because}; what it had is kept in {kept}"),
+        None => because,
+    };
     Ok(Rejoined::Reseeded { because })
-}
-
-/// What an old primary may have that nobody else has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Own {
-    /// Its log was not compared, or not all of what it alone has was put away.
-    Unknown,
-    /// Nothing, or it is kept as evidence.
-    Safe,
-}
-
-/// Where what a node alone has is kept.
-fn evidence(node: &Node) -> String {
-    let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S");
-    format!("{}/evidence/{now}", Paths::of(node).base)
 }
 
 /// Follow or rewind. Any failure means: copy anew.
@@ -535,7 +515,7 @@ async fn keep_evidence(
         .collect();
     names.push(format!("{last:08X}.history"));
     let from = format!("{}/pg_wal", paths.main);
-    let to = evidence(old);
+    let to = aside::place(old);
     let mut argv = vec!["sh", "-c", SCRIPT, "keep", &from, &to];
     argv.extend(names.iter().map(String::as_str));
     server::run(old, &Command::new(argv).service_user(), reach)

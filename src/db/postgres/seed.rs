@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::error::SqlState;
 
+use super::aside::{self, Own};
 use super::config::{self, Door, Paths, connection, slot_of};
 use super::connect::{self, OURS, Session};
 use super::{promote, server, status};
@@ -20,17 +21,14 @@ pub(super) const STREAM_LIMIT: Duration = Duration::from_secs(60);
 const RELEASE_LIMIT: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(100);
 
-pub(super) async fn seed(from: &Node, to: &Node, reach: &Reach) -> Result<(), Trouble> {
-    seed_beside(from, to, None, reach).await
-}
-
-/// With a folder to keep them in, the data that `to` has are moved there and not removed.
-pub(super) async fn seed_beside(
+/// Copies `from` over `to`. `own` is what the caller knows of the data there; without it the two are compared first.
+/// Returns where the data are that `to` had, if they are still anywhere.
+pub(super) async fn seed(
     from: &Node,
     to: &Node,
-    keep: Option<&str>,
+    own: Option<Own>,
     reach: &Reach,
-) -> Result<(), Trouble> {
+) -> Result<Option<String>, Trouble> {
     refuse_writable(to, "would be wiped", reach).await?;
     let session = connect::connect(from, OURS, reach)
         .await
@@ -47,20 +45,31 @@ pub(super) async fn seed_beside(
     config::put_all(to, Door::Open, reach).await?;
     // Before anything is wiped: a copy that cannot begin must not cost the old one.
     try_login(from, to, &bin, reach).await?;
+    let own = match own {
+        Some(own) => own,
+        None => aside::own(to, from, reach).await.nothing_changed()?,
+    };
     server::stop(to, StopSignal::Int, reach).await?;
     drop_slot(&session, from, &to.host.name).await?;
     make_slot(&session, &slot_of(&to.host.name)).await?;
     drop(session);
-    if let Some(keep) = keep {
-        server::set_aside(to, keep, reach).await?;
+    let kept = aside::clear(to, own, reach).await?;
+    let copied = async {
+        copy(from, to, &bin, reach).await?;
+        server::rename_fresh(to, reach).await?;
+        config::put_upstream(to, Some(from), reach).await?;
+        config::install(to, &bin, reach).await?;
+        server::start(to, reach).await?;
+        await_stream(to, from, STREAM_LIMIT, reach).await
+    };
+    match (copied.await, kept) {
+        (Ok(()), kept) => Ok(kept),
+        (Err(trouble), None) => Err(trouble),
+        (Err(trouble), Some(kept)) => {
+            let had = format!("what `{}` had is kept in {kept}", to.host.name);
+            Err(trouble.map(|fault| fault.because(had)))
+        }
     }
-    server::remove_data(to, reach).await?;
-    copy(from, to, &bin, reach).await?;
-    server::rename_fresh(to, reach).await?;
-    config::put_upstream(to, Some(from), reach).await?;
-    config::install(to, &bin, reach).await?;
-    server::start(to, reach).await?;
-    await_stream(to, from, STREAM_LIMIT, reach).await
 }
 
 /// A node that takes writes is never overwritten.

@@ -12,6 +12,8 @@ use crate::shell::{Command, Ran, ServiceChange, StopSignal};
 /// How long a server may take from its start until it answers; a crashed one replays its log first.
 const START_LIMIT: Duration = Duration::from_secs(60);
 const RELOAD_LIMIT: Duration = Duration::from_secs(5);
+/// For a supervisor to stop the server at once; after it the server is ended without its help.
+const TOLD_LIMIT: Duration = Duration::from_secs(5);
 /// For ending what was left after a stop.
 const LEFT_LIMIT: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(50);
@@ -103,6 +105,7 @@ pub(super) async fn has_data(node: &Node, reach: &Reach) -> Result<bool, Fault> 
 }
 
 /// The folder is taken away by its name first, so that a removal that is cut short leaves nothing that looks complete.
+/// Only `aside` calls it, which knows what may be lost.
 pub(super) async fn remove_data(node: &Node, reach: &Reach) -> Result<(), Trouble> {
     let paths = Paths::of(node);
     reach.shell.remove(&node.host, &paths.fresh).await?;
@@ -116,14 +119,6 @@ pub(super) async fn remove_data(node: &Node, reach: &Reach) -> Result<(), Troubl
     ]);
     run(node, &command.service_user(), reach).await?;
     reach.shell.remove(&node.host, &paths.fresh).await
-}
-
-/// The folder as it is, out of the way and whole: what it has may be nowhere else.
-pub(super) async fn set_aside(node: &Node, to: &str, reach: &Reach) -> Result<(), Trouble> {
-    let script = r#"mkdir -p "$(dirname "$2")" && mv -T "$1" "$2" && sync "$(dirname "$2")""#;
-    let main = Paths::of(node).main;
-    let command = Command::new(["sh", "-c", script, "sh", &main, to]);
-    run(node, &command.service_user(), reach).await.map(|_| ())
 }
 
 pub(super) async fn rename_fresh(node: &Node, reach: &Reach) -> Result<(), Trouble> {
@@ -193,12 +188,7 @@ async fn await_answer(node: &Node, reach: &Reach) -> Result<Answer, Trouble> {
 }
 
 async fn service_trouble(node: &Node, reach: &Reach) -> Option<String> {
-    let name = config::service_name(&node.database.name);
-    let services = reach.shell.services(&node.host).await.ok()?;
-    services
-        .into_iter()
-        .find(|service| service.name == name)?
-        .trouble
+    config::service(node, reach).await.ok()??.trouble
 }
 
 /// Makes a running server read its files again, and waits until new sessions see them.
@@ -266,7 +256,7 @@ pub(super) async fn stop(node: &Node, signal: StopSignal, reach: &Reach) -> Resu
 /// parents; kills those among them that are named. Without /proc nothing is known.
 const AT_WORK: &str = r#"
 [ -r /proc/self/stat ] || exit 3
-main=$(readlink -f "$1") || exit 3
+main=$(readlink -m "$1") || exit 3
 for process in /proc/[0-9]*; do
   read -r pid name state parent rest < "$process/stat" || continue
   [ "$name" = "(postgres)" ] || continue
@@ -306,20 +296,29 @@ pub(super) async fn is_stopped(node: &Node, reach: &Reach) -> Result<bool, Fault
 }
 
 /// What the supervisor started since is left alone: it came up non-writable. Everything else is ended, also what the
-/// supervisor does not know, or when it does not answer.
+/// supervisor does not know, and all of it when the supervisor does not answer.
 pub(super) async fn stop_now(node: &Node, reach: &Reach) -> Result<(), Trouble> {
-    let told = stop(node, StopSignal::Quit, reach).await;
+    let told = tokio::time::timeout(TOLD_LIMIT, stop(node, StopSignal::Quit, reach)).await;
     let until = Instant::now() + LEFT_LIMIT;
-    let mut left = Vec::new();
+    let (mut left, mut was_empty) = (Vec::new(), false);
     loop {
         let found = at_work(node, &left, reach).await?;
-        let known = config::pid(node, reach).await;
+        let known = match &told {
+            Ok(_) => config::pid(node, reach).await,
+            Err(_) => None,
+        };
         let lost = found
             .iter()
             .filter(|one| ![one.pid, one.parent].map(Some).contains(&known));
         left = lost.map(|one| one.pid).collect();
-        if left.is_empty() {
-            return told;
+        match &told {
+            _ if !left.is_empty() => was_empty = false,
+            Ok(Ok(())) => return Ok(()),
+            // It runs still, and whoever runs it would not stop it.
+            Ok(Err(_)) if !found.is_empty() => return told.unwrap_or(Ok(())),
+            // A supervisor that was not told may have been about to start it.
+            Ok(Err(_)) | Err(_) if was_empty => return Ok(()),
+            Ok(Err(_)) | Err(_) => was_empty = true,
         }
         if Instant::now() >= until {
             let message = format!(

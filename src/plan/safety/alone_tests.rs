@@ -181,6 +181,12 @@ fn left_behind(world: &mut World) {
     world.roles().left_behind.push("west".into());
 }
 
+/// Its servers run, and its database was a primary of its own.
+fn left_behind_with_data(world: &mut World) {
+    left_behind(world);
+    world.down(WEST);
+}
+
 /// What a site looks like that was left behind: dark, and with a database that was a primary of its own.
 fn left_behind_and_dark(world: &mut World) {
     left_behind(world);
@@ -203,6 +209,8 @@ fn cases() -> Vec<Case> {
         case("not-up", deployed, not_up),
         case("not-up", replicate, not_up),
         case("not-up", rejoined, not_up),
+        case("left-behind", clone, left_behind_with_data),
+        case("left-behind", replicate, left_behind_with_data),
         case("no-standby", switchover, never_made),
         case("no-standby", switchover, left_behind),
         case("no-standby", switchover, left_behind_and_dark),

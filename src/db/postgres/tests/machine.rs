@@ -78,6 +78,10 @@ pub struct TestShell {
     pub bare: AtomicBool,
     /// Stops are refused.
     pub stuck: AtomicBool,
+    /// The supervisor says nothing more.
+    pub silent: AtomicBool,
+    /// Every copy fails.
+    pub no_copies: AtomicBool,
     /// What runs and is not known any more.
     lost: Mutex<Vec<Child>>,
 }
@@ -146,6 +150,12 @@ impl TestShell {
         }
     }
 
+    async fn hear(&self) {
+        if self.silent.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    }
+
     pub fn signal(&self, on: &Host, signal: Signal) {
         for (key, kept) in self.services.lock().unwrap().iter() {
             if key.starts_with(&format!("{} ", on.name)) {
@@ -163,6 +173,13 @@ impl Shell for TestShell {
                 code: 0,
                 stdout: String::new(),
                 stderr: String::new(),
+            });
+        }
+        if self.no_copies.load(Ordering::Relaxed) && command.argv[0].ends_with("/pg_basebackup") {
+            return Ok(Ran {
+                code: 1,
+                stdout: String::new(),
+                stderr: "No space left on device".to_owned(),
             });
         }
         let mut process = process(&command.argv, on, command.as_service_user);
@@ -226,6 +243,7 @@ impl Shell for TestShell {
     }
 
     async fn services(&self, on: &Host) -> Result<Vec<ServiceState>, Fault> {
+        self.hear().await;
         let mut states = Vec::new();
         for (key, kept) in self.services.lock().unwrap().iter_mut() {
             if key.starts_with(&format!("{} ", on.name)) {
@@ -243,6 +261,7 @@ impl Shell for TestShell {
     }
 
     async fn service(&self, on: &Host, name: &str, change: ServiceChange) -> Result<(), Trouble> {
+        self.hear().await;
         let key = format!("{} {name}", on.name);
         let mut services = self.services.lock().unwrap();
         if let ServiceChange::Install(service) = change {

@@ -2,6 +2,7 @@
 
 mod admission;
 mod alone;
+mod aside;
 mod following;
 mod machine;
 mod returning;
