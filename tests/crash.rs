@@ -621,13 +621,19 @@ async fn a_switchover_ends_beside_a_dead_node_of_the_old_site() {
 }
 
 #[tokio::test]
-async fn a_failover_opens_a_zone_that_is_not_served() {
-    let story = Story::begin().await;
-    let zone = story.sim.dns(&"shop.test".into());
-    zone.close_zone().await.expect("a name server that dies");
-    story.east_dies().await;
-    story.does(verb("failover")).await;
-    assert_eq!(story.primary().await, west());
+async fn a_move_opens_a_zone_that_is_not_served() {
+    for planned in [false, true] {
+        let story = Story::begin().await;
+        let zone = story.sim.dns(&"shop.test".into());
+        zone.close_zone().await.expect("a name server that dies");
+        if planned {
+            story.does(verb("switchover")).await;
+        } else {
+            story.east_dies().await;
+            story.does(verb("failover")).await;
+        }
+        assert_eq!(story.primary().await, west());
+    }
 }
 
 /// Behind the point of no return there is only forward, so forward must be possible.

@@ -129,8 +129,6 @@ pub enum Output {
     Position { position: String },
     /// Which rung of the fencing ladder held.
     Fence { rung: String },
-    /// The writer record before it was changed, for the way back.
-    Writer { epoch: u64, node: Option<String> },
     /// A server that was asked for.
     Server { name: String, id: String },
     /// Every cache has lost what had this TTL.

@@ -272,8 +272,9 @@ pub struct StopWrites {
     pub database: DatabaseName,
     pub node: ServerName,
     pub site: SiteName,
-    /// The node that is promoted afterwards.
-    pub to: ServerName,
+    /// The node that is promoted afterwards. Journals that do not say it know no proof by lease.
+    #[serde(default)]
+    pub to: Option<ServerName>,
     /// The epoch under which nobody may write.
     pub epoch: u64,
     pub how: Fencing,

@@ -36,6 +36,31 @@ pub(super) async fn set_writer(
     epoch: u64,
     node: Option<&ServerName>,
 ) -> Result<(), Trouble> {
+    // What is known of the writer before is needed until there is another one, also by a run that is resumed.
+    let last = match node {
+        None => LastLease::Kept,
+        Some(_) => LastLease::Replaced,
+    };
+    change_writer(world, database, epoch, node, last).await
+}
+
+/// What becomes of what the writer record says of a lease.
+#[derive(Clone, Copy, PartialEq)]
+enum LastLease {
+    Kept,
+    /// Another record begins without one; the same one, renewed or not, stays.
+    Replaced,
+    /// The node is about to be opened without a lease.
+    Forgotten,
+}
+
+async fn change_writer(
+    world: &World,
+    database: &DatabaseName,
+    epoch: u64,
+    node: Option<&ServerName>,
+    last: LastLease,
+) -> Result<(), Trouble> {
     for _ in 0..50 {
         let found = world.writer(database).await.nothing_changed()?;
         if let Some((writer, _)) = &found {
@@ -45,13 +70,13 @@ pub(super) async fn set_writer(
                     writer.epoch
                 ))));
             }
-            if writer.epoch == epoch && writer.node.as_ref() == node {
+            let is_said = last != LastLease::Forgotten || writer.lease_until.is_none();
+            if writer.epoch == epoch && writer.node.as_ref() == node && is_said {
                 return Ok(());
             }
         }
         let before = found.as_ref().map(|(writer, _)| writer.clone());
-        // What is known of the writer before is needed until there is another one, also by a run that is resumed.
-        let kept = before.as_ref().filter(|_| node.is_none());
+        let kept = before.as_ref().filter(|_| last == LastLease::Kept);
         let writer = Writer {
             epoch,
             node: node.cloned(),
@@ -104,7 +129,7 @@ impl StopWrites {
         let name = engine.service(&self.database);
         // The supervisor will not start it, and the machine shows that it lost nothing that runs.
         let told = |one: &ServiceState| one.name == name && !one.running && !one.wanted;
-        if services.iter().any(told) && engine.is_stopped(&node, &reach).await.ok()? {
+        if services.iter().any(told) && matches!(engine.is_stopped(&node, &reach).await, Ok(true)) {
             return Some(format!("the database on {} is stopped", self.node));
         }
         let refused = engine.write_refused(&node, &reach).await.ok().flatten()?;
@@ -131,12 +156,13 @@ impl StopWrites {
         let Some(until) = writer.lease_until else {
             return Err("the writer never had a lease".to_owned());
         };
-        if !writer.confirmed_by.contains(&self.to) {
-            return Err(format!(
-                "its commits do not wait for {}, so a machine that is frozen may go on after its lease",
-                self.to
-            ));
-        }
+        let confirms = |to: &&ServerName| writer.confirmed_by.contains(to);
+        let Some(to) = self.to.as_ref().filter(confirms) else {
+            return Err(
+                "its commits do not wait for the one that is to be promoted, so a machine that is frozen may go on after its lease"
+                    .to_owned(),
+            );
+        };
         let until = until + SKEW;
         // The wall clock is asked once: stepped during the wait, it would end a lease that still runs.
         let left = Duration::try_from(until.duration_since(world.clock.now())).unwrap_or_default();
@@ -156,8 +182,8 @@ impl StopWrites {
             world.clock.sleep(left.min(Duration::from_secs(1))).await;
         }
         Ok(format!(
-            "the write lease of {} expired at {until:.0}; it stops writing without one, and its commits wait for {}",
-            self.node, self.to
+            "the write lease of {} expired at {until:.0}; it stops writing without one, and its commits wait for {to}",
+            self.node
         ))
     }
 
@@ -306,8 +332,12 @@ impl Act for StopWrites {
     /// The old primary may write again, under a later epoch than the one that was to take over.
     async fn undo(&self, context: &Context<'_>) -> Result<String, Trouble> {
         let world = context.world;
-        let name_it = || set_writer(world, &self.database, self.epoch + 1, Some(&self.node));
-        name_it().await?;
+        let name_it = |last| {
+            let (database, epoch) = (&self.database, self.epoch + 1);
+            change_writer(world, database, epoch, Some(&self.node), last)
+        };
+        // While it is not open, its last lease is still what another fence would have to wait for.
+        name_it(LastLease::Kept).await?;
         let started = async {
             let found = world.find(&self.site, &self.node).await.unknown()?;
             if found.is_some_and(|found| found.state == ServerState::Off) {
@@ -322,7 +352,7 @@ impl Act for StopWrites {
             engine.start(&node, &reach).await?;
             // The start may have taken long: is it still the one?
             let still = right_to_open(world, &self.node);
-            name_it().await?;
+            name_it(LastLease::Forgotten).await?;
             engine.promote(&node, &reach, &still).await
         };
         match started.await {

@@ -16,15 +16,16 @@ pub(super) fn prepare(plan: &mut Plan, flip: &Flip) {
         plan.push(vet_standby(flip, one));
     }
     plan.push(start_servers(flip));
-    for name in &flip.stack.names {
-        if let Some(held) = flip.facts.held(name) {
-            plan.push(lower_ttl(flip, name, held));
-        }
-    }
+    // First the zones: a name server that is down has no TTL that could be lowered.
     for zone in flip.zones() {
         let open = flip.facts.is_open(&zone.name);
         let open = open.then(|| "it is being served".to_owned());
         plan.push(ensure_zone("ensure-zone", zone).limit(60).skip_if(open));
+    }
+    for name in &flip.stack.names {
+        if let Some(held) = flip.facts.held(name) {
+            plan.push(lower_ttl(flip, name, held));
+        }
     }
 }
 
@@ -131,7 +132,7 @@ fn stop_writes(flip: &Flip, one: &Move) -> Step {
         database: one.database.name.clone(),
         node: old.clone(),
         site: flip.from.clone(),
-        to: new.clone(),
+        to: Some(new.clone()),
         epoch: one.epoch,
         how,
     };
