@@ -440,7 +440,11 @@ fn one_replica(
     after: &[StepName],
     always: bool,
 ) -> Vec<StepName> {
-    if facts.follows(&to.name) && !always && !there.contains_key(&to.name) {
+    // Who follows a node that is copied over may have what that one had.
+    let copied_over =
+        |step: &super::Step| matches!(&step.action, Action::SeedReplica(seed) if seed.to == *from);
+    let stays = !always && !there.contains_key(&to.name) && !plan.steps.iter().any(copied_over);
+    if stays && facts.follows(&to.name) {
         return Vec::new();
     }
     let mut before: Vec<StepName> = after.to_vec();
