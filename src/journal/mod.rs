@@ -12,7 +12,6 @@ use crate::clock::Clock;
 use crate::error::Fault;
 use crate::model::digest::sha256;
 use crate::model::id::RunId;
-use crate::plan::UndoPolicy;
 use crate::state::stores::Stores;
 use event::{Event, Line, Progress, VERSION};
 
@@ -194,7 +193,7 @@ impl Journal {
         };
         let opened = self.progress.opened.as_ref();
         let step = opened.and_then(|opened| opened.plan.step(step));
-        step.is_some_and(|step| step.undo == UndoPolicy::PointOfNoReturn)
+        step.is_some_and(|step| step.is_no_return())
     }
 
     async fn write(&self, texts: &[String], urgent: bool) -> Result<(), Fault> {

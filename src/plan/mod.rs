@@ -310,6 +310,10 @@ impl Step {
         self.undo = UndoPolicy::Reverse;
         self
     }
+    pub fn is_no_return(&self) -> bool {
+        self.undo == UndoPolicy::PointOfNoReturn
+    }
+
     pub fn no_return(mut self) -> Step {
         self.undo = UndoPolicy::PointOfNoReturn;
         self

@@ -573,7 +573,7 @@ fn half_can_go_back(plan: &Plan, progress: &crate::journal::event::Progress) -> 
 pub fn past_no_return(plan: &Plan, progress: &crate::journal::event::Progress) -> bool {
     plan.steps
         .iter()
-        .filter(|step| step.undo == UndoPolicy::PointOfNoReturn)
+        .filter(|step| step.is_no_return())
         .any(|step| {
             !matches!(
                 progress.status(&step.name),

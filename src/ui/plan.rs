@@ -3,7 +3,7 @@
 use super::print::{bold, count, dim, list};
 use super::snippet::clean;
 use crate::model::units::Bytes;
-use crate::plan::{Forecast, Loss, Plan, Step, UndoPolicy};
+use crate::plan::{Forecast, Loss, Plan, Step};
 
 pub const NO_WAY_BACK: &str = " ── no way back after this line ──";
 
@@ -31,7 +31,7 @@ pub fn steps(steps: &[Step], colour: bool) -> String {
     let mut text = String::new();
     let mut warned = false;
     for (index, step) in steps.iter().enumerate() {
-        if step.undo == UndoPolicy::PointOfNoReturn && !warned {
+        if step.is_no_return() && !warned {
             warned = true;
             text.push_str(&format!("{}\n", bold(NO_WAY_BACK, colour)));
         }

@@ -17,7 +17,7 @@ use crate::journal::Listener;
 use crate::journal::event::{Event, How, Line};
 use crate::model::id::StepName;
 use crate::model::units::human;
-use crate::plan::{Plan, UndoPolicy};
+use crate::plan::Plan;
 
 /// Evidence is padded to this, so that times line up; a longer one is not cut.
 const EVIDENCE: usize = 56;
@@ -142,7 +142,7 @@ struct Lines {
 impl Lines {
     fn of(plan: &Plan) -> Lines {
         let name = |step: &crate::plan::Step| step.name.clone();
-        let last = |step: &&crate::plan::Step| step.undo == UndoPolicy::PointOfNoReturn;
+        let last = |step: &&crate::plan::Step| step.is_no_return();
         Lines {
             names: Names::of(&plan.steps),
             numbers: plan.steps.iter().map(name).zip(0..).collect(),
