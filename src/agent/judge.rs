@@ -108,6 +108,16 @@ pub enum Verdict {
 
 pub fn judge(seen: &Observation) -> Verdict {
     match &seen.document {
+        // Nothing is opened before there is a record: an arbiter without one (an empty mount) is not the one that was.
+        Document::Absent
+            if seen.self_fence == SelfFence::Strict
+                && matches!(seen.engine, Seen::Writable | Seen::Opening) =>
+        {
+            not_writer(
+                seen,
+                "there is no writer record, and `self_fence` is `strict`",
+            )
+        }
         Document::Absent => Verdict::Idle {
             me: seen.me.clone(),
         },

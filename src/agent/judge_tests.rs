@@ -54,7 +54,7 @@ const TABLE: &[(&str, SelfFence, [&str; 8])] = &[
     //                                      writable      opening       replica   down
     //                                      valid exp.    valid exp.    v.   e.   v.   e.
     ("absent",       SelfFence::Isolated, ["i", "i",     "i", "i",     "i", "i", "i", "i"]),
-    ("absent",       SelfFence::Strict,   ["i", "i",     "i", "i",     "i", "i", "i", "i"]),
+    ("absent",       SelfFence::Strict,   ["F", "F",     "F", "F",     "i", "i", "i", "i"]),
     ("me",           SelfFence::Isolated, ["b", "r",     "p", "p",     "o", "o", "w", "w"]),
     ("me",           SelfFence::Strict,   ["b", "r",     "p", "p",     "o", "o", "w", "w"]),
     ("other",        SelfFence::Isolated, ["F", "F",     "F", "F",     "-", "-", "-", "-"]),
@@ -203,6 +203,7 @@ fn verdicts_read_as_sentences() {
 
 const SENTENCES: &str = "
 idle: the database of shop-east-db-1 has no writer record yet
+fence: shop-east-db-1 must not write: there is no writer record, and `self_fence` is `strict`
 hold: shop-east-db-1 is the writer at epoch 3; lease renewed
 renew: shop-east-db-1 is the writer at epoch 3, without a lease
 opening: shop-east-db-1 is the writer at epoch 3; lease renewed

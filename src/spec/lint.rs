@@ -5,6 +5,7 @@
 //! not this machine. Object stores will bring `arbiter-in-primary` with them.
 
 use crate::error::{Fault, Kind, Place};
+use crate::model::id::RecipeName;
 use crate::model::stack::{Check, Site, Stack};
 use crate::model::units::Ttl;
 
@@ -58,6 +59,8 @@ pub(super) fn lint(spec: &Spec, stack: &Stack, root: Spot) -> Vec<Found> {
     nothing_published(stack, root, &mut found);
     slow_failover(stack, root, &mut found);
     health(stack, root, &mut found);
+    not_asked_yet(stack, root, &mut found);
+    not_on_this_machine(spec, stack, root, &mut found);
     unused_image(spec, root, &mut found);
     found.sort_by_key(|lint| lint.at);
     found
@@ -241,6 +244,64 @@ fn health(stack: &Stack, root: Spot, found: &mut Vec<Found>) {
                 message,
                 format!("use the host `{}`", stack.names[0].host),
             );
+        }
+    }
+}
+
+/// Checks that the spec can say and nobody asks so far: a site must not count as checked by them.
+fn not_asked_yet(stack: &Stack, root: Spot, found: &mut Vec<Found>) {
+    for (index, check) in stack.health.iter().enumerate() {
+        let at = root.key("health").nth(index);
+        match check {
+            Check::Ping => add(
+                found,
+                "ping-is-not-asked",
+                at,
+                "nothing pings yet, so this check says nothing about a site",
+                "add an `http` check",
+            ),
+            Check::Http { url, .. } if url.starts_with("https:") && stack.balancer.is_some() => {
+                add(
+                    found,
+                    "balancer-without-tls",
+                    at.key("http"),
+                    "the balancer speaks plain HTTP so far, so this check fails at every site",
+                    "use `http://`",
+                )
+            }
+            Check::Http { .. } => {}
+        }
+    }
+}
+
+/// On this machine an image is files and processes: nothing is installed.
+fn not_on_this_machine(spec: &Spec, stack: &Stack, root: Spot, found: &mut Vec<Found>) {
+    if !stack.sites.iter().any(|site| site.cloud == THIS_MACHINE) {
+        return;
+    }
+    for (name, image) in spec.images.iter() {
+        let at = root.key("images").key(&name.0);
+        if !image.packages.is_empty() {
+            add(
+                found,
+                "packages-on-local",
+                at.key("packages"),
+                "the cloud `local` installs nothing: it runs the programs that this machine has",
+                "install them here, and name the programs in `run`",
+            );
+        }
+        let recipe = stack.recipes.get(&RecipeName::new(&name.0));
+        let services = recipe.map_or(&[][..], |recipe| &recipe.services);
+        for (index, service) in services.iter().enumerate() {
+            if service.run.is_none() {
+                add(
+                    found,
+                    "service-without-run",
+                    at.key("services").nth(index),
+                    "on the cloud `local` nothing comes with a package, so nothing starts this service",
+                    "say its command line: `{ name: …, run: … }`",
+                );
+            }
         }
     }
 }

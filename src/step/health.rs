@@ -1,6 +1,6 @@
 //! Health: does a site's front door answer?
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -41,14 +41,14 @@ pub async fn front_door(world: &World, site: &SiteName) -> Result<Option<Vec<Doo
     }) else {
         return Ok(None);
     };
-    let to = world.port(site, *listen);
+    let open = match &stack.balancer {
+        Some(balancer) => &balancer.listen,
+        None => &servers[0].open,
+    };
     let hosts = world.hosts_at(site).await?;
     let mut addresses = Vec::new();
     for server in &servers {
-        addresses.push(SocketAddr::new(
-            world.host_among(&hosts, &server.name)?.address,
-            to,
-        ));
+        addresses.push(world.host_among(&hosts, &server.name)?.address);
     }
     let mut doors = Vec::new();
     for check in &stack.health {
@@ -60,9 +60,11 @@ pub async fn front_door(world: &World, site: &SiteName) -> Result<Option<Vec<Doo
         else {
             continue;
         };
-        let (host, path, tls) = split(url);
+        let page = split(url);
+        let port = page.port.filter(|port| open.contains(port));
+        let port = world.port(site, port.unwrap_or(*listen));
         doors.push(Door {
-            asks: asks(&addresses, &host, &path, tls),
+            asks: asks(&addresses, port, &page),
             status: *status,
             contains: contains.clone(),
         });
@@ -75,8 +77,14 @@ pub async fn front_door(world: &World, site: &SiteName) -> Result<Option<Vec<Doo
             .names
             .first()
             .map_or_else(|| stack.name.to_string(), |name| name.host.to_string());
+        let page = Page {
+            host,
+            port: None,
+            path: balancer.check.clone(),
+            tls: false,
+        };
         doors.push(Door {
-            asks: asks(&addresses, &host, &balancer.check, false),
+            asks: asks(&addresses, world.port(site, *listen), &page),
             status: 200,
             contains: None,
         });
@@ -84,33 +92,49 @@ pub async fn front_door(world: &World, site: &SiteName) -> Result<Option<Vec<Doo
     Ok(Some(doors))
 }
 
-fn asks(to: &[SocketAddr], host: &str, path: &str, tls: bool) -> Vec<HttpAsk> {
+fn asks(to: &[IpAddr], port: u16, page: &Page) -> Vec<HttpAsk> {
     to.iter()
         .map(|to| HttpAsk {
-            to: *to,
-            host: host.to_owned(),
-            path: path.to_owned(),
-            tls,
+            to: SocketAddr::new(*to, port),
+            host: page.host.clone(),
+            path: page.path.clone(),
+            tls: page.tls,
             limit: ASK_LIMIT,
         })
         .collect()
 }
 
-/// Host, path and whether TLS, of a URL that the spec's reader has accepted.
-fn split(url: &str) -> (String, String, bool) {
+/// What a URL asks for.
+#[derive(Debug, PartialEq)]
+struct Page {
+    host: String,
+    port: Option<u16>,
+    path: String,
+    tls: bool,
+}
+
+/// Takes apart a URL that the spec's reader has accepted.
+fn split(url: &str) -> Page {
     let (tls, rest) = match url.strip_prefix("https://") {
         Some(rest) => (true, rest),
         None => (false, url.strip_prefix("http://").unwrap_or(url)),
     };
-    let (authority, path) = rest
-        .split_once('/')
-        .map_or((rest, String::new()), |(host, path)| {
-            (host, path.to_owned())
-        });
-    let host = authority
-        .rsplit_once(':')
-        .map_or(authority, |(host, _)| host);
-    (host.to_owned(), format!("/{path}"), tls)
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let path = path.split('#').next().unwrap_or_default();
+    // The colons of an IPv6 address stand in brackets.
+    let port = authority.rsplit_once(':');
+    let port = port.and_then(|(host, port)| Some((host, port.parse().ok()?)));
+    let (host, port) = port.map_or((authority, None), |(host, port)| (host, Some(port)));
+    Page {
+        host: host.to_owned(),
+        port,
+        path: match path.starts_with('/') {
+            true => path.to_owned(),
+            false => format!("/{path}"),
+        },
+        tls,
+    }
 }
 
 /// Asks every door of a site once. The error says which did not answer as it should.
@@ -191,5 +215,37 @@ impl Act for SmokeTest {
     }
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
         act(context, &self.site).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_says_host_port_and_path() {
+        let asked = |url| {
+            let page = split(url);
+            (page.host, page.port, page.path, page.tls)
+        };
+        let page =
+            |host: &str, port, path: &str, tls| (host.to_owned(), port, path.to_owned(), tls);
+        assert_eq!(
+            asked("http://www.shop.test"),
+            page("www.shop.test", None, "/", false)
+        );
+        assert_eq!(
+            asked("https://www.shop.test:8443/healthz?deep=1#top"),
+            page("www.shop.test", Some(8443), "/healthz?deep=1", true)
+        );
+        assert_eq!(
+            asked("http://[::1]:8080/x"),
+            page("[::1]", Some(8080), "/x", false)
+        );
+        assert_eq!(asked("http://[::1]/x"), page("[::1]", None, "/x", false));
+        assert_eq!(
+            asked("http://shop.test?x"),
+            page("shop.test", None, "/?x", false)
+        );
     }
 }

@@ -56,9 +56,19 @@ async fn does_not_open_when_the_writer_moves_before_the_renewal_arrives() {
 
 #[tokio::test]
 async fn a_database_that_is_being_made_is_left_alone() {
+    for (power, fence) in [(Power::Replica, strict()), (Power::Writable, isolated())] {
+        let mut bench = Bench::new(World::new(power), fence);
+        assert_eq!(bench.tick().await, [""; 0]);
+        assert_eq!(bench.engine(), power);
+    }
+}
+
+/// An agent that was restarted remembers no record, and nobody opens anything before there is one.
+#[tokio::test]
+async fn strict_a_writable_engine_without_any_record_is_stopped() {
     let mut bench = Bench::new(World::new(Power::Writable), strict());
-    assert_eq!(bench.tick().await, [""; 0]);
-    assert_eq!(bench.engine(), Power::Writable);
+    assert_eq!(bench.tick().await, ["stop"]);
+    assert_ne!(bench.engine(), Power::Writable);
 }
 
 #[tokio::test]
