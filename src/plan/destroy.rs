@@ -32,7 +32,14 @@ pub fn destroy(stack: &Stack, facts: &Facts, sites: &[SiteName]) -> Plan {
     }
     let mut last = Vec::new();
     for site in sites {
-        last.push(remove_site(&mut plan, facts, site));
+        match silence(facts, site) {
+            None => last.push(remove_site(&mut plan, facts, site)),
+            Some(why) => {
+                let why = format!("the cloud of {site} does not answer: {why}");
+                plan.refusals
+                    .push(refusal("site-silent", why, "hafog status"));
+            }
+        }
     }
     if everything {
         let databases = stack
@@ -172,6 +179,10 @@ fn forget_replicas(plan: &mut Plan, stack: &Stack, facts: &Facts, sites: &[SiteN
             }
         }
     }
+}
+
+fn silence<'a>(facts: &'a Facts, site: &SiteName) -> Option<&'a str> {
+    facts.sites.get(site)?.answers.why_unknown()
 }
 
 fn remove_site(plan: &mut Plan, facts: &Facts, site: &SiteName) -> Option<StepName> {

@@ -82,6 +82,11 @@ pub const REFUSALS: &[About] = &[
         about: "The site to be destroyed is the primary: it serves the users.",
     },
     About {
+        name: "site-silent",
+        waivable: true,
+        about: "The cloud of a site that is to be destroyed does not answer, so nobody can say what is left there. Accepted: everything else is removed, and what is there stays, unknown to hafog.",
+    },
+    About {
         name: "left-behind",
         waivable: true,
         about: "A failover left the site behind, and its database has data. `hafog failback SITE --rejoin-only` compares them with the primary's and rejoins it. Accepted: it is copied anew, and what it had is set aside on its server.",

@@ -292,6 +292,10 @@ fn cases() -> Vec<Case> {
             let roles = w.roles();
             (roles.primary, roles.standbys) = ("west".into(), vec!["east".into()]);
         }),
+        case("site-silent", destroyed, |w| w.silence_site("east")).given(|w| {
+            let roles = w.roles();
+            (roles.primary, roles.standbys) = ("west".into(), vec!["east".into()]);
+        }),
     ]
 }
 
