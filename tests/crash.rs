@@ -721,6 +721,32 @@ async fn a_standby_that_is_not_ready_is_moved_to_when_that_is_accepted() {
     );
 }
 
+/// The primary is not down for twice the limit that a step was given.
+#[tokio::test]
+async fn a_wait_that_is_over_is_not_begun_again() {
+    let story = Story::begin().await;
+    for server in ["shop-west-web-1", "shop-west-web-2"] {
+        story.power(&west(), server, Power::Off).await;
+    }
+    let hopeful = Verb {
+        name: "switchover",
+        before: &[],
+        plan: |s, f| {
+            let mut plan = failover::failover(s, f, &west(), &planned());
+            plan.refusals.clear();
+            plan
+        },
+    };
+    let began = story.sim.clock().elapsed();
+    let ended = story.types(&hopeful).await;
+    let took = story.sim.clock().elapsed() - began;
+    assert!(
+        matches!(&ended, Ended::Not(why) if why.contains("start-servers") && why.contains("not within 60 s")),
+        "{ended:?}"
+    );
+    assert!((60..90).contains(&took.as_secs()), "{took:?}");
+}
+
 /// A destroyed stack keeps its journals and forgets its epochs: what begins in the same second must not continue one.
 #[tokio::test]
 async fn what_follows_a_destroy_has_a_journal_of_its_own() {

@@ -25,6 +25,8 @@ const CHECK_LIMIT: Duration = Duration::from_secs(10);
 const CHECK_PAUSE: Duration = Duration::from_millis(100);
 /// How long the world may take to show what was done.
 const SETTLE_LIMIT: Duration = Duration::from_secs(20);
+/// An act that waits knows its step's limit itself, and what it waited for: it has so long to say it.
+const GRACE: Duration = Duration::from_secs(2);
 /// A step whose first act did nothing for sure is tried again this often.
 const ATTEMPTS: u32 = 2;
 
@@ -331,6 +333,7 @@ impl Runner<'_> {
                 }
             }
             say(Event::Started { step: name() }).await?;
+            let began = self.world.clock.elapsed();
             match self.act(act, &context).await {
                 Ok(evidence) => {
                     return say(Event::Finished {
@@ -341,7 +344,10 @@ impl Runner<'_> {
                     .await;
                 }
                 Err(Halt::Failed(Trouble::NothingChanged(fault)))
-                    if attempt < ATTEMPTS && is_passing(&fault) =>
+                    if attempt < ATTEMPTS
+                        && is_passing(&fault)
+                        // What waited for most of its limit would only make it two limits.
+                        && self.world.clock.elapsed() - began < step.limit.0 / 2 =>
                 {
                     self.world.clock.sleep(CHECK_PAUSE).await;
                 }
@@ -371,7 +377,7 @@ impl Runner<'_> {
         // Who stops waiting holds the journal: what is dropped is not in the middle of a line then.
         let stopped = async {
             let is_over = tokio::select! {
-                () = tokio::time::sleep(context.step.limit.0) => true,
+                () = tokio::time::sleep(context.step.limit.0 + GRACE) => true,
                 () = self.stop.asked() => false,
             };
             (is_over, context.journal.lock().await)
