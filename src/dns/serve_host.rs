@@ -310,7 +310,7 @@ impl DnsHost for ServeHost {
         let Some(hello) = self.running().await? else {
             return Ok(ZoneState {
                 open: false,
-                closable: self.has_zones_file(),
+                closable: self.has_zones_file() || self.folder.join(LOG).exists(),
             });
         };
         let open = hello.zones.contains(&self.zone);

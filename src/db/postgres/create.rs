@@ -96,7 +96,7 @@ async fn make_files(
         .limit(INITDB_LIMIT)
     };
     if server::run(node, &initdb("C.UTF-8"), reach).await.is_err() {
-        reach.shell.remove(&node.host, &paths.fresh).await?;
+        server::remove_fresh(node, reach).await?;
         server::run(node, &initdb("C"), reach).await?;
     }
     let first = [

@@ -108,7 +108,7 @@ pub(super) async fn has_data(node: &Node, reach: &Reach) -> Result<bool, Fault> 
 /// Only `aside` calls it, which knows what may be lost.
 pub(super) async fn remove_data(node: &Node, reach: &Reach) -> Result<(), Trouble> {
     let paths = Paths::of(node);
-    reach.shell.remove(&node.host, &paths.fresh).await?;
+    remove_fresh(node, reach).await?;
     let command = Command::new([
         "sh",
         "-c",
@@ -119,6 +119,49 @@ pub(super) async fn remove_data(node: &Node, reach: &Reach) -> Result<(), Troubl
     ]);
     run(node, &command.service_user(), reach).await?;
     reach.shell.remove(&node.host, &paths.fresh).await
+}
+
+/// Ends who still writes into the folder of a copy or a creation, and says who is left.
+const AT_FRESH: &str = r#"
+[ -r /proc/self/stat ] || exit 3
+fresh=$(readlink -m "$1") || exit 3
+for process in /proc/[0-9]*; do
+  words=$(tr '\0' '\n' < "$process/cmdline") || continue
+  folder=$(readlink "$process/cwd") || folder=
+  case "
+$words
+" in
+    *"
+--pgdata=$1
+"*) ;;
+    *) [ "${folder% (deleted)}" = "$fresh" ] || continue ;;
+  esac
+  kill -KILL "${process#/proc/}" && echo "${process#/proc/}"
+done 2>/dev/null
+exit 0"#;
+
+/// A command that was killed leaves its `initdb` or `pg_basebackup` behind, at work.
+pub(super) async fn remove_fresh(node: &Node, reach: &Reach) -> Result<(), Trouble> {
+    let fresh = Paths::of(node).fresh;
+    let until = Instant::now() + LEFT_LIMIT;
+    loop {
+        let command = Command::new(["sh", "-c", AT_FRESH, "sh", &fresh]);
+        let ran = run(node, &command.service_user().limit(LEFT_LIMIT), reach).await?;
+        if ran.stdout.trim().is_empty() {
+            break;
+        }
+        if Instant::now() >= until {
+            let message = format!(
+                "processes {} on `{}` write into `{fresh}`, {} s after they were killed",
+                ran.stdout.trim().replace('\n', ", "),
+                node.host.name,
+                LEFT_LIMIT.as_secs()
+            );
+            return Err(Trouble::NothingChanged(Fault::new(message)));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    reach.shell.remove(&node.host, &fresh).await
 }
 
 pub(super) async fn rename_fresh(node: &Node, reach: &Reach) -> Result<(), Trouble> {

@@ -1,8 +1,10 @@
 //! One server: made closed, opened, started and stopped, and what it says about itself.
 
+use super::super::config::Paths;
 use super::*;
 use crate::db::NodeRole;
 use crate::error::Fault;
+use crate::shell::Command;
 
 #[tokio::test]
 async fn a_new_database_is_closed_until_it_is_opened() {
@@ -182,4 +184,32 @@ async fn a_server_without_postgresql_is_told_what_to_install() {
             .await
             .unwrap()
     );
+}
+
+/// A command that was killed leaves an `initdb` behind that goes on writing.
+#[tokio::test]
+async fn a_creation_ends_what_an_earlier_one_left_at_work() {
+    let test = "a_creation_ends_what_an_earlier_one_left_at_work";
+    let Some(machine) = Machine::one(test) else {
+        return;
+    };
+    let (node, reach) = (&machine.nodes[0], &machine.reach);
+    let fresh = Paths::of(node).fresh;
+    let alive = machine.keys().display().to_string();
+    // It makes the folder again for as long as it lives (and the test does), which no removal outruns.
+    let script = r#"sh -c 'while [ -e "$2" ] && mkdir -p "$0/base" && : > "$0/base/late"; do :; done' "$1" "--pgdata=$1" "$2" > /dev/null 2>&1 &
+        until [ -e "$1/base/late" ]; do sleep 0.01; done; echo $!"#;
+    let begun = Command::new(["sh", "-c", script, "sh", &fresh, &alive]).service_user();
+    let begun = reach.shell.run(&node.host, &begun).await.unwrap();
+    let process = format!("/proc/{}/cmdline", begun.stdout.trim());
+    assert!(
+        std::fs::read_to_string(&process)
+            .unwrap()
+            .contains("--pgdata=")
+    );
+    Postgres.create(node, Some(PASSWORD), reach).await.unwrap();
+    assert!(Postgres.has_data(node, reach).await.unwrap());
+    let left = std::fs::read_to_string(&process).unwrap_or_default();
+    assert!(!left.contains("--pgdata="), "{left}");
+    assert!(!std::fs::exists(fresh).unwrap());
 }
