@@ -195,7 +195,9 @@ async fn a_creation_ends_what_an_earlier_one_left_at_work() {
     };
     let (node, reach) = (&machine.nodes[0], &machine.reach);
     let fresh = Paths::of(node).fresh;
-    let alive = machine.keys().display().to_string();
+    let alive = format!("{}/alive", node.host.dirs.data);
+    std::fs::create_dir_all(&node.host.dirs.data).unwrap();
+    std::fs::write(&alive, "").unwrap();
     // It makes the folder again for as long as it lives (and the test does), which no removal outruns.
     let script = r#"sh -c 'while [ -e "$2" ] && mkdir -p "$0/base" && : > "$0/base/late"; do :; done' "$1" "--pgdata=$1" "$2" > /dev/null 2>&1 &
         until [ -e "$1/base/late" ]; do sleep 0.01; done; echo $!"#;
