@@ -14,7 +14,7 @@ use crate::db::{Engine, Node, Reach};
 use crate::dns::DnsHost;
 use crate::error::Fault;
 use crate::model::id::*;
-use crate::model::roles::{Published, Roles, Writer};
+use crate::model::roles::{Published, Roles, RolesDocument, Writer};
 use crate::model::stack::{Database, Server, Stack};
 use crate::probe::Probe;
 use crate::shell::{Host, Shell};
@@ -193,9 +193,19 @@ impl World {
     }
 
     pub async fn roles(&self) -> Result<Option<Roles>, Fault> {
-        self.stores
-            .newest(ROLES, |roles: &Roles| roles.serial)
-            .await
+        let (roles, _) = self.roles_and_serial().await?;
+        Ok(roles)
+    }
+
+    /// With the serial that a next document has to exceed.
+    pub async fn roles_and_serial(&self) -> Result<(Option<Roles>, u64), Fault> {
+        let document = self.stores.newest(ROLES, RolesDocument::serial).await?;
+        let serial = document.as_ref().map_or(0, RolesDocument::serial);
+        let roles = document.and_then(|document| match document {
+            RolesDocument::Roles(roles) => Some(roles),
+            RolesDocument::Gone { .. } => None,
+        });
+        Ok((roles, serial))
     }
 
     pub async fn published(&self) -> Result<Published, Fault> {

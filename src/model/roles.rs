@@ -10,6 +10,27 @@ use super::id::*;
 use super::record::{RecordSet, RecordType};
 use super::units::Ttl;
 
+/// What document `roles` says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum RolesDocument {
+    Roles(Roles),
+    /// The stack was destroyed while a store was out of reach, which may still have its roles.
+    Gone {
+        serial: u64,
+        destroyed: Timestamp,
+    },
+}
+
+impl RolesDocument {
+    pub fn serial(&self) -> u64 {
+        match self {
+            RolesDocument::Roles(roles) => roles.serial,
+            RolesDocument::Gone { serial, .. } => *serial,
+        }
+    }
+}
+
 /// Document `roles`. Grows with every change of role; a smaller `serial` never replaces a larger one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Roles {

@@ -199,7 +199,7 @@ impl Session {
         if journal.progress.closed.is_some() {
             if !forgotten {
                 unmark(&self.world).await;
-            } else if let Err(fault) = self.world.stores.delete_everywhere(OPEN_RUN).await {
+            } else if let Err(fault) = forget_mark(&self.world).await {
                 return End::Stopped(fault);
             }
         }
@@ -339,22 +339,26 @@ pub async fn unfinished(stores: &Stores) -> Result<Option<Opened>, Fault> {
     Ok(opened.map(|opened| *opened))
 }
 
-async fn mark_open(world: &World, run: Option<&RunId>) -> Result<(), Fault> {
+/// What the mark becomes.
+async fn next_mark(world: &World, run: Option<&RunId>) -> Result<OpenRun, Fault> {
     let open: Option<OpenRun> = world
         .stores
         .newest(OPEN_RUN, |open: &OpenRun| open.serial)
         .await?;
-    let serial = open.map_or(0, |open| open.serial).saturating_add(1);
-    world
-        .stores
-        .write_everywhere(
-            OPEN_RUN,
-            &OpenRun {
-                serial,
-                run: run.cloned(),
-            },
-        )
-        .await
+    Ok(OpenRun {
+        serial: open.map_or(0, |open| open.serial).saturating_add(1),
+        run: run.cloned(),
+    })
+}
+
+async fn mark_open(world: &World, run: Option<&RunId>) -> Result<(), Fault> {
+    let mark = next_mark(world, run).await?;
+    world.stores.write_everywhere(OPEN_RUN, &mark).await
+}
+
+async fn forget_mark(world: &World) -> Result<(), Fault> {
+    let none = next_mark(world, None).await?;
+    world.stores.forget_everywhere(OPEN_RUN, &none).await
 }
 
 /// The journal is closed already, and it decides: a mark that stays misleads nobody, so a failure is no failure of the run.

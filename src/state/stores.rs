@@ -340,6 +340,17 @@ impl Stores {
         result
     }
 
+    /// Removes a mirrored document everywhere. Where a mirror does not answer, the others keep `empty`, which has a later
+    /// serial: the copy that is still there must not count again when the mirror is back.
+    pub async fn forget_everywhere<T: Serialize>(&self, key: &str, empty: &T) -> Result<(), Fault> {
+        self.delete_everywhere(key).await?;
+        let is_left = |mirror: &Mirror| mirror.behind.contains_key(key);
+        if self.mirrors().iter().any(is_left) {
+            self.write_everywhere(key, empty).await?;
+        }
+        Ok(())
+    }
+
     /// Each store's copy of a journal, `None` where it has none.
     ///
     /// # Errors
@@ -570,6 +581,33 @@ mod tests {
         let removed = tokio::time::timeout(LIMIT * 2, stores.delete_everywhere("roles")).await;
         removed.expect("it waits without a limit").unwrap();
         assert!(local.documents.lock().unwrap().is_empty());
-        assert_eq!(stores.catch_up().await.len(), 1);
+        let said = stores.catch_up().await;
+        assert_eq!(said.len(), 1);
+        assert!(
+            said[0].to_string().contains("still has `roles`"),
+            "{}",
+            said[0]
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_forgotten_stays_so_when_a_mirror_comes_back() {
+        let (local, mirror, stores) = pair();
+        let newest = async |stores: &Stores| {
+            let found = stores.newest::<u64>("names", |serial| *serial).await;
+            found.unwrap()
+        };
+        stores.write_everywhere("names", &7).await.unwrap();
+        stores.forget_everywhere("names", &8).await.unwrap();
+        assert_eq!(newest(&stores).await, None);
+        stores.write_everywhere("names", &7).await.unwrap();
+        mirror.fails.store(true, SeqCst);
+        stores.forget_everywhere("names", &8).await.unwrap();
+        mirror.fails.store(false, SeqCst);
+        // Another process, which does not know what the mirror missed.
+        let later = Stores::new(stores.all().to_vec(), 0);
+        assert_eq!(mirror.documents.lock().unwrap()["names"], b"7");
+        assert_eq!(newest(&later).await, Some(8));
+        assert_eq!(local.documents.lock().unwrap()["names"], b"8");
     }
 }

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use super::{Act, Context, Standing};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::SiteName;
-use crate::model::roles::Roles;
+use crate::model::roles::{Published, Roles, RolesDocument};
 use crate::plan::action::*;
 use crate::world::{NAMES, ROLES, writer_key};
 
@@ -44,7 +44,7 @@ impl Act for SetRoles {
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
         let world = context.world;
         let now = world.clock.now();
-        let old = world.roles().await.nothing_changed()?;
+        let (old, serial) = world.roles_and_serial().await.nothing_changed()?;
         // A phase that goes on keeps its deadline.
         let going_on = old.as_ref().and_then(|roles| roles.provisional.clone());
         let provisional = self.provisional.as_ref().map(|want| match going_on {
@@ -52,7 +52,7 @@ impl Act for SetRoles {
             _ => want.at(now),
         });
         let roles = Roles {
-            serial: old.map_or(0, |roles| roles.serial).saturating_add(1),
+            serial: serial.saturating_add(1),
             primary: self.primary.clone(),
             standbys: self.standbys.clone(),
             left_behind: self.left_behind.clone(),
@@ -89,8 +89,18 @@ impl Act for ForgetState {
                 .await
                 .unknown()?;
         }
-        stores.delete_everywhere(NAMES).await.unknown()?;
-        stores.delete_everywhere(ROLES).await.unknown()?;
+        let (_, serial) = context.world.roles_and_serial().await.nothing_changed()?;
+        let published = context.world.published().await.nothing_changed()?;
+        let empty = Published {
+            serial: published.serial.saturating_add(1),
+            ..Published::default()
+        };
+        stores.forget_everywhere(NAMES, &empty).await.unknown()?;
+        let gone = RolesDocument::Gone {
+            serial: serial.saturating_add(1),
+            destroyed: context.world.clock.now(),
+        };
+        stores.forget_everywhere(ROLES, &gone).await.unknown()?;
         context.world.keys.forget().unknown()
     }
 }
