@@ -340,9 +340,20 @@ impl Stores {
         result
     }
 
-    /// Removes a mirrored document everywhere. Where a mirror does not answer, the others keep `empty`, which has a later
-    /// serial: the copy that is still there must not count again when the mirror is back.
+    /// Removes a mirrored document everywhere. Where a mirror does not answer, or is not the one that was (its folder is
+    /// not mounted), the others keep `empty`, which has a later serial: its copy must not count when it is back.
     pub async fn forget_everywhere<T: Serialize>(&self, key: &str, empty: &T) -> Result<(), Fault> {
+        let stores = self.all.iter().enumerate();
+        let looks = stores.map(|(index, store)| self.ask(index, store.get(key)));
+        let mut has = Vec::new();
+        for look in futures_util::future::join_all(looks).await {
+            has.push(look.map(|found| found.is_some()));
+        }
+        if has[0].clone()? && !has.iter().all(|has| matches!(has, Ok(true))) {
+            return self.write_everywhere(key, empty).await;
+        }
+        // The local one first: cut behind it, nobody takes the mirrors for others than they were.
+        self.all[0].delete(key).await?;
         self.delete_everywhere(key).await?;
         let is_left = |mirror: &Mirror| mirror.behind.contains_key(key);
         if self.mirrors().iter().any(is_left) {
@@ -609,5 +620,11 @@ mod tests {
         assert_eq!(mirror.documents.lock().unwrap()["names"], b"7");
         assert_eq!(newest(&later).await, Some(8));
         assert_eq!(local.documents.lock().unwrap()["names"], b"8");
+        // An empty folder where the mirror was, and then the mirror.
+        later.write_everywhere("names", &9).await.unwrap();
+        let whole = std::mem::take(&mut *mirror.documents.lock().unwrap());
+        later.forget_everywhere("names", &10).await.unwrap();
+        *mirror.documents.lock().unwrap() = whole;
+        assert_eq!(newest(&later).await, Some(10));
     }
 }
