@@ -69,7 +69,7 @@ pub trait DnsHost: Send + Sync {
     async fn open_zone(&self) -> Result<(), Trouble>;
     /// Stops serving it, where it was `open_zone` that started it.
     async fn close_zone(&self) -> Result<(), Trouble>;
-    /// Whether the zone is being served, and by whom.
+    /// Whether the zone is being served, and whether closing it would take anything away.
     async fn state(&self) -> Result<ZoneState, Fault>;
     /// The record sets that the host holds; only those of the types in `RecordType`.
     async fn records(&self) -> Result<Vec<RecordSet>, Fault>;

@@ -345,10 +345,10 @@ impl Stores {
     pub async fn forget_everywhere<T: Serialize>(&self, key: &str, empty: &T) -> Result<(), Fault> {
         let stores = self.all.iter().enumerate();
         let looks = stores.map(|(index, store)| self.ask(index, store.get(key)));
-        let mut has = Vec::new();
-        for look in futures_util::future::join_all(looks).await {
-            has.push(look.map(|found| found.is_some()));
-        }
+        let looks = futures_util::future::join_all(looks).await.into_iter();
+        let has: Vec<_> = looks
+            .map(|look| look.map(|found| found.is_some()))
+            .collect();
         if has[0].clone()? && !has.iter().all(|has| matches!(has, Ok(true))) {
             return self.write_everywhere(key, empty).await;
         }

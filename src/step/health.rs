@@ -35,15 +35,12 @@ pub async fn front_door(world: &World, site: &SiteName) -> Result<Option<Vec<Doo
             .filter(|server| server.job == Job::App)
             .collect(),
     };
-    let Some(listen) = (match &stack.balancer {
-        Some(balancer) => balancer.listen.first(),
-        None => servers.first().and_then(|server| server.open.first()),
-    }) else {
-        return Ok(None);
-    };
     let open = match &stack.balancer {
-        Some(balancer) => &balancer.listen,
-        None => &servers[0].open,
+        Some(balancer) => &balancer.listen[..],
+        None => servers.first().map_or(&[][..], |server| &server.open),
+    };
+    let Some(listen) = open.first() else {
+        return Ok(None);
     };
     let hosts = world.hosts_at(site).await?;
     let mut addresses = Vec::new();
