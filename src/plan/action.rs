@@ -51,6 +51,7 @@ actions! {
     SeedReplica,
     StartAgent,
     OpenDatabase,
+    AwaitWriter,
     ForgetReplica,
     EnsureZone,
     CloseZone,
@@ -179,6 +180,13 @@ pub struct OpenDatabase {
     pub database: DatabaseName,
     pub node: ServerName,
     pub epoch: u64,
+}
+
+/// Waits until the node that the writer record names takes writes: after a boot its agent opens it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AwaitWriter {
+    pub database: DatabaseName,
+    pub node: ServerName,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -335,6 +335,10 @@ fn primary_database(
     } else if there.contains_key(&first.name) {
         opened.push(plan.push(start_agent(database, first).after(there.values().cloned())));
     }
+    if let Some(writer) = writer.filter(|writer| nodes.iter().any(|node| &node.name == *writer)) {
+        let booted = opened.iter().chain(there.get(writer)).cloned().collect();
+        opened.extend(await_writer(plan, facts, database, writer, booted));
+    }
     let primary = writer.unwrap_or(&first.name).clone();
     let mut done = opened.clone();
     for replica in nodes.iter().skip(1) {
@@ -343,6 +347,31 @@ fn primary_database(
         ));
     }
     done
+}
+
+/// A node that boots is opened by its agent: applications that are started before that answer with errors.
+fn await_writer(
+    plan: &mut Plan,
+    facts: &Facts,
+    database: &Database,
+    writer: &ServerName,
+    booted: Vec<StepName>,
+) -> Option<StepName> {
+    let open = facts.status(writer).is_some_and(|status| status.writable);
+    if open && booted.is_empty() {
+        return None;
+    }
+    let action = AwaitWriter {
+        database: database.name.clone(),
+        node: writer.clone(),
+    };
+    let about = format!("wait until {writer} takes writes");
+    let step = step(
+        format!("await-writer {}", database.name),
+        about,
+        action.into(),
+    );
+    Some(plan.push(step.limit(120).after(booted)))
 }
 
 /// Agents must know every other node: who does not answer is asked for before a node fences itself. And they say which

@@ -13,6 +13,7 @@ use crate::cloud::{Image, ServerState};
 use crate::error::Fault;
 use crate::model::id::*;
 use crate::model::record::{RecordSet, RecordType};
+use crate::model::roles::Writer;
 use crate::model::stack::{Job, Server as Planned, Stack};
 use crate::shell::{Dirs, Host, Ran, Service};
 
@@ -388,6 +389,7 @@ impl World {
         if self.beats_alone {
             self.beat();
         }
+        self.open_by_agents();
         self.replicate();
         self.look_for_two_writers();
     }
@@ -406,6 +408,34 @@ impl World {
                 }
             }
         }
+    }
+
+    /// After a boot the agent of a primary opens its node, while the writer record names it.
+    fn open_by_agents(&mut self) {
+        let mut booted = Vec::new();
+        for (name, server) in &self.servers {
+            let agent = server.runs(crate::step::AGENT_SERVICE);
+            for (database, node) in server.nodes.iter().filter(|_| agent) {
+                let is_primary = node.mode == Mode::Replica && node.upstream.is_none();
+                let runs = node.data == Data::Complete && server.runs(&node.service);
+                if is_primary && runs && self.named(database).as_ref() == Some(name) {
+                    booted.push((name.clone(), database.clone()));
+                }
+            }
+        }
+        for (name, database) in booted {
+            let (branch, now) = (self.next(), self.now);
+            self.node_mut(&name, &database).open(branch, now);
+        }
+    }
+
+    /// The writer, of the newest record in a store that answers.
+    fn named(&self, database: &DatabaseName) -> Option<ServerName> {
+        let key = format!("writer/{database}");
+        let records = self.stores.iter().filter(|store| store.lit);
+        let records = records.filter_map(|store| store.documents.get(&key));
+        let writers = records.filter_map(|(bytes, _)| serde_json::from_slice::<Writer>(bytes).ok());
+        writers.max_by_key(|writer| writer.epoch)?.node
     }
 
     fn replicate(&mut self) {

@@ -9,6 +9,7 @@ use super::{Act, Context, Standing};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{DatabaseName, ServerName};
 use crate::plan::action::*;
+use crate::wait;
 use crate::world::World;
 
 async fn check(
@@ -85,6 +86,42 @@ async fn act(
             Trouble::NothingChanged(fault) => Trouble::Partial(fault),
             trouble => trouble,
         })
+}
+
+#[async_trait]
+impl Act for AwaitWriter {
+    async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
+        match self.takes_writes(context.world).await? {
+            Ok(evidence) => Ok(Standing::Done(evidence)),
+            Err(_) => Ok(Standing::Ready),
+        }
+    }
+    async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
+        let world = context.world;
+        let what = format!("{} takes writes", self.node);
+        let limit = context.step.limit.0;
+        let ask = || async {
+            let asked = self.takes_writes(world).await;
+            asked
+                .unwrap_or_else(|fault| Err(fault.to_string()))
+                .map(drop)
+        };
+        let waited = wait::until(world.clock.as_ref(), &what, limit, ask).await;
+        waited.nothing_changed()
+    }
+}
+
+impl AwaitWriter {
+    /// The inner error says why it does not.
+    async fn takes_writes(&self, world: &World) -> Result<Result<String, String>, Fault> {
+        let node = world.node(&self.database, &self.node).await?;
+        let reach = world.reach(&node.host.site)?;
+        let status = world.engine(&node.database)?.status(&node, &reach).await?;
+        Ok(match status.writable {
+            true => Ok(format!("{} is writable", self.node)),
+            false => Err(format!("the agent of {} has not opened it", self.node)),
+        })
+    }
 }
 
 #[async_trait]
