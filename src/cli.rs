@@ -8,7 +8,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::cmd::{self, Call, Ended};
 use crate::error::Fault;
 use crate::ui::print::{Colour, Ui};
-use crate::{demo, exit, shell};
+use crate::{cloud, demo, exit};
 
 /// Multi-cloud standby stacks from one YAML spec: build, clone, replicate, fail over by DNS.
 #[derive(Parser, Debug)]
@@ -169,11 +169,11 @@ fn run(cli: Cli) -> ExitCode {
     };
     // What outlives the command must not hold open what the command was given: a lock file, a pipe of a script.
     if matches!(cli.verb, Verb::Supervise { .. }) || std::env::var_os("HAFOG_DETACH").is_some() {
-        shell::supervisor::close_inherited();
+        cloud::local::supervisor::close_inherited();
     }
     // These choose their own runtime: the supervisor forks before it has threads.
     let ended = match cli.verb {
-        Verb::Supervise { folder } => shell::supervisor::run(folder)
+        Verb::Supervise { folder } => cloud::local::supervisor::run(folder)
             .map(|()| exit::DONE)
             .map_err(Into::into),
         Verb::Demo(args) => return demo::run(&args, json),

@@ -18,7 +18,7 @@ use crate::model::record::RecordType;
 use crate::model::roles::{Published, Roles, Writer};
 use crate::model::units::Ttl;
 use crate::ui::snippet;
-use crate::{agent, cmd, db, dns, run, serve, shell, spec, state};
+use crate::{agent, cloud, cmd, db, dns, run, serve, spec, state};
 
 /// Executions of one target in an ordinary test.
 const FEW: usize = 3_000;
@@ -155,7 +155,7 @@ const TARGETS: [Target; 8] = [
     ("dns-reply", |bytes| dns::ask::hostile(bytes)),
     ("serve-control", serve_control),
     ("local-control", |bytes| {
-        shell::supervisor::hostile(&text(bytes))
+        cloud::local::supervisor::hostile(&text(bytes))
     }),
     ("postgres", |bytes| db::postgres::hostile(&text(bytes))),
     ("state", read_state),

@@ -1,8 +1,9 @@
 //! hafog: multi-cloud standby stacks. The modules in reading order.
 
 // Small things that everybody uses: what went wrong and what that means for the world, the documented exit codes,
-// time as a port, waiting with a limit, files that survive a crash, where this program is.
+// time as a port, waiting with a limit, files that survive a crash, where this program is, control sockets.
 pub mod clock;
+pub mod control;
 pub mod durable;
 pub mod error;
 pub mod exit;

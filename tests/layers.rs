@@ -26,10 +26,11 @@ const LAYERS: &[Layer] = &[
     layer("wait", &["error", "clock"], &[]),
     layer("durable", &["error"], &[]),
     layer("program", &["error"], &[]),
+    layer("control", &["model", "error"], &[]),
     layer("model", &[], &[]),
     layer("spec", &["model", "error"], &[]),
     // Ports. None of them knows plan, run, step, world or another port.
-    layer("shell", &["model", "error", "durable", "program"], &[]),
+    layer("shell", &["model", "error"], &[]),
     layer("state", &["model", "error", "durable", "cut"], &[]),
     layer(
         "probe",
@@ -39,20 +40,16 @@ const LAYERS: &[Layer] = &[
             "one DNS client; hickory is named in dns/ and serve/ alone",
         )],
     ),
-    layer("cloud", &["model", "error", "durable", "shell"], &[]),
+    layer(
+        "cloud",
+        &["model", "error", "durable", "program", "control", "shell"],
+        &[],
+    ),
     // The keys are files that must survive a crash, as a store's are.
     layer("db", &["model", "error", "durable", "shell"], &[]),
-    layer(
-        "dns",
-        &["model", "error", "program"],
-        &[("shell::control", "the control socket of `hafog dns serve`")],
-    ),
+    layer("dns", &["model", "error", "program", "control"], &[]),
     layer("image", &["model", "error"], &[]),
-    layer(
-        "serve",
-        &["model", "error", "dns"],
-        &[("shell::control", "the control socket")],
-    ),
+    layer("serve", &["model", "error", "control", "dns"], &[]),
     // Pure: the plain values of ports come in with the facts, and no port, clock or store does.
     layer(
         "plan",

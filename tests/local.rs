@@ -16,12 +16,12 @@ use std::time::Duration;
 
 use cloud::*;
 use eventually::eventually;
+use hafog::cloud::local::processes::{Process, Search};
+use hafog::cloud::local::shell::LocalShell;
+use hafog::cloud::local::supervisor::MARKER_PORT;
+use hafog::cloud::local::user::service_user;
 use hafog::cloud::{Cloud, Power, ServerState, SiteSettings, local};
 use hafog::model::id::{ImageName, ServerName, SiteName, StackName};
-use hafog::shell::local::LocalShell;
-use hafog::shell::processes::{Process, Search};
-use hafog::shell::supervisor::MARKER_PORT;
-use hafog::shell::user::service_user;
 use hafog::shell::{Command, Host, ServiceChange, Shell, StopSignal};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -167,8 +167,9 @@ async fn power_off_finds_what_hides() {
         .collect();
     assert!(pids.iter().all(|pid| kill(*pid, None).is_ok()));
     site.cloud().power(&host.name, Power::Off).await.unwrap();
-    let alive =
-        |pid: &Pid| hafog::shell::processes::look(pid.as_raw()).is_some_and(|p| !p.is_gone());
+    let alive = |pid: &Pid| {
+        hafog::cloud::local::processes::look(pid.as_raw()).is_some_and(|p| !p.is_gone())
+    };
     assert_eq!(pids.iter().filter(|pid| alive(pid)).count(), 0);
     assert_eq!(server(site.cloud(), "one").await.state, ServerState::Off);
     site.end().await;
@@ -187,7 +188,7 @@ async fn a_killed_supervisor_is_seen_and_a_boot_ends_what_it_left() {
     let trouble = site.cloud().shell().services(&host).await.unwrap_err();
     assert_eq!(trouble.message(), "server `one` is off");
     site.cloud().power(&host.name, Power::On).await.unwrap();
-    assert!(hafog::shell::processes::look(old).is_none_or(|process| process.is_gone()));
+    assert!(hafog::cloud::local::processes::look(old).is_none_or(|process| process.is_gone()));
     comes_to_beat(site.cloud(), &host).await;
     // And off, the same way.
     kill(supervisor_of(&site, "one"), Signal::SIGKILL).unwrap();
@@ -280,7 +281,7 @@ async fn nothing_of_the_caller_reaches_a_server() {
     let pid = supervisor_of(&site, "one");
     assert_eq!(nix::unistd::getsid(Some(pid)).unwrap(), pid);
     assert!(
-        !hafog::shell::processes::look(pid.as_raw())
+        !hafog::cloud::local::processes::look(pid.as_raw())
             .unwrap()
             .terminal
     );
@@ -299,7 +300,7 @@ async fn a_supervisor_reaps_what_others_forgot() {
     .await;
     let supervisor = supervisor_of(&site, "one").as_raw();
     let corpses = || {
-        let all = hafog::shell::processes::all();
+        let all = hafog::cloud::local::processes::all();
         all.iter()
             .filter(|p| p.parent == supervisor && p.state == 'Z')
             .count()

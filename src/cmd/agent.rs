@@ -7,11 +7,11 @@ use super::interrupt::Interrupts;
 use super::{Call, Ended};
 use crate::agent::{self, AgentConfig, AgentPorts};
 use crate::clock::RealClock;
+use crate::cloud::local::shell::LocalShell;
 use crate::db::keys::{Keys, Pair};
 use crate::db::{AGENT_ROLE, Reach, registry};
 use crate::error::Fault;
 use crate::exit;
-use crate::shell::local::LocalShell;
 use crate::state::dir::DirStore;
 
 /// Runs until it is told to stop.

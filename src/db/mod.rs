@@ -24,6 +24,8 @@ use keys::Keys;
 
 /// The role that agents log in with.
 pub const AGENT_ROLE: &str = "hafog_agent";
+/// The service that runs it.
+pub const AGENT_SERVICE: &str = "hafog-agent";
 
 pub struct EngineAbout {
     pub name: &'static str,

@@ -16,11 +16,11 @@ use sha2::{Digest, Sha256};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
+use crate::control;
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{HostName, ZoneName};
 use crate::model::record::{RecordSet, RecordType};
 use crate::model::units::Ttl;
-use crate::shell::control;
 
 use super::ask::ask;
 use super::canonical::canonical_zone;

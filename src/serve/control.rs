@@ -6,13 +6,13 @@ use std::sync::Arc;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Notify;
 
+use crate::control;
 use crate::dns::RecordChange;
 use crate::dns::canonical::{canonical, canonical_host, canonical_zone};
 use crate::dns::serve_control::{Generation, Hello, Reply, Request, ServedZone};
 use crate::error::{Fault, Trouble};
 use crate::model::id::{HostName, ZoneName};
 use crate::model::record::RecordSet;
-use crate::shell::control;
 
 use super::snapshot::Snapshot;
 use super::store::Store;

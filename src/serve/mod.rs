@@ -62,7 +62,7 @@ pub async fn run(options: ServeOptions, shutdown: impl Future<Output = ()>) -> R
     std::fs::create_dir_all(&folder).map_err(|error| {
         Fault::new(format!("cannot make folder `{}`", folder.display())).because(error)
     })?;
-    let requests = crate::shell::control::listen(PURPOSE, &folder)?;
+    let requests = crate::control::listen(PURPOSE, &folder)?;
     let store = Store::open(&folder)?;
     let mut sockets = Vec::new();
     for address in listen {

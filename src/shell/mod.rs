@@ -3,12 +3,6 @@
 //! Commands are values, so that they can be printed, redacted and tested. A path inside a server is always made
 //! from [`Dirs`], because on `local` a server's root is a folder.
 
-pub mod control;
-pub mod local;
-pub mod processes;
-pub mod supervisor;
-pub mod user;
-
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;

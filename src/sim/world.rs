@@ -414,7 +414,7 @@ impl World {
     fn open_by_agents(&mut self) {
         let mut booted = Vec::new();
         for (name, server) in &self.servers {
-            let agent = server.runs(crate::step::AGENT_SERVICE);
+            let agent = server.runs(crate::db::AGENT_SERVICE);
             for (database, node) in server.nodes.iter().filter(|_| agent) {
                 let is_primary = node.mode == Mode::Replica && node.upstream.is_none();
                 let runs = node.data == Data::Complete && server.runs(&node.service);

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use super::{Act, Context, Standing};
 use crate::agent::{AgentConfig, Peer};
+use crate::db::AGENT_SERVICE;
 use crate::db::keys::RENEW_BEFORE;
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::digest::sha256;
@@ -15,7 +16,6 @@ use crate::program;
 use crate::shell::{File, Host, Service, ServiceChange};
 use crate::world::World;
 
-pub const SERVICE: &str = "hafog-agent";
 const CONFIG: &str = "agent.json";
 
 fn folder(host: &Host) -> String {
@@ -29,7 +29,7 @@ fn service(host: &Host) -> Result<Service, Fault> {
         "--config".to_owned(),
         format!("{}/{CONFIG}", folder(host)),
     ];
-    Ok(Service::new(SERVICE, argv, Duration::from_secs(5)))
+    Ok(Service::new(AGENT_SERVICE, argv, Duration::from_secs(5)))
 }
 
 /// Whether the agent of a node has the configuration that it should have: it must know every other node.
@@ -156,7 +156,7 @@ impl Act for StartAgent {
             return Ok(Standing::Ready);
         }
         let states = shell.services(&host).await?;
-        match states.iter().find(|state| state.name == SERVICE) {
+        match states.iter().find(|state| state.name == AGENT_SERVICE) {
             Some(state) if state.running => Ok(Standing::done(format!(
                 "the agent of {} is running",
                 self.node
@@ -180,10 +180,14 @@ impl Act for StartAgent {
         }
         let service = service(&host).partial()?;
         shell
-            .service(&host, SERVICE, ServiceChange::Install(Box::new(service)))
+            .service(
+                &host,
+                AGENT_SERVICE,
+                ServiceChange::Install(Box::new(service)),
+            )
             .await?;
         shell
-            .service(&host, SERVICE, ServiceChange::Restart)
+            .service(&host, AGENT_SERVICE, ServiceChange::Restart)
             .await?;
         shell.put(&host, &started_with(&host, &config)).await
     }

@@ -31,7 +31,6 @@ use crate::plan::action::for_each_action;
 use crate::plan::{Action, Step};
 use crate::world::World;
 
-pub use agent::SERVICE as AGENT_SERVICE;
 pub use configure::is_configured;
 pub use health::front_door;
 pub use promote::OPEN_LIMIT;

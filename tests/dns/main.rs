@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hafog::control;
 use hafog::dns::RecordChange;
 use hafog::dns::ask::{DnsAnswer, ask};
 use hafog::dns::serve_control::{Hello, PURPOSE, Reply, Request};
@@ -25,7 +26,6 @@ use hafog::error::{Fault, Trouble};
 use hafog::model::record::{RecordSet, RecordType};
 use hafog::model::units::Ttl;
 use hafog::serve::{ServeOptions, run};
-use hafog::shell::control;
 use tempfile::TempDir;
 use tokio::net::UdpSocket;
 use tokio::sync::oneshot;

@@ -13,9 +13,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::supervisor::MARKER_PORT;
 use crate::durable::{self, Lock};
 use crate::error::Fault;
-use crate::shell::supervisor::MARKER_PORT;
 
 const LOCK_LIMIT: Duration = Duration::from_secs(30);
 /// 127.64.0.0 to 127.126.255.0: away from 127.0.0.x, which everybody uses.

@@ -12,6 +12,10 @@
 mod address;
 mod image;
 mod power;
+pub mod processes;
+pub mod shell;
+pub mod supervisor;
+pub mod user;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -28,10 +32,10 @@ use crate::durable::{self, Lock, blocking};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::digest::sha256;
 use crate::model::id::{ImageName, ServerName, SiteName, StackName};
-use crate::shell::local::LocalShell;
-use crate::shell::supervisor::{self, Life};
-use crate::shell::user::service_user;
-use crate::shell::{Shell, local};
+use crate::shell::Shell;
+use shell::LocalShell;
+use supervisor::Life;
+use user::service_user;
 
 pub const ABOUT: CloudAbout = CloudAbout {
     name: "local",
@@ -180,7 +184,7 @@ impl Site {
             state: self.state(&record.name, record.made)?,
             image: self.image_of(&record.name),
             tags: record.tags.clone(),
-            host: Some(local::host(
+            host: Some(shell::host(
                 &folder,
                 &record.name,
                 &self.site,
@@ -318,7 +322,7 @@ impl Site {
                 let mut search = supervisor::search(&servers.join(old));
                 // A server of the same name may be there again; only what is in this folder is gone for good.
                 if servers.join(old).exists() {
-                    search = crate::shell::processes::Search::default();
+                    search = processes::Search::default();
                 }
                 search.folders.push(entry.path());
                 search.kill(Duration::from_secs(20)).map_err(|left| {

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::Site;
+use super::supervisor::{self, Life};
 use crate::cloud::{Power, ServerState};
 use crate::durable::Lock;
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::ServerName;
-use crate::shell::supervisor::{self, Life};
 
 const LIMIT: Duration = Duration::from_secs(20);
 

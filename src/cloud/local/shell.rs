@@ -19,10 +19,11 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use super::processes::{Identity, Search};
 use super::supervisor::{self, Answer, Ask, Life};
 use super::user::service_user;
-use super::{Command, Dirs, File, Host, Ran, ServiceChange, ServiceState, Shell, control};
+use crate::control;
 use crate::durable::{self, blocking};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{ServerName, SiteName};
+use crate::shell::{Command, Dirs, File, Host, Ran, ServiceChange, ServiceState, Shell};
 
 /// How long a frozen server is waited for, and how long a question to its supervisor may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
