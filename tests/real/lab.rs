@@ -31,6 +31,30 @@ pub struct Lab {
     pub home: Home,
 }
 
+/// What outlives processes, unless somebody removes it.
+#[derive(Debug, Default)]
+pub struct Shared {
+    pub segments: Vec<String>,
+    pub files: Vec<String>,
+}
+
+impl Shared {
+    /// What of it the machine still has.
+    pub fn left(&self) -> Vec<&String> {
+        let table = std::fs::read_to_string("/proc/sysvipc/shm").expect("this is Linux");
+        let ids = table
+            .lines()
+            .filter_map(|line| line.split_ascii_whitespace().nth(1));
+        let ids: Vec<&str> = ids.collect();
+        let is_there = |id: &&String| ids.contains(&id.as_str());
+        let segments = self.segments.iter().filter(is_there);
+        let files = self.files.iter();
+        segments
+            .chain(files.filter(|file| std::path::Path::new(file).exists()))
+            .collect()
+    }
+}
+
 impl Lab {
     pub fn new() -> Lab {
         Lab {
@@ -117,6 +141,30 @@ impl Lab {
             .args(["-9", &pids[0]])
             .status();
         assert!(killed.expect("kill is there").success());
+    }
+
+    /// Ids of the System V segments and names of the POSIX files that the databases hold.
+    pub fn shared_memory(&self) -> Shared {
+        let mut shared = Shared::default();
+        for node in self.facts()["sites"].as_object().expect("sites").values() {
+            for server in node["servers"].as_object().expect("servers").values() {
+                let data = server["host"]["dirs"]["data"].as_str().expect("a folder");
+                let pid = format!("{data}/postgres-main/main/postmaster.pid");
+                let Ok(text) = std::fs::read_to_string(pid) else {
+                    continue;
+                };
+                let pid = text.lines().next().expect("its process");
+                let maps = std::fs::read_to_string(format!("/proc/{}/maps", pid.trim()));
+                let maps = maps.expect("it runs");
+                let words = maps.split_ascii_whitespace();
+                let files = words.filter(|word| word.starts_with("/dev/shm/"));
+                shared.files.extend(files.map(str::to_owned));
+                let line = text.lines().nth(6).expect("its segment");
+                let id = line.split_ascii_whitespace().nth(1).expect("an id");
+                shared.segments.push(id.to_owned());
+            }
+        }
+        shared
     }
 
     /// Processes whose working folder is below one of the stack's.

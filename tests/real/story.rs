@@ -55,8 +55,15 @@ fn an_old_primary_that_returns_is_not_writable() {
     lab.must("local power west off");
     lab.must("up --yes");
     assert_eq!(lab.writable(), ["shop-west-db-1"]);
+    let shared = lab.shared_memory();
+    assert_eq!(
+        shared.left().len(),
+        8,
+        "a segment and a file a node: {shared:?}"
+    );
     lab.must("destroy --yes");
     assert_eq!(lab.processes(), 0);
+    assert_eq!(shared.left(), Vec::<&String>::new());
 }
 
 #[test]

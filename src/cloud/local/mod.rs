@@ -11,6 +11,7 @@
 
 mod address;
 mod image;
+mod memory;
 mod power;
 pub mod processes;
 pub mod shell;

@@ -13,6 +13,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use super::memory::Memory;
+
 /// A process that cannot be confused with a later one of the same id, nor with one before a reboot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
@@ -228,13 +230,17 @@ impl Search {
         )
     }
 
-    /// Kills everything abruptly. It is stopped first, so that nobody acts on the death of another.
+    /// Kills everything abruptly. It is stopped first, so that nobody acts on the death of another. The shared memory
+    /// that only they had goes with them.
     pub fn kill(&self, limit: Duration) -> Result<(), Left> {
         // Who cannot be stopped in time, or was missed, is killed nevertheless.
         if !self.find().is_empty() {
             let _ = self.stop_all(limit / 4, 1);
         }
-        self.until_none(limit, 2, Signal::SIGKILL, |_| true, |_| true)
+        let memory = Memory::of(self.find().into_iter().map(|process| process.pid));
+        self.until_none(limit, 2, Signal::SIGKILL, |_| true, |_| true)?;
+        memory.remove();
+        Ok(())
     }
 
     /// Signals those that are `wrong` until so many looks in a row find none that `matters`: a look at /proc can miss

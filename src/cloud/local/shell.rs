@@ -16,6 +16,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use super::memory::Memory;
 use super::processes::{Identity, Search};
 use super::supervisor::{self, Answer, Ask, Life};
 use super::user::service_user;
@@ -113,10 +114,12 @@ struct Tree {
 impl Tree {
     fn kill(&mut self) -> Result<(), String> {
         self.ended = true;
+        let memory = Memory::of(self.search.find().into_iter().map(|process| process.pid));
         let _ = killpg(Pid::from_raw(self.pid), Signal::SIGKILL);
-        self.search
-            .kill(KILL_LIMIT)
-            .map_err(|left| left.to_string())
+        let killed = self.search.kill(KILL_LIMIT);
+        killed.map_err(|left| left.to_string())?;
+        memory.remove();
+        Ok(())
     }
 }
 

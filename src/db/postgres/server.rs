@@ -161,7 +161,19 @@ pub(super) async fn remove_fresh(node: &Node, reach: &Reach) -> Result<(), Troub
         }
         tokio::time::sleep(POLL).await;
     }
+    release(node, &fresh, reach).await?;
     reach.shell.remove(&node.host, &fresh).await
+}
+
+/// The last line but one of `postmaster.pid` has the id of its shared memory, which outlives who is killed.
+const SHARED: &str = r#"
+id=$(sed -n '7s/.* //p' "$1/postmaster.pid" 2>/dev/null) && [ -n "$id" ] || exit 0
+ipcrm -m "$id" 2>/dev/null; exit 0"#;
+
+/// Gives back what a server that was killed in `folder` held of the machine. A start there would do it too.
+async fn release(node: &Node, folder: &str, reach: &Reach) -> Result<(), Trouble> {
+    let command = Command::new(["sh", "-c", SHARED, "sh", folder]);
+    run(node, &command.service_user(), reach).await.map(drop)
 }
 
 pub(super) async fn rename_fresh(node: &Node, reach: &Reach) -> Result<(), Trouble> {
@@ -220,13 +232,29 @@ async fn await_answer(node: &Node, reach: &Reach) -> Result<Answer, Trouble> {
                 node.host.name,
                 START_LIMIT.as_secs()
             );
-            let fault = Fault::unavailable(message).because(failure.fault);
-            return Err(Trouble::Unknown(match service_trouble(node, reach).await {
-                Some(why) => fault.because(why),
-                None => fault,
-            }));
+            // What ends again and again by itself is not about to answer: no retry of the step, which may copy for hours.
+            return Err(match service_trouble(node, reach).await {
+                Some(why) => {
+                    let fault = Fault::new(message).because(why);
+                    Trouble::Partial(fault.because(last_words(node, reach).await))
+                }
+                None => Trouble::Unknown(Fault::unavailable(message).because(failure.fault)),
+            });
         }
         tokio::time::sleep(POLL).await;
+    }
+}
+
+/// What its log says of its end, without what it says of its data.
+async fn last_words(node: &Node, reach: &Reach) -> String {
+    const LOOK: &str = r#"grep -aE '(FATAL|PANIC): ' "$1" | tail -n 1"#;
+    let service = config::service_name(&node.database.name);
+    let log = format!("{}/{service}.log", node.host.dirs.log);
+    let ran = run(node, &Command::new(["sh", "-c", LOOK, "sh", &log]), reach).await;
+    let said = ran.map(|ran| ran.stdout.trim().to_owned());
+    match said {
+        Ok(said) if !said.is_empty() => format!("{log}: {said}"),
+        Ok(_) | Err(_) => format!("see {log}"),
     }
 }
 
