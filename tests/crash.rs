@@ -318,7 +318,8 @@ async fn cut_everywhere(name: &str) {
         _ => stack.clone(),
     };
 
-    let uncut = starting_world(&stack, &keys, verb).await;
+    let standing = starting_world(&stack, &keys, verb).await;
+    let uncut = standing.twin();
     let start = uncut.snapshot();
     let begun = uncut.changes();
     match command(&uncut, &target, &keys, verb).await {
@@ -342,8 +343,7 @@ async fn cut_everywhere(name: &str) {
             }
             // `destroy` takes the keys along.
             let keys = Arc::new(Keys::open(folder.path()).expect("keys"));
-            let mut sim = starting_world(&stack, &keys, verb).await;
-            // Counted from now: what made the starting world does not count.
+            let mut sim = standing.twin();
             sim.script(Script::on_change(n, *mishap));
             let mut story = Vec::new();
             for _ in 0..4 {

@@ -131,7 +131,7 @@ impl fmt::Display for Script {
 }
 
 /// The scripts of one world, and how often each one matched.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Faults(Vec<(Script, u32)>);
 
 impl Faults {

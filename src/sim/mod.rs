@@ -90,6 +90,19 @@ impl SimWorld {
         }
     }
 
+    /// Another world, which stands where this one stands and goes its own way.
+    pub fn twin(&self) -> SimWorld {
+        let world = self.lock().clone();
+        SimWorld {
+            shared: Arc::new(Shared {
+                clock: Arc::new(SteppedClock::at(self.shared.clock.now())),
+                world: Mutex::new(world),
+                deaths: watch::Sender::new(0),
+            }),
+            process: Process::Outside { born: 0 },
+        }
+    }
+
     /// The same world seen from a server of `site`: it reaches its own site always, and nothing else while the
     /// site is cut off. Fault scripts do not concern it.
     pub fn seen_from(&self, site: &SiteName) -> SimWorld {

@@ -18,6 +18,7 @@ use crate::model::stack::{Job, Server as Planned, Stack};
 use crate::shell::{Dirs, Host, Ran, Service};
 
 /// Everything, behind one lock.
+#[derive(Clone)]
 pub struct World {
     pub planned: BTreeMap<ServerName, Planned>,
     pub balanced: Option<GroupName>,
@@ -42,6 +43,7 @@ pub struct World {
     last: u64,
 }
 
+#[derive(Clone)]
 pub struct SimSite {
     number: u8,
     /// Whether anything gets in or out.
@@ -88,6 +90,7 @@ pub struct SimService {
 
 pub type Sets = BTreeMap<(HostName, RecordType), RecordSet>;
 
+#[derive(Clone)]
 pub struct SimZone {
     pub open: bool,
     /// Whether the host's API answers.
@@ -98,6 +101,7 @@ pub struct SimZone {
     pub authorities: Vec<Authority>,
 }
 
+#[derive(Clone)]
 pub struct Authority {
     pub address: SocketAddr,
     pub lit: bool,
@@ -106,6 +110,7 @@ pub struct Authority {
 }
 
 /// What a state store keeps.
+#[derive(Clone)]
 pub struct Kept {
     pub name: String,
     pub lit: bool,
@@ -115,6 +120,7 @@ pub struct Kept {
     pub documents: BTreeMap<String, (Vec<u8>, u64)>,
 }
 
+#[derive(Clone)]
 pub struct Acknowledged {
     pub database: DatabaseName,
     pub by: ServerName,
