@@ -308,6 +308,15 @@ mod tests {
     }
 
     #[test]
+    fn a_site_without_anything_is_one_line() {
+        let mut facts = fine(&small());
+        facts.roles.as_mut().unwrap().standbys.clear();
+        let (text, _) = screen(&facts);
+        let last = text.lines().last();
+        assert_eq!(last, Some("west is no standby yet: hafog clone west"));
+    }
+
+    #[test]
     fn until_commit_or_rollback_a_standby_waits() {
         let mut facts = fine(&small());
         let now = facts.at;
