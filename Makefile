@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build release demo test torture fuzz bench
+.PHONY: help setup lab build release demo test torture fuzz bench
 
 CARGO ?= cargo
 TEST_LOG := target/test.log
@@ -15,6 +15,12 @@ help: ## say what there is
 
 setup: ## install what the demo and the tests need and this machine lacks (apt-get)
 	@.ci/setup
+	@[ "$${CI:-}" != true ] || $(MAKE) --no-print-directory lab
+
+lab: ## install what the two Incus clouds of the tests need, make their base image, say what is still missing (root)
+	@tests/lab/install
+	@tests/lab/clouds missing
+	@tests/lab/clouds packages
 
 build: ## build for work on hafog: target/debug/hafog
 	$(CARGO) build --no-default-features --locked
