@@ -7,6 +7,7 @@ pub mod control;
 pub mod durable;
 pub mod error;
 pub mod exit;
+pub mod http;
 pub mod program;
 pub mod wait;
 

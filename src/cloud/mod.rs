@@ -3,6 +3,7 @@
 //! Waiting is not in the trait: `servers()` and `images()` report what is, and `run::wait` polls with a limit.
 //! A new cloud is one file here and one line in `registry::CLOUDS`.
 
+pub mod incus;
 pub mod local;
 pub mod registry;
 

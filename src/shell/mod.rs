@@ -3,6 +3,9 @@
 //! Commands are values, so that they can be printed, redacted and tested. A path inside a server is always made
 //! from [`Dirs`], because on `local` a server's root is a folder.
 
+pub mod ssh;
+pub mod systemd;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;

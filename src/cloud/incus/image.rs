@@ -1,0 +1,195 @@
+//! Images: published from a builder, found by their properties, and put under a server by a rebuild.
+
+use std::collections::BTreeMap;
+
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+
+use super::api::{No, gone};
+use super::{QUICK_LIMIT, Site, WORK_LIMIT, server};
+use crate::cloud::Image;
+use crate::error::{Fault, Trouble, TroubleExt};
+use crate::model::id::{ImageName, ServerName};
+use crate::shell::ssh::HostKey;
+
+/// Properties of an image.
+const NAME: &str = "hafog.image";
+const STACK: &str = "hafog.stack";
+const SITE: &str = "hafog.site";
+const TAG: &str = "hafog.tag.";
+/// The alias of what builders start from. Whoever runs the host chooses it.
+const BASE: &str = "debian-12";
+
+/// What must not be in two machines: who it is, and who may come in.
+const OWN: &[&str] = &[
+    "/etc/ssh/ssh_host_ed25519_key",
+    "/etc/ssh/ssh_host_ed25519_key.pub",
+    "/root/.ssh/authorized_keys",
+];
+
+impl Site {
+    async fn listed_images(&self) -> Result<Vec<Value>, Fault> {
+        let path = "/1.0/images?recursion=1&project=default";
+        let listed = self.incus.get(path).await.map_err(No::fault)?;
+        let listed = listed.as_array().cloned().unwrap_or_default();
+        let ours = |image: &Value| {
+            let properties = &image["properties"];
+            properties[STACK] == self.stack.as_str()
+                && properties[SITE] == self.site.as_str()
+                && properties[NAME].is_string()
+        };
+        Ok(listed.into_iter().filter(ours).collect())
+    }
+
+    /// A publish whose answer was lost may have been repeated: of several with one name the first listed counts.
+    pub(super) async fn published(&self) -> Result<Vec<Image>, Fault> {
+        let mut images: BTreeMap<String, Image> = BTreeMap::new();
+        for listed in self.listed_images().await? {
+            let image = describe(&listed);
+            images.entry(image.name.to_string()).or_insert(image);
+        }
+        Ok(images.into_values().collect())
+    }
+
+    /// The fingerprint of an image of ours.
+    pub(super) async fn need(&self, name: &ImageName) -> Result<String, Fault> {
+        let images = self.published().await?;
+        let found = images.into_iter().find(|image| &image.name == name);
+        let none = || Fault::new(format!("site `{}` has no image `{name}`", self.site));
+        Ok(found.ok_or_else(none)?.id)
+    }
+
+    /// The fingerprint of what builders start from.
+    pub(super) async fn base(&self) -> Result<String, Fault> {
+        let path = format!("/1.0/images/aliases/{BASE}?project=default");
+        let alias = self.incus.get(&path).await.map_err(No::fault);
+        let alias = alias.map_err(|fault| {
+            fault
+                .while_doing(format!("Incus has no base image `{BASE}`"))
+                .hint(format!(
+                    "incus image copy images:debian/12 REMOTE: --alias {BASE}"
+                ))
+        })?;
+        Ok(alias["target"].as_str().unwrap_or_default().to_owned())
+    }
+
+    pub(super) async fn publish(
+        &self,
+        builder: &ServerName,
+        name: &ImageName,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<Image, Trouble> {
+        let found = self.published().await.nothing_changed()?;
+        if let Some(image) = found.into_iter().find(|image| &image.name == name) {
+            return Ok(image);
+        }
+        if self.find(builder).await.nothing_changed()?.is_none() {
+            let message = format!("site `{}` has no server `{builder}`", self.site);
+            return Err(Trouble::NothingChanged(Fault::new(message)));
+        }
+        self.off(builder).await?;
+        for file in OWN {
+            let path = self.file_path(builder, file).nothing_changed()?;
+            let removed = self
+                .incus
+                .change(Method::DELETE, &path, &Value::Null, QUICK_LIMIT);
+            gone(removed.await).map_err(No::trouble)?;
+        }
+        self.push(builder, "/etc/machine-id", "0444", "").await?;
+        let mut properties = Map::new();
+        properties.insert(NAME.to_owned(), name.as_str().into());
+        properties.insert(STACK.to_owned(), self.stack.as_str().into());
+        properties.insert(SITE.to_owned(), self.site.as_str().into());
+        for (tag, value) in tags {
+            properties.insert(format!("{TAG}{tag}"), value.as_str().into());
+        }
+        let image = json!({
+            "source": { "type": "instance", "name": builder.as_str() },
+            "compression_algorithm": "none",
+            "properties": properties,
+            "public": false,
+        });
+        let path = self.within("/1.0/images");
+        let made = self.incus.change(Method::POST, &path, &image, WORK_LIMIT);
+        made.await.map_err(No::trouble)?;
+        let found = self.published().await.unknown()?;
+        let found = found.into_iter().find(|image| &image.name == name);
+        let hidden = || Fault::unavailable(format!("image `{name}` was made and is not listed"));
+        found.ok_or_else(|| Trouble::Unknown(hidden()))
+    }
+
+    /// Everything on the root disk goes, and the volume stays. It reboots.
+    pub(super) async fn rebuild(
+        &self,
+        name: &ServerName,
+        image: &ImageName,
+    ) -> Result<(), Trouble> {
+        let instance = self.known(name).await.nothing_changed()?;
+        let fingerprint = self.need(image).await.nothing_changed()?;
+        if instance["config"][server::IMAGE] == image.as_str() {
+            return Ok(());
+        }
+        let pair = HostKey::make(name).nothing_changed()?;
+        self.off(name).await?;
+        self.ssh.hang_up(name);
+        let path = self.path(name).nothing_changed()?;
+        let path = path.replacen("?project=", "/rebuild?project=", 1);
+        let source = json!({ "source": { "type": "image", "fingerprint": fingerprint } });
+        let rebuilt = self.incus.change(Method::POST, &path, &source, WORK_LIMIT);
+        rebuilt.await.map_err(No::trouble)?;
+        self.equip(name, &pair.private).await?;
+        self.set(name, &[(server::HOST_KEY, &pair.public)]).await?;
+        self.action(name, "start").await?;
+        let there = self.describe(&self.known(name).await.partial()?);
+        if let Some(host) = &there.host {
+            self.machine().restore(host).await?;
+        }
+        // Last: until here, the same call does all of it again.
+        self.set(name, &[(server::IMAGE, image.as_str())]).await
+    }
+
+    pub(super) async fn unpublish(&self, name: &ImageName) -> Result<(), Trouble> {
+        let servers = self.all().await.nothing_changed()?;
+        if let Some(server) = servers
+            .iter()
+            .find(|server| server.image.as_ref() == Some(name))
+        {
+            let message = format!("image `{name}` is used by server `{}`", server.name);
+            return Err(Trouble::NothingChanged(Fault::new(message)));
+        }
+        for listed in self.listed_images().await.nothing_changed()? {
+            let image = describe(&listed);
+            if &image.name != name {
+                continue;
+            }
+            let path = format!("/1.0/images/{}?project=default", image.id);
+            let deleted = self
+                .incus
+                .change(Method::DELETE, &path, &Value::Null, WORK_LIMIT);
+            gone(deleted.await).map_err(No::trouble)?;
+        }
+        Ok(())
+    }
+}
+
+fn describe(listed: &Value) -> Image {
+    let properties = listed["properties"]
+        .as_object()
+        .cloned()
+        .unwrap_or_default();
+    let tags = properties.iter().filter_map(|(key, value)| {
+        Some((
+            key.strip_prefix(TAG)?.to_owned(),
+            value.as_str()?.to_owned(),
+        ))
+    });
+    Image {
+        name: ImageName::new(properties[NAME].as_str().unwrap_or_default()),
+        id: listed["fingerprint"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned(),
+        bytes: listed["size"].as_u64().unwrap_or_default(),
+        tags: tags.collect(),
+    }
+}

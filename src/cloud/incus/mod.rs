@@ -1,0 +1,233 @@
+//! `incus`: system containers on a person's own hosts, over Incus's REST API with a client certificate.
+//!
+//! A site is a project of its own. A server is a container with a volume for what survives a change of image; its
+//! address is reserved on the bridge of the default profile. An image is published from a builder and known by its
+//! properties, because Incus's own fingerprint is another one each time.
+
+mod api;
+mod image;
+mod server;
+mod settings;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use self::api::{Incus, No, gone, there};
+use super::{Can, Cloud, CloudAbout, Image, OnceKey, Power, Server, ServerWant, SiteSettings};
+use crate::error::{Fault, Trouble};
+use crate::model::id::{ImageName, ServerName, SiteName, StackName};
+use crate::shell::Shell;
+use crate::shell::ssh::Ssh;
+use crate::shell::systemd::Systemd;
+
+pub const ABOUT: CloudAbout = CloudAbout {
+    name: "incus",
+    about: "system containers on your own hosts; `region` is the name of a remote of `incus remote list`",
+    can: Can {
+        seal: true,
+        low_ports: true,
+        power: true,
+    },
+    open: |settings| open_with(settings, &settings::folder()?),
+};
+
+/// With the files of another client than this user's.
+pub fn open_with(site: &SiteSettings, client: &Path) -> Result<Arc<dyn Cloud>, Fault> {
+    Ok(Arc::new(Site::open(site, client)?))
+}
+
+/// For what Incus does on its disks.
+const WORK_LIMIT: Duration = Duration::from_secs(600);
+/// For what it does with processes and configuration.
+const QUICK_LIMIT: Duration = Duration::from_secs(60);
+
+const STACK: &str = "user.hafog.stack";
+const SITE: &str = "user.hafog.site";
+
+pub struct Site {
+    stack: StackName,
+    site: SiteName,
+    project: String,
+    incus: Incus,
+    /// Held from the choice of an address until it is reserved.
+    choosing: tokio::sync::Mutex<()>,
+    ssh: Arc<Ssh>,
+}
+
+impl Site {
+    fn open(settings: &SiteSettings, client: &Path) -> Result<Site, Fault> {
+        let Some(remote) = &settings.region else {
+            let why = "on `incus`, `region` is the name of a remote";
+            return Err(
+                Fault::new(format!("site `{}` has no region", settings.site))
+                    .because(why)
+                    .hint("incus remote list"),
+            );
+        };
+        let project = format!("{}-{}", settings.stack, settings.site);
+        Ok(Site {
+            stack: settings.stack.clone(),
+            site: settings.site.clone(),
+            incus: Incus::new(settings::open(remote, client)?),
+            choosing: tokio::sync::Mutex::new(()),
+            ssh: Arc::new(Ssh::open(&settings.home)),
+            project,
+        })
+    }
+
+    fn machine(&self) -> Systemd<Ssh> {
+        Systemd::new(self.ssh.clone())
+    }
+
+    /// The path of something in the site's project; `path` may have a query.
+    fn within(&self, path: &str) -> String {
+        let join = if path.contains('?') { '&' } else { '?' };
+        format!("{path}{join}project={}", self.project)
+    }
+
+    fn project_path(&self) -> String {
+        format!("/1.0/projects/{}", self.project)
+    }
+
+    /// Makes the project where there is none; one of somebody else is refused.
+    async fn ensure_project(&self) -> Result<(), Trouble> {
+        let found = there(self.incus.get(&self.project_path()).await);
+        if let Some(project) = found.map_err(No::trouble)? {
+            let config = &project["config"];
+            let ours = config[STACK] == self.stack.as_str() && config[SITE] == self.site.as_str();
+            if ours {
+                return Ok(());
+            }
+            let message = format!("Incus has a project `{}` of somebody else", self.project);
+            return Err(Trouble::NothingChanged(Fault::new(message)));
+        }
+        // Images are shared by all projects of a host, and so are bridges; volumes are the site's own.
+        let project = json!({
+            "name": self.project,
+            "description": format!("site {} of {}, by hafog", self.site, self.stack),
+            "config": {
+                "features.images": "false",
+                "features.profiles": "true",
+                "features.networks": "false",
+                "features.networks.zones": "false",
+                "features.storage.volumes": "true",
+                "features.storage.buckets": "false",
+                STACK: self.stack.as_str(),
+                SITE: self.site.as_str(),
+            },
+        });
+        let made = self
+            .incus
+            .change(Method::POST, "/1.0/projects", &project, QUICK_LIMIT);
+        match made.await {
+            Ok(_) => Ok(()),
+            // Another step was faster.
+            Err(No::Refused(fault)) => match there(self.incus.get(&self.project_path()).await) {
+                Ok(Some(_)) => Ok(()),
+                _ => Err(Trouble::NothingChanged(fault)),
+            },
+            Err(no) => Err(no.trouble()),
+        }
+    }
+
+    async fn remove(&self) -> Result<(), Trouble> {
+        let project = there(self.incus.get(&self.project_path()).await);
+        let there = project.map_err(No::trouble)?.is_some();
+        let left = |fault: Fault| Trouble::NothingChanged(fault);
+        if there {
+            let names: Vec<String> = self.listed().await.map_err(left)?;
+            self.refuse_left("servers", names)?;
+        }
+        let images = self.images().await.map_err(left)?;
+        let names = images.iter().map(|image| image.name.to_string()).collect();
+        self.refuse_left("images", names)?;
+        if there {
+            self.remove_volumes().await?;
+            let nothing = Value::Null;
+            let path = self.project_path();
+            let gone_now = self
+                .incus
+                .change(Method::DELETE, &path, &nothing, QUICK_LIMIT);
+            gone(gone_now.await).map_err(No::trouble)?;
+        }
+        Ok(())
+    }
+
+    fn refuse_left(&self, what: &str, names: Vec<String>) -> Result<(), Trouble> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let message = format!(
+            "site `{}` still has {what}: {}",
+            self.site,
+            names.join(", ")
+        );
+        Err(Trouble::NothingChanged(Fault::new(message)))
+    }
+}
+
+#[async_trait]
+impl Cloud for Site {
+    async fn ping(&self) -> Result<(), Fault> {
+        self.incus.ping().await
+    }
+
+    async fn servers(&self) -> Result<Vec<Server>, Fault> {
+        self.all().await
+    }
+
+    async fn create_server(&self, want: &ServerWant, key: &OnceKey) -> Result<Server, Trouble> {
+        self.create(want, key).await
+    }
+
+    async fn power(&self, name: &ServerName, to: Power) -> Result<(), Trouble> {
+        self.switch(name, to).await
+    }
+
+    async fn delete_server(&self, name: &ServerName) -> Result<(), Trouble> {
+        self.delete(name).await
+    }
+
+    async fn seal(
+        &self,
+        builder: &ServerName,
+        name: &ImageName,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<Image, Trouble> {
+        self.publish(builder, name, tags).await
+    }
+
+    async fn images(&self) -> Result<Vec<Image>, Fault> {
+        self.published().await
+    }
+
+    async fn delete_image(&self, name: &ImageName) -> Result<(), Trouble> {
+        self.unpublish(name).await
+    }
+
+    async fn tag_server(
+        &self,
+        name: &ServerName,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<(), Trouble> {
+        self.tag(name, tags).await
+    }
+
+    async fn change_image(&self, name: &ServerName, image: &ImageName) -> Result<(), Trouble> {
+        self.rebuild(name, image).await
+    }
+
+    async fn remove_site(&self) -> Result<(), Trouble> {
+        self.remove().await
+    }
+
+    fn shell(&self) -> Arc<dyn Shell> {
+        Arc::new(self.machine())
+    }
+}

@@ -1,0 +1,303 @@
+//! The way into a real machine: OpenSSH, one connection a machine for many commands, and no host key but the known one.
+//!
+//! The system's own `ssh` does the work, so that agents, hardware keys, jump hosts and a person's `~/.ssh/config` count
+//! as everywhere else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use openssh::{ControlPersist, KnownHosts, Session, SessionBuilder};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+
+use super::Host;
+use super::systemd::{Output, Wire};
+use crate::durable;
+use crate::error::{Fault, Trouble, TroubleExt};
+use crate::model::id::ServerName;
+
+/// Where a server's own files are: what survives a change of its image.
+pub const SERVER_DIRS: &str = "/var/lib/hafog";
+
+/// Until a connection stands. A command with a shorter limit waits no longer than that.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// How long a machine that boots may refuse connections.
+const BOOT_LIMIT: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(100);
+/// How much of each output is kept.
+const OUTPUT_MOST: usize = 64 << 20;
+
+/// A machine's host key: the public half, or the one that is known of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostKey(pub String);
+
+/// Both halves of a new one.
+pub struct HostKeyPair {
+    pub public: String,
+    pub private: String,
+}
+
+impl HostKey {
+    pub fn make(name: &ServerName) -> Result<HostKeyPair, Fault> {
+        let cannot = |error: std::io::Error| {
+            Fault::new(format!("cannot make a host key for `{name}`")).because(error)
+        };
+        let folder = tempfile::tempdir().map_err(cannot)?;
+        let path = folder.path().join("key");
+        generate(&path, name.as_str())?;
+        Ok(HostKeyPair {
+            private: std::fs::read_to_string(&path).map_err(cannot)?,
+            public: std::fs::read_to_string(path.with_extension("pub"))
+                .map_err(cannot)?
+                .trim()
+                .to_owned(),
+        })
+    }
+}
+
+fn generate(path: &Path, comment: &str) -> Result<(), Fault> {
+    let made = std::process::Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-C", comment, "-f"])
+        .arg(path)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| {
+            Fault::new("cannot run `ssh-keygen`")
+                .because(error)
+                .hint("apt-get install openssh-client")
+        })?;
+    match made.status.success() {
+        true => Ok(()),
+        false => {
+            Err(Fault::new("`ssh-keygen` failed")
+                .because(String::from_utf8_lossy(&made.stderr).trim()))
+        }
+    }
+}
+
+#[derive(Default)]
+struct Known {
+    keys: BTreeMap<ServerName, (IpAddr, HostKey)>,
+    sealed: BTreeSet<ServerName>,
+    sessions: BTreeMap<ServerName, Arc<Session>>,
+}
+
+/// Connections to the servers of one site, as root, with the stack's own key.
+pub struct Ssh {
+    folder: PathBuf,
+    known: Mutex<Known>,
+}
+
+impl Ssh {
+    /// `home` is where hafog keeps local files of the stack.
+    pub fn open(home: &Path) -> Ssh {
+        Ssh {
+            folder: home.join("ssh"),
+            known: Mutex::default(),
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a cloud says of a server: only this key is believed at this address.
+    pub fn know(&self, name: &ServerName, address: IpAddr, key: HostKey, sealed: bool) {
+        let now = (address, key);
+        let mut known = self.known();
+        match sealed {
+            true => drop(known.sealed.insert(name.clone())),
+            false => drop(known.sealed.remove(name)),
+        }
+        if known.keys.get(name) != Some(&now) {
+            known.sessions.remove(name);
+            known.keys.insert(name.clone(), now);
+        }
+    }
+
+    pub fn forget(&self, name: &ServerName) {
+        let mut known = self.known();
+        known.sessions.remove(name);
+        known.keys.remove(name);
+    }
+
+    /// Ends the connection: the machine behind it is another one from now on.
+    pub fn hang_up(&self, name: &ServerName) {
+        self.known().sessions.remove(name);
+    }
+
+    fn key_path(&self) -> PathBuf {
+        self.folder.join("id_ed25519")
+    }
+
+    /// The public half of the key with which hafog comes in, made when there is none.
+    pub fn public_key(&self) -> Result<String, Fault> {
+        let path = self.key_path();
+        durable::make_folders(&self.folder, 0o700)?;
+        let _lock = durable::lock_in(&self.folder, "lock", Duration::from_secs(10))?;
+        let public = path.with_extension("pub");
+        if durable::read(&public)?.is_none() {
+            durable::remove(&path)?;
+            generate(&path, "hafog")?;
+        }
+        let bytes = durable::read(&public)?.unwrap_or_default();
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    async fn session(&self, on: &Host, limit: Duration) -> Result<Arc<Session>, Fault> {
+        let (kept, key) = {
+            let known = self.known();
+            let key = known.keys.get(&on.name).cloned();
+            (known.sessions.get(&on.name).cloned(), key)
+        };
+        if let Some(session) = kept {
+            if session.check().await.is_ok() {
+                return Ok(session);
+            }
+            self.hang_up(&on.name);
+        }
+        let Some((address, key)) = key.filter(|(address, _)| *address == on.address) else {
+            return Err(Fault::unavailable(format!(
+                "no host key is known of `{}` at {}",
+                on.name, on.address
+            )));
+        };
+        let session = Arc::new(self.connect(&on.name, address, &key, limit).await?);
+        let mut known = self.known();
+        known.sessions.insert(on.name.clone(), session.clone());
+        Ok(session)
+    }
+
+    /// A machine that refuses is booting, for a while; one that is silent is waited for once.
+    async fn connect(
+        &self,
+        name: &ServerName,
+        address: IpAddr,
+        key: &HostKey,
+        limit: Duration,
+    ) -> Result<Session, Fault> {
+        let began = tokio::time::Instant::now();
+        let until = began + limit.min(BOOT_LIMIT);
+        let hosts = self.folder.join(format!("known-{name}"));
+        let line = format!("{address} {}\n", key.0);
+        durable::replace(&hosts, line.as_bytes(), 0o600, None)?;
+        loop {
+            let left = until.saturating_duration_since(tokio::time::Instant::now());
+            let late = |cause: &dyn std::fmt::Display| {
+                let limit = (until - began).as_secs_f64();
+                Fault::unavailable(format!("server `{name}` does not answer within {limit} s"))
+                    .because(cause)
+            };
+            let mut builder = SessionBuilder::default();
+            builder
+                .user("root".to_owned())
+                .keyfile(self.key_path())
+                .known_hosts_check(KnownHosts::Strict)
+                .user_known_hosts_file(&hosts)
+                .control_persist(ControlPersist::Forever)
+                .control_directory(&self.folder)
+                .connect_timeout(left.min(CONNECT_LIMIT).max(Duration::from_secs(1)))
+                .server_alive_interval(Duration::from_secs(5));
+            let connecting = builder.connect(address.to_string());
+            let error = match tokio::time::timeout(left, connecting).await {
+                Err(_) => return Err(late(&"the connection does not come to stand")),
+                Ok(Ok(session)) => return Ok(session),
+                Ok(Err(error)) => error,
+            };
+            let why = innermost(&error);
+            let passing =
+                why.contains("refused") || why.contains("reset") || why.contains("closed");
+            if !passing || tokio::time::Instant::now() + POLL >= until {
+                return Err(late(&why));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+}
+
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut deepest = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    deepest.to_string()
+}
+
+/// Reads to the end and keeps the beginning.
+async fn collect(from: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
+    let mut kept = Vec::new();
+    let Some(mut from) = from else { return kept };
+    let mut part = [0; 8192];
+    while let Ok(count @ 1..) = from.read(&mut part).await {
+        let room = OUTPUT_MOST - kept.len();
+        kept.extend_from_slice(&part[..count.min(room)]);
+    }
+    kept
+}
+
+#[async_trait]
+impl Wire for Ssh {
+    fn is_sealed(&self, on: &Host) -> bool {
+        self.known().sealed.contains(&on.name)
+    }
+
+    async fn exec(
+        &self,
+        on: &Host,
+        argv: &[String],
+        input: Vec<u8>,
+        limit: Duration,
+    ) -> Result<Output, Trouble> {
+        let session = self.session(on, limit).await.nothing_changed()?;
+        let [program, arguments @ ..] = argv else {
+            return Err(Trouble::NothingChanged(Fault::new("the command is empty")));
+        };
+        let lost = |error: &dyn std::error::Error| {
+            let message = format!("the connection to `{}` was lost", on.name);
+            Trouble::Unknown(Fault::unavailable(message).because(innermost(error)))
+        };
+        let mut child = session
+            .command(program.as_str())
+            .args(arguments)
+            .stdin(openssh::Stdio::piped())
+            .stdout(openssh::Stdio::piped())
+            .stderr(openssh::Stdio::piped())
+            .spawn()
+            .await
+            .map_err(|error| lost(&error))?;
+        let stdin = child.stdin().take();
+        let (stdout, stderr) = (child.stdout().take(), child.stderr().take());
+        let talk = async {
+            let feed = async {
+                if let Some(mut stdin) = stdin {
+                    // Who does not read it all has ended, and says so with its code.
+                    let _ = stdin.write_all(&input).await;
+                    let _ = stdin.shutdown().await;
+                }
+            };
+            let ((), out, err, ended) =
+                tokio::join!(feed, collect(stdout), collect(stderr), child.wait());
+            (out, err, ended)
+        };
+        let Ok((stdout, stderr, ended)) = tokio::time::timeout(limit, talk).await else {
+            return Err(Trouble::Unknown(Fault::unavailable(format!(
+                "`{program}` on `{}` did not end within {} s",
+                on.name,
+                limit.as_secs_f64()
+            ))));
+        };
+        let status = ended.map_err(|error| {
+            self.hang_up(&on.name);
+            lost(&error)
+        })?;
+        Ok(Output {
+            code: status.code().unwrap_or(-1),
+            stdout,
+            stderr,
+        })
+    }
+}
