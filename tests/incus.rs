@@ -10,7 +10,7 @@ mod eventually;
 use std::path::{Path, PathBuf};
 use std::process::{Command as Program, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use hafog::cloud::{Cloud, SiteSettings, incus};
 use hafog::model::id::{SiteName, StackName};
@@ -63,6 +63,7 @@ fn configure(folder: &Path, clouds: &serde_json::Value) -> std::io::Result<()> {
 /// A site of a stack of its own. It is destroyed also when a test fails.
 struct IncusSite {
     cloud: Arc<dyn Cloud>,
+    _turn: MutexGuard<'static, ()>,
     _home: tempfile::TempDir,
 }
 
@@ -103,14 +104,23 @@ fn fresh() -> IncusSite {
     let lab = LAB.as_ref().expect("it was asked for before");
     let home = tempfile::tempdir().expect("a folder");
     let number = COUNT.fetch_add(1, Ordering::SeqCst);
+    // Incus lets a name be once on a bridge, whatever the project.
+    static TURNS: [Mutex<()>; 2] = [Mutex::new(()), Mutex::new(())];
+    let turn = number as usize % 2;
+    let remote = ["a", "b"][turn];
+    let turn = TURNS[turn].lock().unwrap_or_else(PoisonError::into_inner);
     let settings = SiteSettings {
         stack: StackName::from(format!("t{}x{number}", std::process::id()).as_str()),
         site: SiteName::from("east"),
-        region: Some("a".to_owned()),
+        region: Some(remote.to_owned()),
         home: home.path().join(".hafog"),
     };
     let cloud = incus::open_with(&settings, &lab.join("conf")).expect("a cloud");
-    IncusSite { cloud, _home: home }
+    IncusSite {
+        cloud,
+        _turn: turn,
+        _home: home,
+    }
 }
 
 cloud_battery!(fresh);

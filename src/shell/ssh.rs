@@ -4,6 +4,7 @@
 //! as everywhere else.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -211,7 +212,11 @@ impl Ssh {
             let why = innermost(&error);
             let passing =
                 why.contains("refused") || why.contains("reset") || why.contains("closed");
-            if !passing || tokio::time::Instant::now() + POLL >= until {
+            if !passing {
+                let message = format!("cannot connect to server `{name}` at {address}");
+                return Err(Fault::unavailable(message).because(why));
+            }
+            if tokio::time::Instant::now() + POLL >= until {
                 return Err(late(&why));
             }
             tokio::time::sleep(POLL).await;
@@ -290,12 +295,17 @@ impl Wire for Ssh {
                 limit.as_secs_f64()
             ))));
         };
-        let status = ended.map_err(|error| {
-            self.hang_up(&on.name);
-            lost(&error)
-        })?;
+        let code = match ended {
+            Ok(status) => status.code().unwrap_or(-1),
+            // Any command that ends with 127 is taken for one that is not there.
+            Err(openssh::Error::Remote(error)) if error.kind() == ErrorKind::NotFound => 127,
+            Err(error) => {
+                self.hang_up(&on.name);
+                return Err(lost(&error));
+            }
+        };
         Ok(Output {
-            code: status.code().unwrap_or(-1),
+            code,
             stdout,
             stderr,
         })

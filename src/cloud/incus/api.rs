@@ -66,12 +66,6 @@ pub(super) struct Incus {
     api: Api,
 }
 
-/// The answer of a change.
-pub(super) struct Done {
-    /// Of the thing, or what the operation says of its result.
-    pub(super) metadata: Value,
-}
-
 impl Incus {
     pub(super) fn new(api: Api) -> Incus {
         Incus { api }
@@ -81,16 +75,6 @@ impl Incus {
     pub(super) async fn get(&self, path: &str) -> Said<Value> {
         let answer = self.ask(Ask::new(Method::GET, path, ANSWER_LIMIT)).await?;
         Ok(answer["metadata"].clone())
-    }
-
-    /// A raw file.
-    pub(super) async fn read(&self, path: &str, limit: Duration) -> Said<Vec<u8>> {
-        let ask = Ask::new(Method::GET, path, limit);
-        let answer = self.api.send(ask).await.map_err(No::Lost)?;
-        match answer.status.is_success() {
-            true => Ok(answer.body),
-            false => Err(no(path, &envelope(path, &answer.body)?)),
-        }
     }
 
     /// Sends a raw file.
@@ -115,19 +99,18 @@ impl Incus {
         path: &str,
         body: &Value,
         limit: Duration,
-    ) -> Said<Done> {
+    ) -> Said<()> {
         let ask = Ask::new(method, path, limit.max(ANSWER_LIMIT)).json(body);
         let answer = self.ask(ask).await?;
         if answer["type"] != "async" {
-            let metadata = answer["metadata"].clone();
-            return Ok(Done { metadata });
+            return Ok(());
         }
         let operation = answer["operation"].as_str().unwrap_or_default().to_owned();
         self.ended(path, &operation, limit).await
     }
 
     /// An operation is forgotten a few seconds after its end, and a wait that is over looks like one that failed.
-    async fn ended(&self, path: &str, operation: &str, limit: Duration) -> Said<Done> {
+    async fn ended(&self, path: &str, operation: &str, limit: Duration) -> Said<()> {
         let what = bare(path);
         let lost = |why: String| {
             let fault = Fault::unavailable(format!("{what}: its operation was lost sight of"));
@@ -143,10 +126,7 @@ impl Incus {
             let said = envelope(&wait, &answer.body)?;
             let metadata = &said["metadata"];
             match metadata["status_code"].as_u64() {
-                Some(200) if said["type"] == "sync" => {
-                    let metadata = metadata["metadata"].clone();
-                    return Ok(Done { metadata });
-                }
+                Some(200) if said["type"] == "sync" => return Ok(()),
                 Some(400..) if said["type"] == "sync" => {
                     let why = metadata["err"].as_str().unwrap_or("it does not say why");
                     return Err(failed(what, why));

@@ -131,7 +131,7 @@ impl Site {
         }
         let pair = HostKey::make(name).nothing_changed()?;
         self.off(name).await?;
-        self.ssh.hang_up(name);
+        self.way.ssh.hang_up(name);
         let path = self.path(name).nothing_changed()?;
         let path = path.replacen("?project=", "/rebuild?project=", 1);
         let source = json!({ "source": { "type": "image", "fingerprint": fingerprint } });

@@ -8,6 +8,7 @@ mod api;
 mod image;
 mod server;
 mod settings;
+mod way;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,6 +20,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use self::api::{Incus, No, gone, there};
+use self::way::Way;
 use super::{Can, Cloud, CloudAbout, Image, OnceKey, Power, Server, ServerWant, SiteSettings};
 use crate::error::{Fault, Trouble};
 use crate::model::id::{ImageName, ServerName, SiteName, StackName};
@@ -54,10 +56,10 @@ pub struct Site {
     stack: StackName,
     site: SiteName,
     project: String,
-    incus: Incus,
+    incus: Arc<Incus>,
     /// Held from the choice of an address until it is reserved.
     choosing: tokio::sync::Mutex<()>,
-    ssh: Arc<Ssh>,
+    way: Arc<Way>,
 }
 
 impl Site {
@@ -71,18 +73,23 @@ impl Site {
             );
         };
         let project = format!("{}-{}", settings.stack, settings.site);
+        let incus = Arc::new(Incus::new(settings::open(remote, client)?));
         Ok(Site {
             stack: settings.stack.clone(),
             site: settings.site.clone(),
-            incus: Incus::new(settings::open(remote, client)?),
+            incus: incus.clone(),
             choosing: tokio::sync::Mutex::new(()),
-            ssh: Arc::new(Ssh::open(&settings.home)),
+            way: Arc::new(Way {
+                ssh: Ssh::open(&settings.home),
+                incus,
+                project: project.clone(),
+            }),
             project,
         })
     }
 
-    fn machine(&self) -> Systemd<Ssh> {
-        Systemd::new(self.ssh.clone())
+    fn machine(&self) -> Systemd<Way> {
+        Systemd::new(self.way.clone())
     }
 
     /// The path of something in the site's project; `path` may have a query.

@@ -25,7 +25,7 @@ const MADE: &str = "user.hafog.made";
 const TAG: &str = "user.hafog.tag.";
 
 /// Status codes of instances, <https://linuxcontainers.org/incus/docs/main/rest-api/#list-of-current-status-codes>.
-const STOPPED: u64 = 102;
+pub(super) const STOPPED: u64 = 102;
 const RUNNING: u64 = 103;
 const FROZEN: u64 = 110;
 const ERROR: u64 = 112;
@@ -94,7 +94,8 @@ impl Site {
             ))
         });
         if let (Some(key), Some(address)) = (text(HOST_KEY), address) {
-            self.ssh
+            self.way
+                .ssh
                 .know(&name, address, HostKey(key), text(IMAGE).is_some());
         }
         Server {
@@ -204,7 +205,7 @@ impl Site {
     /// What makes it reachable, put into it before its first start: nobody can pretend to be it, and no secret is in
     /// what Incus keeps of it.
     pub(super) async fn equip(&self, name: &ServerName, private: &str) -> Result<(), Trouble> {
-        let authorized = self.ssh.public_key().partial()?;
+        let authorized = self.way.ssh.public_key().partial()?;
         self.push(name, "/etc/ssh/ssh_host_ed25519_key", "0600", private)
             .await?;
         self.make_folder(name, "/root/.ssh", "0700").await?;
@@ -295,12 +296,18 @@ impl Site {
             ))))
         };
         match (to, instance["status_code"].as_u64()) {
-            (Power::Off, _) => self.off(name).await,
+            (Power::Off, _) => {
+                self.way.ssh.hang_up(name);
+                self.off(name).await
+            }
             (Power::On, _) if !instance["config"][MADE].is_string() => refused("is not made yet"),
             (Power::On | Power::Thaw, Some(RUNNING)) | (Power::Freeze, Some(FROZEN)) => Ok(()),
             (Power::On, Some(FROZEN)) => refused("is frozen; thaw it or power it off first"),
             (Power::On, _) => self.action(name, "start").await,
-            (Power::Freeze, Some(RUNNING)) => self.action(name, "freeze").await,
+            (Power::Freeze, Some(RUNNING)) => {
+                self.way.ssh.hang_up(name);
+                self.action(name, "freeze").await
+            }
             (Power::Thaw, Some(FROZEN)) => self.action(name, "unfreeze").await,
             (Power::Freeze | Power::Thaw, _) => refused("is off"),
         }
@@ -377,7 +384,7 @@ impl Site {
             gone(deleted.await).map_err(No::trouble)?;
             self.shown_gone(name).await?;
         }
-        self.ssh.forget(name);
+        self.way.ssh.forget(name);
         let path = self.within(&format!("{VOLUMES}/{}", volume_name(name)));
         let pool = there(self.place().await.map_err(No::Refused));
         let Some(place) = pool.map_err(No::trouble)? else {
