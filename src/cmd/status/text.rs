@@ -125,7 +125,10 @@ fn readiness(status: &Status) -> String {
         // All that a site without anything lacks is one thing.
         let mut unused = status.sites.iter().filter(|site| site.role == Role::Unused);
         if unused.any(|site| site.name == ready.site) {
-            text.push_str(&format!("{0} is no standby yet: hafog clone {0}\n", ready.site));
+            text.push_str(&format!(
+                "{0} is no standby yet: hafog clone {0}\n",
+                ready.site
+            ));
             continue;
         }
         let in_words = |check: &String| match check.as_str() {
