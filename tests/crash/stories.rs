@@ -1,0 +1,411 @@
+//! What happens to one stack when other things are dead, asleep or wrong at the same time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hafog::cloud::{Cloud, Power};
+use hafog::db::keys::Keys;
+use hafog::dns::DnsHost;
+use hafog::journal::Silent;
+use hafog::model::id::*;
+use hafog::model::stack::Stack;
+use hafog::plan::{self, failover};
+use hafog::run::open::{self, OpenOptions};
+use hafog::run::runner::Stop;
+use hafog::sim::{Mishap, Script, SimWorld, stacks};
+
+use super::simulated::open_world;
+use super::verbs::*;
+use super::{Ended, command, happen, starting_world};
+
+/// A world in which the stack stands, and what a person types in it.
+struct Story {
+    sim: SimWorld,
+    stack: Arc<Stack>,
+    keys: Arc<Keys>,
+    _folder: tempfile::TempDir,
+}
+
+impl Story {
+    async fn begin() -> Story {
+        let stack = Arc::new(stacks::small());
+        let folder = tempfile::tempdir().expect("a folder");
+        let keys = Arc::new(Keys::open(folder.path()).expect("keys"));
+        let sim = starting_world(&stack, &keys, verb("switchover")).await;
+        Story {
+            sim,
+            stack,
+            keys,
+            _folder: folder,
+        }
+    }
+
+    /// Types it, and it is done.
+    async fn does(&self, verb: &Verb) {
+        let ended = self.types(verb).await;
+        assert!(matches!(ended, Ended::Done), "{}: {ended:?}", verb.name);
+    }
+
+    /// Types it, and it is done but for what another command mends.
+    async fn does_but(&self, verb: &Verb, mend: &str) {
+        let ended = self.types(verb).await;
+        let is_mend = matches!(&ended, Ended::But(mends) if *mends == [mend]);
+        assert!(is_mend, "{}: {ended:?}", verb.name);
+    }
+
+    async fn types(&self, verb: &Verb) -> Ended {
+        command(&self.sim, &self.stack, &self.keys, verb).await
+    }
+
+    async fn east_dies(&self) {
+        happen(&self.sim, &self.stack, &self.keys, "(east dies)").await;
+    }
+
+    async fn power(&self, site: &SiteName, server: &str, to: Power) {
+        let cloud = self.sim.cloud(site);
+        cloud.power(&server.into(), to).await.expect("a switch");
+    }
+
+    async fn primary(&self) -> SiteName {
+        let world = open_world(&self.sim, &self.stack, &self.keys);
+        let roles = world.roles().await.expect("documents");
+        roles.expect("roles").primary
+    }
+
+    async fn told(&self, site: &SiteName, server: &str) -> String {
+        let world = open_world(&self.sim, &self.stack, &self.keys);
+        let host = world.host(&server.into()).await.expect("a host");
+        let path = format!("{}/role", host.dirs.etc);
+        let shell = self.sim.cloud(site).shell();
+        let told = shell.get(&host, &path).await.expect("a file");
+        String::from_utf8(told.expect("a role")).expect("text")
+    }
+
+    async fn streams(&self, server: &str) -> bool {
+        let world = open_world(&self.sim, &self.stack, &self.keys);
+        let facts = hafog::observe::facts(&world).await.expect("facts");
+        let status = facts.status(&server.into()).cloned();
+        matches!(
+            status.and_then(|status| status.link),
+            Some(hafog::db::Link::Up { .. })
+        )
+    }
+}
+
+/// The application server that does not run cannot be told its role, and users are served by the other.
+async fn a_web_server_sleeps(to: Power) {
+    let story = Story::begin().await;
+    story.power(&west(), "shop-west-web-2", to).await;
+    story.east_dies().await;
+    story.does(verb("failover")).await;
+    assert_eq!(story.primary().await, west());
+    assert!(
+        story
+            .told(&west(), "shop-west-web-1")
+            .await
+            .starts_with("primary ")
+    );
+
+    // It comes back by itself, and believes what it was told last.
+    let wake = match to {
+        Power::Freeze => Power::Thaw,
+        _ => Power::On,
+    };
+    story.power(&west(), "shop-west-web-2", wake).await;
+    assert!(
+        story
+            .told(&west(), "shop-west-web-2")
+            .await
+            .starts_with("standby ")
+    );
+    story.does(mending("hafog up")).await;
+    let told = story.told(&west(), "shop-west-web-2").await;
+    assert_eq!(told, story.told(&west(), "shop-west-web-1").await);
+}
+
+#[tokio::test]
+async fn a_failover_ends_beside_a_web_server_that_is_off() {
+    a_web_server_sleeps(Power::Off).await;
+}
+
+#[tokio::test]
+async fn a_failover_ends_beside_a_web_server_that_is_frozen() {
+    a_web_server_sleeps(Power::Freeze).await;
+}
+
+#[tokio::test]
+async fn a_failover_ends_beside_a_dead_replica_of_the_new_site() {
+    let story = Story::begin().await;
+    story.power(&west(), "shop-west-db-2", Power::Off).await;
+    story.east_dies().await;
+    story.does_but(verb("failover"), "hafog up").await;
+    assert_eq!(story.primary().await, west());
+    story.does(mending("hafog up")).await;
+    assert!(story.streams("shop-west-db-2").await);
+    assert_eq!(story.sim.violations(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_switchover_ends_beside_a_dead_node_of_the_old_site() {
+    let story = Story::begin().await;
+    story.power(&east(), "shop-east-db-2", Power::Off).await;
+    story.does_but(verb("switchover"), "hafog clone east").await;
+    assert_eq!(story.primary().await, west());
+    assert!(story.streams("shop-east-db-1").await);
+    story.does(mending("hafog clone east")).await;
+    assert!(story.streams("shop-east-db-2").await);
+    assert_eq!(story.sim.violations(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_move_opens_a_zone_that_is_not_served() {
+    for planned in [false, true] {
+        let story = Story::begin().await;
+        let zone = story.sim.dns(&"shop.test".into());
+        zone.close_zone().await.expect("a name server that dies");
+        if planned {
+            story.does(verb("switchover")).await;
+        } else {
+            story.east_dies().await;
+            story.does(verb("failover")).await;
+        }
+        assert_eq!(story.primary().await, west());
+    }
+}
+
+/// Behind the point of no return there is only forward, so forward must be possible.
+#[tokio::test]
+async fn a_resume_opens_a_zone_that_died_behind_the_point_of_no_return() {
+    let mut story = Story::begin().await;
+    story.east_dies().await;
+    story
+        .sim
+        .script(Script::on("engine.promote", Mishap::CrashAfter));
+    let ended = story.sim.until_death(story.types(verb("failover"))).await;
+    assert!(ended.is_none(), "{ended:?}");
+    story.sim = story.sim.restart();
+    story.sim.advance(Duration::from_secs(31));
+    let zone = story.sim.dns(&"shop.test".into());
+    zone.close_zone().await.expect("a name server that dies");
+    story.does(verb("failover")).await;
+    assert_eq!(story.primary().await, west());
+}
+
+/// A TTL that was lowered a moment ago is still long in caches: the plan says so, and a switchover waits for it.
+#[tokio::test]
+async fn a_ttl_that_was_just_lowered_is_still_waited_for() {
+    let story = Story::begin().await;
+    let lower = Verb {
+        name: "dns lower",
+        before: &[],
+        plan: |s, f| plan::ttl::lower(s, f, s.commit_window, false),
+    };
+    story.does(&lower).await;
+    story.sim.advance(Duration::from_secs(60));
+    let world = open_world(&story.sim, &story.stack, &story.keys);
+    let facts = hafog::observe::facts(&world).await.expect("facts");
+    let forced = failover::failover(&story.stack, &facts, &west(), &Default::default());
+    let after = forced.forecast.effective_after.expect("names").0.as_secs();
+    assert!((3500..=3600).contains(&after), "{after} s");
+    let waits = plan::ttl::lower(&story.stack, &facts, story.stack.commit_window, true);
+    assert_eq!(waits.steps.len(), 1, "somebody pressed Ctrl-C in the wait");
+
+    let name = &story.stack.names[0];
+    let began = world.clock.now();
+    story.does(verb("switchover")).await;
+    let took = world.clock.now().duration_since(began).as_secs();
+    assert!(took >= 3500, "the flip came after {took} s");
+    let published = world.published().await.expect("names");
+    let lease = published.ttl_leases.get(&name.target).expect("a lease");
+    assert_eq!(lease.normal, name.ttl);
+}
+
+/// Users would see errors. Somebody may want that all the same, and then nobody waits for health checks in vain.
+#[tokio::test]
+async fn a_standby_that_is_not_ready_is_moved_to_when_that_is_accepted() {
+    const NOT_READY: &str = "standby-not-ready";
+    let story = Story::begin().await;
+    for server in ["shop-west-web-1", "shop-west-web-2"] {
+        story.power(&west(), server, Power::Off).await;
+    }
+    story.east_dies().await;
+    let ended = story.types(verb("failover")).await;
+    assert!(
+        matches!(&ended, Ended::Not(why) if why.contains(NOT_READY)),
+        "{ended:?}"
+    );
+    let accepted = Verb {
+        name: "failover",
+        before: &[],
+        plan: |s, f| {
+            let options = failover::Options {
+                accept: vec![NOT_READY.to_owned()],
+                ..Default::default()
+            };
+            let mut plan = failover::failover(s, f, &west(), &options);
+            plan.refusals.retain(|refusal| refusal.name != NOT_READY);
+            plan
+        },
+    };
+    story.does(&accepted).await;
+    assert_eq!(story.primary().await, west());
+    story.does(mending("hafog up")).await;
+    assert!(
+        story
+            .told(&west(), "shop-west-web-2")
+            .await
+            .starts_with("primary ")
+    );
+}
+
+/// The primary is not down for twice the limit that a step was given.
+#[tokio::test]
+async fn a_wait_that_is_over_is_not_begun_again() {
+    let story = Story::begin().await;
+    for server in ["shop-west-web-1", "shop-west-web-2"] {
+        story.power(&west(), server, Power::Off).await;
+    }
+    let hopeful = Verb {
+        name: "switchover",
+        before: &[],
+        plan: |s, f| {
+            let mut plan = failover::failover(s, f, &west(), &planned());
+            plan.refusals.clear();
+            plan
+        },
+    };
+    let began = story.sim.clock().elapsed();
+    let ended = story.types(&hopeful).await;
+    let took = story.sim.clock().elapsed() - began;
+    assert!(
+        matches!(&ended, Ended::Not(why) if why.contains("start-servers") && why.contains("not within 60 s")),
+        "{ended:?}"
+    );
+    assert!((60..90).contains(&took.as_secs()), "{took:?}");
+}
+
+/// A destroyed stack keeps its journals and forgets its epochs: what begins in the same second must not continue one.
+#[tokio::test]
+async fn what_follows_a_destroy_has_a_journal_of_its_own() {
+    let story = Story::begin().await;
+    let only_forget = Verb {
+        name: "destroy",
+        before: &[],
+        plan: |s, f| {
+            let mut plan = plan::destroy::destroy(s, f, &[east(), west()]);
+            plan.steps
+                .retain(|step| step.name.as_str() == "forget-state");
+            plan.steps.iter_mut().for_each(|step| step.after.clear());
+            plan
+        },
+    };
+    let began = story.sim.clock().now();
+    let runs = async || {
+        let world = open_world(&story.sim, &story.stack, &story.keys);
+        world.stores.runs().await.expect("the stores answer").len()
+    };
+    let before = runs().await;
+    for _ in 0..3 {
+        story.does(&only_forget).await;
+    }
+    let within = story.sim.clock().now().duration_since(began);
+    assert!(within.as_secs() < 1, "the runs were {within:?} apart");
+    assert_eq!(runs().await, before + 3);
+}
+
+#[tokio::test]
+async fn a_fence_that_did_not_hold_is_taken_back() {
+    let verb = verb(ASSUMED);
+    let stack = stack_of(verb);
+    let folder = tempfile::tempdir().expect("a folder");
+    let keys = Arc::new(Keys::open(folder.path()).expect("keys"));
+    let sim = SimWorld::new("2026-11-21T03:00:00Z".parse().expect("a time"), &stack);
+    sim.set_beats_alone(true);
+    for what in ["up", "clone", "(east dies)"] {
+        happen(&sim, &stack, &keys, what).await;
+    }
+    // The writer never had a lease, so nothing proves anything; the lease was there when the plan was made.
+    let hopeful = Verb {
+        plan: |s, f| {
+            let mut plan = failover::failover(s, f, &west(), &unasked());
+            plan.refusals
+                .retain(|refusal| refusal.name != "unfenced-primary");
+            plan
+        },
+        ..*verb
+    };
+    let Ended::Not(why) = command(&sim, &stack, &keys, &hopeful).await else {
+        panic!("nothing was proved, and yet it was promoted");
+    };
+    assert!(why.starts_with("Unwound"), "{why}");
+    let world = open_world(&sim, &stack, &keys);
+    let unfinished = open::unfinished(&world.stores).await.expect("a store");
+    assert!(unfinished.is_none());
+    let writer = world.writer(&"main".into()).await.expect("a store");
+    let node = writer.expect("a record").0.node;
+    assert_eq!(node, Some("shop-east-db-1".into()));
+    assert_eq!(sim.violations(), Vec::<String>::new());
+}
+
+/// Its wall clock is stepped forwards during the first sleep after it was armed.
+struct Leaping {
+    inner: Arc<dyn hafog::clock::Clock>,
+    by: std::sync::Mutex<Option<jiff::SignedDuration>>,
+    leapt: std::sync::Mutex<jiff::SignedDuration>,
+}
+
+#[async_trait::async_trait]
+impl hafog::clock::Clock for Leaping {
+    fn now(&self) -> jiff::Timestamp {
+        self.inner.now() + *self.leapt.lock().expect("whole")
+    }
+    fn elapsed(&self) -> Duration {
+        self.inner.elapsed()
+    }
+    fn since_boot(&self) -> Duration {
+        self.inner.since_boot()
+    }
+    async fn sleep(&self, time: Duration) {
+        if let Some(by) = self.by.lock().expect("whole").take() {
+            *self.leapt.lock().expect("whole") = by;
+        }
+        self.inner.sleep(time).await;
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_is_stepped_does_not_end_a_lease() {
+    let verb = verb(ASSUMED);
+    let stack = stack_of(verb);
+    let folder = tempfile::tempdir().expect("a folder");
+    let keys = Arc::new(Keys::open(folder.path()).expect("keys"));
+    let sim = starting_world(&stack, &keys, verb).await;
+    lease(&sim, &stack, 10_000);
+    let mut world = open_world(&sim, &stack, &keys);
+    let clock = Arc::new(Leaping {
+        inner: sim.clock(),
+        by: std::sync::Mutex::new(Some(jiff::SignedDuration::from_secs(20_000))),
+        leapt: std::sync::Mutex::default(),
+    });
+    world.clock = clock.clone();
+    let options = OpenOptions {
+        assume_down: assumed(verb),
+        lock_timeout: Duration::ZERO,
+        reason: None,
+        verb: verb.name.to_owned(),
+        take_lease: true,
+    };
+    let began = sim.clock().elapsed();
+    let session = open::open(world, &options).await.expect("a session");
+    let plan = (verb.plan)(&stack, &session.facts);
+    assert!(
+        clock.by.lock().expect("whole").is_some(),
+        "stepped too early"
+    );
+    let (_, end) = session
+        .execute(&plan, &[], Arc::new(Silent), &Stop::default(), 1)
+        .await;
+    assert!(clock.by.lock().expect("whole").is_none(), "never stepped");
+    let waited = sim.clock().elapsed() - began;
+    assert!(waited >= Duration::from_secs(10_000), "{waited:?}, {end:?}");
+}

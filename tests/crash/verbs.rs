@@ -1,0 +1,195 @@
+//! What can be typed, how it plans, and what makes the world that it starts from.
+
+use std::sync::Arc;
+
+use hafog::model::id::*;
+use hafog::model::stack::Stack;
+use hafog::plan::facts::Facts;
+use hafog::plan::{self, Plan, failover};
+use hafog::sim::{SimWorld, stacks};
+
+pub type Planner = fn(&Stack, &Facts) -> Plan;
+
+/// One verb: how it plans, and what makes the world that it starts from.
+pub struct Verb {
+    pub name: &'static str,
+    pub before: &'static [&'static str],
+    pub plan: Planner,
+}
+
+pub fn east() -> SiteName {
+    "east".into()
+}
+
+pub fn west() -> SiteName {
+    "west".into()
+}
+
+pub fn planned() -> failover::Options {
+    failover::Options {
+        planned: true,
+        ..Default::default()
+    }
+}
+
+pub const VERBS: &[Verb] = &[
+    Verb {
+        name: "build",
+        before: &[],
+        plan: |s, f| plan::build::build(s, f, &[east(), west()]),
+    },
+    Verb {
+        name: "up",
+        before: &[],
+        plan: plan::site::up,
+    },
+    Verb {
+        name: "clone",
+        before: &["up"],
+        plan: |s, f| plan::site::clone(s, f, &west()),
+    },
+    Verb {
+        name: "switchover",
+        before: &["up", "clone"],
+        plan: |s, f| failover::failover(s, f, &west(), &planned()),
+    },
+    Verb {
+        name: "commit",
+        before: &["up", "clone", "switchover"],
+        plan: plan::commit::commit,
+    },
+    Verb {
+        name: "rollback",
+        before: &["up", "clone", "switchover"],
+        plan: |s, f| {
+            failover::failover(
+                s,
+                f,
+                &east(),
+                &failover::Options {
+                    rollback: true,
+                    ..planned()
+                },
+            )
+        },
+    },
+    Verb {
+        name: "failover",
+        before: &["up", "clone", "(east dies)"],
+        plan: |s, f| failover::failover(s, f, &west(), &failover::Options::default()),
+    },
+    Verb {
+        name: ASSUMED,
+        before: &["up", "clone", "(east dies)", LEASED],
+        plan: |s, f| failover::failover(s, f, &west(), &unasked()),
+    },
+    Verb {
+        name: "rejoin",
+        before: &["up", "clone", "(east dies)", "failover", "(east returns)"],
+        plan: |s, f| plan::rejoin::rejoin(s, f, &east()),
+    },
+    Verb {
+        name: "deploy",
+        before: &["up", "clone", "(a new release)"],
+        plan: plan::deploy::deploy,
+    },
+    Verb {
+        name: "dns lower",
+        before: &["up"],
+        plan: |s, f| plan::ttl::lower(s, f, s.commit_window, true),
+    },
+    Verb {
+        name: "dns restore",
+        before: &["up", "dns lower"],
+        plan: plan::ttl::restore,
+    },
+    Verb {
+        name: "destroy",
+        before: &["up", "clone"],
+        plan: |s, f| plan::destroy::destroy(s, f, &[east(), west()]),
+    },
+];
+
+/// A failover that asks nothing of the dead site: the expired write lease is its only proof.
+pub const ASSUMED: &str = "failover --assume-down east";
+pub const LEASED: &str = "(east had a write lease)";
+
+pub fn unasked() -> failover::Options {
+    failover::Options {
+        assume_down: true,
+        ..Default::default()
+    }
+}
+
+pub fn assumed(verb: &Verb) -> std::collections::BTreeSet<SiteName> {
+    let down = verb.name == ASSUMED;
+    down.then(east).into_iter().collect()
+}
+
+pub fn stack_of(verb: &Verb) -> Arc<Stack> {
+    let mut stack = stacks::small();
+    if verb.name == ASSUMED {
+        stack.self_fence = hafog::model::stack::SelfFence::Strict;
+    }
+    Arc::new(stack)
+}
+
+/// Writes into the writer record until when its node may write.
+pub fn lease(sim: &SimWorld, stack: &Stack, seconds: i64) {
+    let arbiter = stack.stores.iter().position(|store| store.arbiter);
+    let arbiter = arbiter.expect("an arbiter");
+    let bytes = sim.document(arbiter, "writer/main").expect("a writer");
+    let mut writer: hafog::model::roles::Writer = serde_json::from_slice(&bytes).expect("JSON");
+    writer.lease_until = Some(sim.clock().now() + jiff::SignedDuration::from_secs(seconds));
+    writer.confirmed_by = vec!["shop-west-db-1".into()];
+    let bytes = serde_json::to_vec(&writer).expect("JSON");
+    sim.set_document(arbiter, "writer/main", &bytes);
+}
+
+pub fn verb(name: &str) -> &'static Verb {
+    VERBS
+        .iter()
+        .find(|verb| verb.name == name)
+        .expect("a verb of the table")
+}
+
+/// What the end of a move says to type for what it left.
+pub const MENDS: &[Verb] = &[
+    Verb {
+        name: "hafog up",
+        before: &[],
+        plan: plan::site::up,
+    },
+    Verb {
+        name: "hafog clone east",
+        before: &[],
+        plan: |s, f| plan::site::clone(s, f, &east()),
+    },
+    Verb {
+        name: "hafog clone west",
+        before: &[],
+        plan: |s, f| plan::site::clone(s, f, &west()),
+    },
+    Verb {
+        name: "hafog dns restore",
+        before: &[],
+        plan: plan::ttl::restore,
+    },
+];
+
+pub fn mending(command: &str) -> &'static Verb {
+    let mut mends = MENDS.iter();
+    mends
+        .find(|verb| verb.name == command)
+        .unwrap_or_else(|| panic!("nobody can type `{command}`"))
+}
+
+pub const NEW_RELEASE: &str = "(a new release)";
+
+/// The same stack with another recipe for its application.
+pub fn released(stack: &Stack) -> Stack {
+    let mut stack = stack.clone();
+    let web = stack.recipes.get_mut(&"web".into()).expect("a recipe");
+    web.run.push("true".to_owned());
+    stack
+}
