@@ -15,12 +15,12 @@ help: ## say what there is
 
 setup: ## install what the demo and the tests need and this machine lacks (apt-get)
 	@.ci/setup
-	@[ "$${CI:-}" != true ] || $(MAKE) --no-print-directory lab
 
 lab: ## install what the two Incus clouds of the tests need, make their base image, say what is still missing (root)
 	@tests/lab/install
 	@tests/lab/clouds missing
 	@tests/lab/clouds packages
+	@echo "HAFOG_LAB=1 cargo test --no-default-features --locked --test incus"
 
 build: ## build for work on hafog: target/debug/hafog
 	$(CARGO) build --no-default-features --locked

@@ -27,10 +27,11 @@ const LAYERS: &[Layer] = &[
     layer("durable", &["error"], &[]),
     layer("program", &["error"], &[]),
     layer("control", &["model", "error"], &[]),
+    layer("http", &["error"], &[]),
     layer("model", &[], &[]),
     layer("spec", &["model", "error"], &[]),
     // Ports. None of them knows plan, run, step, world or another port.
-    layer("shell", &["model", "error"], &[]),
+    layer("shell", &["model", "error", "durable"], &[]),
     layer("state", &["model", "error", "durable", "cut"], &[]),
     layer(
         "probe",
@@ -42,7 +43,9 @@ const LAYERS: &[Layer] = &[
     ),
     layer(
         "cloud",
-        &["model", "error", "durable", "program", "control", "shell"],
+        &[
+            "model", "error", "durable", "program", "control", "http", "shell",
+        ],
         &[],
     ),
     // The keys are files that must survive a crash, as a store's are.

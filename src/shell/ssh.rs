@@ -43,19 +43,24 @@ pub struct HostKeyPair {
 }
 
 impl HostKey {
-    pub fn make(name: &ServerName) -> Result<HostKeyPair, Fault> {
+    pub async fn make(name: &ServerName) -> Result<HostKeyPair, Fault> {
+        let name = name.clone();
+        durable::blocking(move || HostKeyPair::make(&name)).await
+    }
+}
+
+impl HostKeyPair {
+    fn make(name: &ServerName) -> Result<HostKeyPair, Fault> {
         let cannot = |error: std::io::Error| {
             Fault::new(format!("cannot make a host key for `{name}`")).because(error)
         };
         let folder = tempfile::tempdir().map_err(cannot)?;
         let path = folder.path().join("key");
         generate(&path, name.as_str())?;
+        let read = |path: &Path| std::fs::read_to_string(path).map_err(cannot);
         Ok(HostKeyPair {
-            private: std::fs::read_to_string(&path).map_err(cannot)?,
-            public: std::fs::read_to_string(path.with_extension("pub"))
-                .map_err(cannot)?
-                .trim()
-                .to_owned(),
+            private: read(&path)?,
+            public: read(&path.with_extension("pub"))?.trim().to_owned(),
         })
     }
 }
@@ -136,17 +141,20 @@ impl Ssh {
     }
 
     /// The public half of the key with which hafog comes in, made when there is none.
-    pub fn public_key(&self) -> Result<String, Fault> {
-        let path = self.key_path();
-        durable::make_folders(&self.folder, 0o700)?;
-        let _lock = durable::lock_in(&self.folder, "lock", Duration::from_secs(10))?;
-        let public = path.with_extension("pub");
-        if durable::read(&public)?.is_none() {
-            durable::remove(&path)?;
-            generate(&path, "hafog")?;
-        }
-        let bytes = durable::read(&public)?.unwrap_or_default();
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    pub async fn public_key(&self) -> Result<String, Fault> {
+        let (folder, path) = (self.folder.clone(), self.key_path());
+        durable::blocking(move || {
+            durable::make_folders(&folder, 0o700)?;
+            let _lock = durable::lock_in(&folder, "lock", Duration::from_secs(10))?;
+            let public = path.with_extension("pub");
+            if durable::read(&public)?.is_none() {
+                durable::remove(&path)?;
+                generate(&path, "hafog")?;
+            }
+            let bytes = durable::read(&public)?.unwrap_or_default();
+            Ok(String::from_utf8_lossy(&bytes).into_owned())
+        })
+        .await
     }
 
     async fn session(&self, on: &Host, limit: Duration) -> Result<Arc<Session>, Fault> {

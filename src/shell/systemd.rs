@@ -410,11 +410,9 @@ fn state_of(block: &str) -> Option<ServiceState> {
         let code = status.split('/').next().unwrap_or_default();
         Some(format!("`{}` exited with code {code}", part("path")?))
     });
+    let failed = before.collect::<Vec<_>>().pop();
     let trouble = match (running, wanted) {
-        (false, true) => before
-            .last()
-            .or(main)
-            .or_else(|| get("Result").map(str::to_owned)),
+        (false, true) => failed.or(main).or_else(|| get("Result").map(str::to_owned)),
         _ => None,
     };
     Some(ServiceState {
@@ -616,5 +614,113 @@ systemctl show --property=Id,ActiveState,SubState,MainPID,NRestarts,Result,ExecM
                 self.accept(on, name, "could not be reloaded", &done)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shell::Dirs;
+
+    fn host() -> Host {
+        let below = |part: &str| format!("/var/lib/hafog/{part}");
+        Host {
+            name: "shop-east-db-1".into(),
+            site: "east".into(),
+            address: [10, 66, 1, 2].into(),
+            dirs: Dirs {
+                image: String::new(),
+                etc: below("etc"),
+                data: below("data"),
+                log: below("log"),
+            },
+        }
+    }
+
+    #[test]
+    fn a_service_is_a_unit_that_does_just_that() {
+        let argv = ["/bin/sh", "-c", "echo \"$HOME\" 100%\n"].map(str::to_owned);
+        let mut service = Service::new("db", argv.to_vec(), Duration::from_secs(20));
+        service.before = vec![vec!["/bin/true".to_owned()]];
+        service.env.insert("A".to_owned(), "b c".to_owned());
+        service.env_file = Some("/var/lib/hafog/etc/db.env".to_owned());
+        service.as_service_user = true;
+        service.stop_signal = StopSignal::Int;
+        insta::assert_snapshot!(text_of(&host(), &service), @r#"
+        [Unit]
+        Description=hafog: db
+        After=network-online.target
+        StartLimitIntervalSec=0
+
+        [Service]
+        Type=exec
+        ExecStartPre=:/bin/true 
+        ExecStart=:/bin/sh "-c" "echo \"$HOME\" 100%%\n"
+        ExecReload=/bin/kill -HUP $MAINPID
+        Environment="A=b c"
+        EnvironmentFile=/var/lib/hafog/etc/db.env
+        User=SERVICE
+        WorkingDirectory=/var/lib/hafog/data
+        StandardOutput=append:/var/lib/hafog/log/db.log
+        StandardError=inherit
+        KillMode=mixed
+        KillSignal=SIGINT
+        TimeoutStopSec=20000ms
+        TimeoutStartSec=120
+        Restart=always
+        RestartSec=200ms
+
+        [Install]
+        WantedBy=multi-user.target
+        "#);
+        service.at_boot = false;
+        assert!(!text_of(&host(), &service).contains("[Install]"));
+    }
+
+    #[test]
+    fn what_systemd_shows_is_a_state() {
+        let running = "Id=hafog-db.service\nActiveState=active\nSubState=running\nMainPID=77\nNRestarts=2\n\
+            Result=success\nExecMainCode=0\nExecMainStatus=0\nExecMainStartTimestampMonotonic=5\n";
+        let state = state_of(running).expect("a unit of ours");
+        assert_eq!(
+            (state.name.as_str(), state.running, state.wanted),
+            ("db", true, true)
+        );
+        assert_eq!(
+            (state.pid, state.starts, state.trouble),
+            (Some(77), 3, None)
+        );
+        let crashing = running.replace("SubState=running", "SubState=auto-restart");
+        let crashing = crashing.replace("ActiveState=active", "ActiveState=activating");
+        let crashing = crashing.replace(
+            "ExecMainCode=0\nExecMainStatus=0",
+            "ExecMainCode=1\nExecMainStatus=3",
+        );
+        let state = state_of(&crashing).expect("a unit of ours");
+        assert_eq!(
+            (state.running, state.wanted, state.pid),
+            (false, true, None)
+        );
+        assert_eq!(state.trouble.as_deref(), Some("exited with code 3"));
+        let before =
+            "ExecStartPre={ path=/bin/sh ; argv[]=/bin/sh -c x ; code=exited ; status=1 }\n";
+        let state = state_of(&format!("{crashing}{before}")).expect("a unit of ours");
+        assert_eq!(
+            state.trouble.as_deref(),
+            Some("`/bin/sh` exited with code 1")
+        );
+        let stopped = running
+            .replace("=active", "=inactive")
+            .replace("=running", "=dead");
+        let state = state_of(&stopped).expect("a unit of ours");
+        assert_eq!(
+            (state.running, state.wanted, state.trouble),
+            (false, false, None)
+        );
+        assert_eq!(
+            state_of("Id=ssh.service\nActiveState=active\nSubState=running\n"),
+            None
+        );
+        assert_eq!(state_of(""), None);
     }
 }

@@ -129,7 +129,7 @@ impl Site {
         if instance["config"][server::IMAGE] == image.as_str() {
             return Ok(());
         }
-        let pair = HostKey::make(name).nothing_changed()?;
+        let pair = HostKey::make(name).await.nothing_changed()?;
         self.off(name).await?;
         self.way.ssh.hang_up(name);
         let path = self.path(name).nothing_changed()?;

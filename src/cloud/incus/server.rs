@@ -146,7 +146,7 @@ impl Site {
             }
             None => {}
         }
-        let host_key = HostKey::make(name).nothing_changed()?;
+        let host_key = HostKey::make(name).await.nothing_changed()?;
         self.volume(name).await?;
         self.begin(want, key, &image, &host_key.public).await?;
         self.equip(name, &host_key.private).await?;
@@ -205,7 +205,7 @@ impl Site {
     /// What makes it reachable, put into it before its first start: nobody can pretend to be it, and no secret is in
     /// what Incus keeps of it.
     pub(super) async fn equip(&self, name: &ServerName, private: &str) -> Result<(), Trouble> {
-        let authorized = self.way.ssh.public_key().partial()?;
+        let authorized = self.way.ssh.public_key().await.partial()?;
         self.push(name, "/etc/ssh/ssh_host_ed25519_key", "0600", private)
             .await?;
         self.make_folder(name, "/root/.ssh", "0700").await?;
