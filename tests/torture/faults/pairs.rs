@@ -240,5 +240,12 @@ fn is_now(bench: &mut Bench, commands: &[String; 2], (standing, moved): End) -> 
             bench.stack().must("deploy --yes")?;
         }
     }
-    bench.is_now(standing, primary, false)
+    bench.is_now(standing, primary, false)?;
+    // Nor is a release whose deploy was kept out.
+    if standing == Provisional && commands.iter().any(|words| words.starts_with("deploy")) {
+        bench.stack().must("commit --yes")?;
+        bench.stack().must("deploy --yes")?;
+        bench.is_now(Pair, primary, false)?;
+    }
+    Ok(())
 }
