@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,6 +30,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// How long a machine that boots may refuse connections.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(100);
+/// For how many seconds without a command a connection stands, also when whoever made it was killed.
+const KEPT: NonZeroUsize = NonZeroUsize::new(60).expect("it is not zero");
 /// How much of each output is kept.
 const OUTPUT_MOST: usize = 64 << 20;
 
@@ -207,7 +210,7 @@ impl Ssh {
                 .keyfile(self.key_path())
                 .known_hosts_check(KnownHosts::Strict)
                 .user_known_hosts_file(&hosts)
-                .control_persist(ControlPersist::Forever)
+                .control_persist(ControlPersist::IdleFor(KEPT))
                 .control_directory(&self.folder)
                 .connect_timeout(left.min(CONNECT_LIMIT).max(Duration::from_secs(1)))
                 .server_alive_interval(Duration::from_secs(5));
