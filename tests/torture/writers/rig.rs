@@ -147,14 +147,16 @@ impl Rig {
         }
     }
 
-    /// Acknowledged by `old` before `to` was opened, and not in `to`.
+    /// Acknowledged by `old` in its last reign, before `to` was opened, and not in `to`. What an earlier reign lost was
+    /// told then.
     pub fn lost(&self, old: &str, to: &str) -> Result<Vec<Acknowledged>, String> {
         let held = self.writing.held(self.door(to))?;
-        let book = self.writing.book();
-        let lost = book
-            .into_iter()
-            .filter(|one| one.site == old && !held.contains(&one.id));
-        Ok(lost.collect())
+        let book = self.writing.book().into_iter().rev();
+        let reign = book.skip_while(|one| one.site != old);
+        let reign = reign.take_while(|one| one.site == old);
+        let mut lost: Vec<Acknowledged> = reign.filter(|one| !held.contains(&one.id)).collect();
+        lost.reverse();
+        Ok(lost)
     }
 
     pub fn folder(&self, site: &str) -> PathBuf {
