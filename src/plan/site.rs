@@ -335,9 +335,21 @@ fn primary_database(
     } else if there.contains_key(&first.name) {
         opened.push(plan.push(start_agent(database, first).after(there.values().cloned())));
     }
-    if let Some(writer) = writer.filter(|writer| nodes.iter().any(|node| &node.name == *writer)) {
-        let booted = opened.iter().chain(there.get(writer)).cloned().collect();
-        opened.extend(await_writer(plan, facts, database, writer, booted));
+    let here = nodes.iter().find(|node| Some(&node.name) == writer);
+    if let Some(node) = here {
+        // Named by a run that ended before it had started the agent: nobody else opens it.
+        let open = facts
+            .status(&node.name)
+            .is_some_and(|status| status.writable);
+        if !open && !facts.configured.contains(&node.name) && opened.is_empty() {
+            opened.push(plan.push(start_agent(database, node).after(there.values().cloned())));
+        }
+        let booted = opened
+            .iter()
+            .chain(there.get(&node.name))
+            .cloned()
+            .collect();
+        opened.extend(await_writer(plan, facts, database, &node.name, booted));
     }
     let primary = writer.unwrap_or(&first.name).clone();
     let mut done = opened.clone();

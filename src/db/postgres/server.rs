@@ -14,6 +14,8 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 const RELOAD_LIMIT: Duration = Duration::from_secs(5);
 /// For a supervisor to stop the server at once; after it the server is ended without its help.
 const TOLD_LIMIT: Duration = Duration::from_secs(5);
+/// For one look at all processes of a machine that may be busy.
+const LOOK_LIMIT: Duration = Duration::from_secs(30);
 /// For ending what was left after a stop.
 const LEFT_LIMIT: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(50);
@@ -126,6 +128,8 @@ const AT_FRESH: &str = r#"
 [ -r /proc/self/stat ] || exit 3
 fresh=$(readlink -m "$1") || exit 3
 for process in /proc/[0-9]*; do
+  read -r pid name state parent rest < "$process/stat" || continue
+  case "$name" in "(initdb)" | "(pg_basebackup)" | "(postgres)") ;; *) continue ;; esac
   words=$(tr '\0' '\n' < "$process/cmdline") || continue
   folder=$(readlink "$process/cwd") || folder=
   case "
@@ -146,7 +150,7 @@ pub(super) async fn remove_fresh(node: &Node, reach: &Reach) -> Result<(), Troub
     let until = Instant::now() + LEFT_LIMIT;
     loop {
         let command = Command::new(["sh", "-c", AT_FRESH, "sh", &fresh]);
-        let ran = run(node, &command.service_user().limit(LEFT_LIMIT), reach).await?;
+        let ran = run(node, &command.service_user().limit(LOOK_LIMIT), reach).await?;
         if ran.stdout.trim().is_empty() {
             break;
         }
@@ -348,7 +352,7 @@ async fn at_work(node: &Node, kill: &[u32], reach: &Reach) -> Result<Vec<AtWork>
     let main = Paths::of(node).main;
     let kill: Vec<String> = kill.iter().map(u32::to_string).collect();
     let command = Command::new(["sh", "-c", AT_WORK, "sh", &main, &kill.join(" ")]);
-    let ran = run(node, &command.service_user().limit(LEFT_LIMIT), reach).await?;
+    let ran = run(node, &command.service_user().limit(LOOK_LIMIT), reach).await?;
     let found = ran.stdout.lines().filter_map(|line| {
         let (pid, parent) = line.split_once(' ')?;
         Some(AtWork {

@@ -140,7 +140,15 @@ impl Writing {
     pub fn held(&self, door: &Door) -> Result<BTreeSet<String>, String> {
         const ALL: &str = "SELECT id FROM written UNION ALL SELECT 'order ' || id FROM orders";
         self.runtime.block_on(async {
-            let client = door.connect().await?;
+            // A busy machine may take longer than a client waits.
+            let until = Instant::now() + PATIENT;
+            let client = loop {
+                match door.connect().await {
+                    Ok(client) => break client,
+                    Err(why) if Instant::now() >= until => return Err(why),
+                    Err(_) => tokio::time::sleep(PAUSE).await,
+                }
+            };
             let rows = client.query(ALL, &[]).await;
             let rows = rows.map_err(|error| format!("the new primary cannot be read: {error}"))?;
             Ok(rows.iter().map(|row| row.get(0)).collect())
