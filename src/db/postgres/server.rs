@@ -128,8 +128,6 @@ const AT_FRESH: &str = r#"
 [ -r /proc/self/stat ] || exit 3
 fresh=$(readlink -m "$1") || exit 3
 for process in /proc/[0-9]*; do
-  read -r pid name state parent rest < "$process/stat" || continue
-  case "$name" in "(initdb)" | "(pg_basebackup)" | "(postgres)") ;; *) continue ;; esac
   words=$(tr '\0' '\n' < "$process/cmdline") || continue
   folder=$(readlink "$process/cwd") || folder=
   case "

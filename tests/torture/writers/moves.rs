@@ -125,7 +125,7 @@ fn bound_holds(rig: &Rig, from: &str, to: &str, said: &Ran) -> Result<(), String
     let seconds = loss["seconds"]
         .as_f64()
         .ok_or_else(|| format!("no bound: {loss}"))?;
-    let lost = rig.lost(from, to)?;
+    let lost = rig.lost_last(from, to)?;
     let book = rig.writing.book();
     let truth = match (lost.first(), lost.last()) {
         (Some(first), Some(last)) => {

@@ -147,9 +147,18 @@ impl Rig {
         }
     }
 
-    /// Acknowledged by `old` in its last reign, before `to` was opened, and not in `to`. What an earlier reign lost was
-    /// told then.
+    /// Acknowledged by `old` before `to` was opened, and not in `to`.
     pub fn lost(&self, old: &str, to: &str) -> Result<Vec<Acknowledged>, String> {
+        let held = self.writing.held(self.door(to))?;
+        let book = self.writing.book();
+        let lost = book
+            .into_iter()
+            .filter(|one| one.site == old && !held.contains(&one.id));
+        Ok(lost.collect())
+    }
+
+    /// The same, of the last reign of `old` alone: what an earlier one lost was told then.
+    pub fn lost_last(&self, old: &str, to: &str) -> Result<Vec<Acknowledged>, String> {
         let held = self.writing.held(self.door(to))?;
         let book = self.writing.book().into_iter().rev();
         let reign = book.skip_while(|one| one.site != old);
