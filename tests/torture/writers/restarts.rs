@@ -27,6 +27,8 @@ pub fn restarted_meanwhile(seed: u64) -> Result<String, String> {
         over.store(true, Ordering::SeqCst);
         moved
     })?;
+    // Whether the last switch of both was on is up to chance.
+    rig.must("local power shop-east-db-1 on")?;
     rig.writes("west")?;
     comes_back_closed(&rig)
 }
