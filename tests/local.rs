@@ -735,3 +735,40 @@ fn newest_postgres() -> Option<String> {
         .max()?;
     Some(format!("/usr/lib/postgresql/{newest}/bin"))
 }
+
+/// What the battery asks of every cloud in weaker words, because others boot and end more than they are told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_ended_counted_or_started_on_the_way() {
+    let site = local_site();
+    let cloud = site.cloud();
+    image(cloud, "web-1", "#!/bin/sh\necho one; exec sleep 600").await;
+    image(cloud, "web-2", "two").await;
+    let images = cloud.images().await.unwrap();
+    let two = images.iter().find(|image| image.name.as_str() == "web-2");
+    assert_eq!(two.unwrap().bytes, 3);
+    image(cloud, "web-3", "#!/bin/sh\necho two; exec sleep 600").await;
+    let mut one = want("one");
+    one.image = Some(ImageName::from("web-1"));
+    let host = booted(cloud, &one).await;
+    let left = Command::new(["/bin/sh", "-c", "sleep 300 & echo $! > left"]);
+    assert_eq!(cloud.shell().run(&host, &left).await.unwrap().code, 0);
+    output(cloud, &host, "kill $(cat left)").await;
+    let mut service = script("app", "");
+    service.argv = vec![format!("{}/srv/app", host.dirs.image)];
+    install(cloud, &host, service).await;
+    let said = async |text: &str| {
+        eventually("the app said it", || async {
+            output(cloud, &host, "cat ../log/app.log").await == text
+        })
+        .await
+    };
+    said("one\n").await;
+    let next = ImageName::from("web-3");
+    for _ in 0..2 {
+        cloud.change_image(&host.name, &next).await.unwrap();
+    }
+    let restart = ServiceChange::Restart;
+    cloud.shell().service(&host, "app", restart).await.unwrap();
+    said("one\ntwo\n").await;
+    site.end().await;
+}
