@@ -150,6 +150,15 @@ impl fmt::Debug for Fault {
 
 impl std::error::Error for Fault {}
 
+/// The innermost cause of an error of a library: "connection refused" says more than "error sending request".
+pub fn innermost(error: &dyn std::error::Error) -> String {
+    let mut deepest = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    deepest.to_string()
+}
+
 /// What a failed call means for the world.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trouble {

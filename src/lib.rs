@@ -1,7 +1,8 @@
 //! hafog: multi-cloud standby stacks. The modules in reading order.
 
 // Small things that everybody uses: what went wrong and what that means for the world, the documented exit codes,
-// time as a port, waiting with a limit, files that survive a crash, where this program is, control sockets, a client for the APIs of providers.
+// time as a port, waiting with a limit, files that survive a crash, where this program is, control sockets, a client
+// for the APIs of providers.
 pub mod clock;
 pub mod control;
 pub mod durable;

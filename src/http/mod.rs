@@ -11,7 +11,7 @@ use std::time::Duration;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, StatusCode};
 
-use crate::error::{Fault, Kind, Trouble};
+use crate::error::{Fault, Kind, Trouble, innermost};
 
 /// Until a connection stands. A cloud that is gone must not hold up a failover.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -77,7 +77,7 @@ impl Answer {
 impl Api {
     pub fn mutual(base: &str, trust: &Mutual<'_>) -> Result<Api, Fault> {
         let cannot = |error: reqwest::Error| {
-            Fault::new(format!("cannot make a client for `{base}`")).because(reason(&error))
+            Fault::new(format!("cannot make a client for `{base}`")).because(innermost(&error))
         };
         let client = reqwest::Client::builder()
             .no_proxy()
@@ -108,7 +108,7 @@ impl Api {
             let error = error.without_url();
             let fault = match error.is_timeout() && !error.is_connect() {
                 true => Fault::unavailable(late()),
-                false => Fault::unavailable(what.clone()).because(reason(&error)),
+                false => Fault::unavailable(what.clone()).because(innermost(&error)),
             };
             match error.is_connect() || error.is_builder() {
                 true => Trouble::NothingChanged(fault),
@@ -136,13 +136,4 @@ impl Api {
 /// Without the query, where secrets may be.
 fn bare(path: &str) -> &str {
     path.split('?').next().unwrap_or_default()
-}
-
-/// The innermost cause: "connection refused" says more than "error sending request".
-fn reason(error: &reqwest::Error) -> String {
-    let mut deepest: &dyn std::error::Error = error;
-    while let Some(source) = deepest.source() {
-        deepest = source;
-    }
-    deepest.to_string()
 }

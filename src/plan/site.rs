@@ -337,19 +337,7 @@ fn primary_database(
     }
     let here = nodes.iter().find(|node| Some(&node.name) == writer);
     if let Some(node) = here {
-        // Named by a run that ended before it had started the agent: nobody else opens it.
-        let open = facts
-            .status(&node.name)
-            .is_some_and(|status| status.writable);
-        if !open && !facts.configured.contains(&node.name) && opened.is_empty() {
-            opened.push(plan.push(start_agent(database, node).after(there.values().cloned())));
-        }
-        let booted = opened
-            .iter()
-            .chain(there.get(&node.name))
-            .cloned()
-            .collect();
-        opened.extend(await_writer(plan, facts, database, &node.name, booted));
+        await_writer(plan, facts, database, node, there, &mut opened);
     }
     let primary = writer.unwrap_or(&first.name).clone();
     let mut done = opened.clone();
@@ -361,29 +349,38 @@ fn primary_database(
     done
 }
 
-/// A node that boots is opened by its agent: applications that are started before that answer with errors.
+/// A node that boots is opened by its agent: applications that are started before that answer with errors. `opened` are
+/// the steps that it and what comes after it wait for.
 fn await_writer(
     plan: &mut Plan,
     facts: &Facts,
     database: &Database,
-    writer: &ServerName,
-    booted: Vec<StepName>,
-) -> Option<StepName> {
-    let open = facts.status(writer).is_some_and(|status| status.writable);
-    if open && booted.is_empty() {
-        return None;
+    writer: &Server,
+    there: &BTreeMap<ServerName, StepName>,
+    opened: &mut Vec<StepName>,
+) {
+    let name = &writer.name;
+    let is_open = facts.status(name).is_some_and(|status| status.writable);
+    if is_open && opened.is_empty() && !there.contains_key(name) {
+        return;
+    }
+    // Named by a run that ended before it had started the agent: nobody else opens it.
+    if !is_open && !facts.configured.contains(name) && opened.is_empty() {
+        opened.push(plan.push(start_agent(database, writer).after(there.values().cloned())));
     }
     let action = AwaitWriter {
         database: database.name.clone(),
-        node: writer.clone(),
+        node: name.clone(),
     };
-    let about = format!("wait until {writer} takes writes");
+    let about = format!("wait until {name} takes writes");
     let step = step(
         format!("await-writer {}", database.name),
         about,
         action.into(),
     );
-    Some(plan.push(step.limit(120).after(booted)))
+    let booted = opened.iter().chain(there.get(name)).cloned();
+    let step = step.limit(120).after(booted);
+    opened.push(plan.push(step));
 }
 
 /// Agents must know every other node: who does not answer is asked for before a node fences itself. And they say which

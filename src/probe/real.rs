@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::{DnsAnswer, HttpAnswer, HttpAsk, Probe};
-use crate::error::Fault;
+use crate::error::{Fault, innermost};
 use crate::model::id::HostName;
 use crate::model::record::RecordType;
 
@@ -39,7 +39,7 @@ impl Probe for RealProbe {
         timeout(ask.limit, request(ask, &url))
             .await
             .map_err(|_| late(what(), ask.limit))?
-            .map_err(|error| Fault::unavailable(what()).because(reason(&error)))
+            .map_err(|error| Fault::unavailable(what()).because(innermost(&error)))
     }
 
     async fn tcp(&self, to: SocketAddr, limit: Duration) -> Result<(), Fault> {
@@ -84,15 +84,6 @@ async fn request(ask: &HttpAsk, url: &str) -> Result<HttpAnswer, reqwest::Error>
 
 fn late(what: String, limit: Duration) -> Fault {
     Fault::unavailable(format!("{what} within {} s", limit.as_secs_f64()))
-}
-
-/// The innermost cause: "connection refused" says more than "error sending request".
-fn reason(error: &reqwest::Error) -> String {
-    let mut deepest: &dyn std::error::Error = error;
-    while let Some(source) = deepest.source() {
-        deepest = source;
-    }
-    deepest.to_string()
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use super::Host;
 use super::systemd::{Output, Wire};
 use crate::durable;
-use crate::error::{Fault, Trouble, TroubleExt};
+use crate::error::{Fault, Trouble, TroubleExt, innermost};
 use crate::model::id::ServerName;
 
 /// Where a server's own files are: what survives a change of its image.
@@ -35,7 +35,7 @@ const KEPT: NonZeroUsize = NonZeroUsize::new(60).expect("it is not zero");
 /// How much of each output is kept.
 const OUTPUT_MOST: usize = 64 << 20;
 
-/// A machine's host key: the public half, or the one that is known of it.
+/// The public half of a machine's host key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HostKey(pub String);
 
@@ -45,15 +45,13 @@ pub struct HostKeyPair {
     pub private: String,
 }
 
-impl HostKey {
+impl HostKeyPair {
     pub async fn make(name: &ServerName) -> Result<HostKeyPair, Fault> {
         let name = name.clone();
-        durable::blocking(move || HostKeyPair::make(&name)).await
+        durable::blocking(move || HostKeyPair::make_now(&name)).await
     }
-}
 
-impl HostKeyPair {
-    fn make(name: &ServerName) -> Result<HostKeyPair, Fault> {
+    fn make_now(name: &ServerName) -> Result<HostKeyPair, Fault> {
         let cannot = |error: std::io::Error| {
             Fault::new(format!("cannot make a host key for `{name}`")).because(error)
         };
@@ -196,7 +194,8 @@ impl Ssh {
         let until = began + limit.min(BOOT_LIMIT);
         let hosts = self.folder.join(format!("known-{name}"));
         let line = format!("{address} {}\n", key.0);
-        durable::replace(&hosts, line.as_bytes(), 0o600, None)?;
+        let written = hosts.clone();
+        durable::blocking(move || durable::replace(&written, line.as_bytes(), 0o600, None)).await?;
         loop {
             let left = until.saturating_duration_since(tokio::time::Instant::now());
             let late = |cause: &dyn std::fmt::Display| {
@@ -233,14 +232,6 @@ impl Ssh {
             tokio::time::sleep(POLL).await;
         }
     }
-}
-
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut deepest = error;
-    while let Some(source) = deepest.source() {
-        deepest = source;
-    }
-    deepest.to_string()
 }
 
 /// Reads to the end and keeps the beginning.

@@ -18,7 +18,6 @@ use crate::db::{
 };
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{DatabaseName, ServerName};
-use crate::model::roles::Writer;
 use crate::shell::{Service, StopSignal};
 
 pub struct SimEngine {
@@ -369,14 +368,9 @@ fn node_on<'a>(machine: &'a mut SimServer, node: &Node) -> Result<&'a mut SimNod
 impl World {
     /// A node is opened only while the writer record, where there is one, names it.
     fn must_be_named(&mut self, node: &Node) {
-        let key = format!("writer/{}", node.database.name);
-        let records = self
-            .stores
-            .iter()
-            .filter_map(|store| store.documents.get(&key));
-        let named = records
-            .filter_map(|(bytes, _)| serde_json::from_slice::<Writer>(bytes).ok())
-            .map(|writer| writer.node);
+        let named = self
+            .writers(&node.database.name)
+            .map(|(_, writer)| writer.node);
         let wrong: Vec<_> = named
             .filter(|named| named.as_ref() != Some(&node.host.name))
             .collect();

@@ -437,11 +437,18 @@ impl World {
 
     /// The writer, of the newest record in a store that answers.
     fn named(&self, database: &DatabaseName) -> Option<ServerName> {
+        let writers = self.writers(database).filter(|(store, _)| store.lit);
+        let newest = writers.max_by_key(|(_, writer)| writer.epoch);
+        newest?.1.node
+    }
+
+    /// The writer records, each with its store.
+    pub fn writers(&self, database: &DatabaseName) -> impl Iterator<Item = (&Kept, Writer)> {
         let key = format!("writer/{database}");
-        let records = self.stores.iter().filter(|store| store.lit);
-        let records = records.filter_map(|store| store.documents.get(&key));
-        let writers = records.filter_map(|(bytes, _)| serde_json::from_slice::<Writer>(bytes).ok());
-        writers.max_by_key(|writer| writer.epoch)?.node
+        self.stores.iter().filter_map(move |store| {
+            let (bytes, _) = store.documents.get(&key)?;
+            Some((store, serde_json::from_slice(bytes).ok()?))
+        })
     }
 
     fn replicate(&mut self) {

@@ -146,8 +146,8 @@ impl Lab {
     /// Ids of the System V segments and names of the POSIX files that the databases hold.
     pub fn shared_memory(&self) -> Shared {
         let mut shared = Shared::default();
-        for node in self.facts()["sites"].as_object().expect("sites").values() {
-            for server in node["servers"].as_object().expect("servers").values() {
+        for site in self.facts()["sites"].as_object().expect("sites").values() {
+            for server in site["servers"].as_object().expect("servers").values() {
                 let data = server["host"]["dirs"]["data"].as_str().expect("a folder");
                 let pid = format!("{data}/postgres-main/main/postmaster.pid");
                 let Ok(text) = std::fs::read_to_string(pid) else {

@@ -57,11 +57,6 @@ pub(super) fn there<T>(said: Said<T>) -> Said<Option<T>> {
     }
 }
 
-/// Gone already is done.
-pub(super) fn gone<T>(said: Said<T>) -> Said<()> {
-    there(said).map(drop)
-}
-
 pub(super) struct Incus {
     api: Api,
 }
@@ -107,6 +102,30 @@ impl Incus {
         }
         let operation = answer["operation"].as_str().unwrap_or_default().to_owned();
         self.ended(path, &operation, limit).await
+    }
+
+    /// Gone already is done.
+    pub(super) async fn delete(&self, path: &str, limit: Duration) -> Said<()> {
+        let deleted = self.change(Method::DELETE, path, &Value::Null, limit).await;
+        there(deleted).map(drop)
+    }
+
+    /// Makes `one` below `all`; there already, by whoever was faster, is done. The ways to say so are as many as there
+    /// are kinds of things, so it is looked at.
+    pub(super) async fn ensure(
+        &self,
+        all: &str,
+        body: &Value,
+        one: &str,
+        limit: Duration,
+    ) -> Said<()> {
+        match self.change(Method::POST, all, body, limit).await {
+            Err(No::Refused(fault)) => match self.get(one).await {
+                Ok(_) => Ok(()),
+                Err(_) => Err(No::Refused(fault)),
+            },
+            made => made,
+        }
     }
 
     /// An operation is forgotten a few seconds after its end, and a wait that is over looks like one that failed.

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use super::api::{No, gone};
+use super::api::No;
 use super::{QUICK_LIMIT, Site, WORK_LIMIT, server};
 use crate::cloud::Image;
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{ImageName, ServerName};
-use crate::shell::ssh::HostKey;
+use crate::shell::ssh::HostKeyPair;
 
 /// Properties of an image.
 const NAME: &str = "hafog.image";
@@ -90,10 +90,8 @@ impl Site {
         self.off(builder).await?;
         for file in OWN {
             let path = self.file_path(builder, file).nothing_changed()?;
-            let removed = self
-                .incus
-                .change(Method::DELETE, &path, &Value::Null, QUICK_LIMIT);
-            gone(removed.await).map_err(No::trouble)?;
+            let removed = self.incus.delete(&path, QUICK_LIMIT).await;
+            removed.map_err(No::trouble)?;
         }
         self.push(builder, "/etc/machine-id", "0444", "").await?;
         let mut properties = Map::new();
@@ -129,7 +127,7 @@ impl Site {
         if instance["config"][server::IMAGE] == image.as_str() {
             return Ok(());
         }
-        let pair = HostKey::make(name).await.nothing_changed()?;
+        let pair = HostKeyPair::make(name).await.nothing_changed()?;
         self.off(name).await?;
         self.way.ssh.hang_up(name);
         let path = self.path(name).nothing_changed()?;
@@ -163,10 +161,8 @@ impl Site {
                 continue;
             }
             let path = format!("/1.0/images/{}?project=default", image.id);
-            let deleted = self
-                .incus
-                .change(Method::DELETE, &path, &Value::Null, WORK_LIMIT);
-            gone(deleted.await).map_err(No::trouble)?;
+            let deleted = self.incus.delete(&path, WORK_LIMIT).await;
+            deleted.map_err(No::trouble)?;
         }
         Ok(())
     }

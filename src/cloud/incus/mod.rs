@@ -16,10 +16,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use self::api::{Incus, No, gone, there};
+use self::api::{Incus, No, there};
 use self::way::Way;
 use super::{Can, Cloud, CloudAbout, Image, OnceKey, Power, Server, ServerWant, SiteSettings};
 use crate::error::{Fault, Trouble};
@@ -129,18 +128,11 @@ impl Site {
                 SITE: self.site.as_str(),
             },
         });
+        let one = self.project_path();
         let made = self
             .incus
-            .change(Method::POST, "/1.0/projects", &project, QUICK_LIMIT);
-        match made.await {
-            Ok(_) => Ok(()),
-            // Another step was faster.
-            Err(No::Refused(fault)) => match there(self.incus.get(&self.project_path()).await) {
-                Ok(Some(_)) => Ok(()),
-                _ => Err(Trouble::NothingChanged(fault)),
-            },
-            Err(no) => Err(no.trouble()),
-        }
+            .ensure("/1.0/projects", &project, &one, QUICK_LIMIT);
+        made.await.map_err(No::trouble)
     }
 
     async fn remove(&self) -> Result<(), Trouble> {
@@ -156,12 +148,9 @@ impl Site {
         self.refuse_left("images", names)?;
         if there {
             self.remove_volumes().await?;
-            let nothing = Value::Null;
             let path = self.project_path();
-            let gone_now = self
-                .incus
-                .change(Method::DELETE, &path, &nothing, QUICK_LIMIT);
-            gone(gone_now.await).map_err(No::trouble)?;
+            let deleted = self.incus.delete(&path, QUICK_LIMIT);
+            deleted.await.map_err(No::trouble)?;
         }
         Ok(())
     }

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use super::api::{No, Said, gone, there};
+use super::api::{No, Said, there};
 use super::{QUICK_LIMIT, SITE, STACK, Site, WORK_LIMIT};
 use crate::cloud::{OnceKey, Power, Server, ServerState, ServerWant};
 use crate::error::{Fault, Kind, Trouble, TroubleExt};
 use crate::model::id::{ImageName, ServerName};
-use crate::shell::ssh::{HostKey, SERVER_DIRS};
+use crate::shell::ssh::{HostKey, HostKeyPair, SERVER_DIRS};
 use crate::shell::{Dirs, Host};
 
 const KEY: &str = "user.hafog.key";
@@ -138,17 +138,16 @@ impl Site {
             }
             // Of a call that was cut: it may be empty, so it is made again.
             Some(_) => {
-                let nothing = Value::Null;
-                let deleted = self
-                    .incus
-                    .change(Method::DELETE, &path, &nothing, QUICK_LIMIT);
-                gone(deleted.await).map_err(No::trouble)?;
+                let deleted = self.incus.delete(&path, QUICK_LIMIT).await;
+                deleted.map_err(No::trouble)?;
             }
             None => {}
         }
-        let host_key = HostKey::make(name).await.nothing_changed()?;
-        self.volume(name).await?;
-        self.begin(want, key, &image, &host_key.public).await?;
+        let host_key = HostKeyPair::make(name).await.nothing_changed()?;
+        let place = self.place().await.nothing_changed()?;
+        self.volume(name, &place).await?;
+        self.begin(want, key, &image, &host_key.public, &place)
+            .await?;
         self.equip(name, &host_key.private).await?;
         self.set(name, &[(MADE, "true")]).await?;
         self.action(name, "start").await?;
@@ -165,8 +164,8 @@ impl Site {
         key: &OnceKey,
         image: &str,
         host_key: &str,
+        place: &Place,
     ) -> Result<(), Trouble> {
-        let place = self.place().await.nothing_changed()?;
         let mut config = Map::new();
         let mut set = |key: &str, value: String| drop(config.insert(key.to_owned(), value.into()));
         set(STACK, self.stack.to_string());
@@ -182,7 +181,7 @@ impl Site {
             set(&format!("{TAG}{tag}"), value.clone());
         }
         let _choosing = self.choosing.lock().await;
-        let address = self.free(&place).await.nothing_changed()?;
+        let address = self.free(place).await.nothing_changed()?;
         let instance = json!({
             "name": want.name.as_str(),
             "type": "container",
@@ -378,23 +377,15 @@ impl Site {
         if self.find(name).await.nothing_changed()?.is_some() {
             self.off(name).await?;
             let path = self.path(name).nothing_changed()?;
-            let deleted = self
-                .incus
-                .change(Method::DELETE, &path, &Value::Null, WORK_LIMIT);
-            gone(deleted.await).map_err(No::trouble)?;
+            let deleted = self.incus.delete(&path, WORK_LIMIT).await;
+            deleted.map_err(No::trouble)?;
             self.shown_gone(name).await?;
         }
         self.way.ssh.forget(name);
-        let path = self.within(&format!("{VOLUMES}/{}", volume_name(name)));
-        let pool = there(self.place().await.map_err(No::Refused));
-        let Some(place) = pool.map_err(No::trouble)? else {
-            return Ok(());
-        };
-        let path = path.replacen("POOL", &place.pool, 1);
-        let deleted = self
-            .incus
-            .change(Method::DELETE, &path, &Value::Null, WORK_LIMIT);
-        gone(deleted.await).map_err(|no| Trouble::Partial(no.fault()))
+        let place = self.place().await.nothing_changed()?;
+        let path = self.within(&format!("{}/{}", place.volumes(), volume_name(name)));
+        let deleted = self.incus.delete(&path, WORK_LIMIT).await;
+        deleted.map_err(|no| Trouble::Partial(no.fault()))
     }
 
     async fn shown_gone(&self, name: &ServerName) -> Result<(), Trouble> {
@@ -412,37 +403,24 @@ impl Site {
 
     // Volumes.
 
-    async fn volume(&self, name: &ServerName) -> Result<(), Trouble> {
-        let place = self.place().await.nothing_changed()?;
-        let path = self.within(&VOLUMES.replacen("POOL", &place.pool, 1));
+    async fn volume(&self, name: &ServerName, place: &Place) -> Result<(), Trouble> {
+        let all = place.volumes();
         let volume = json!({
             "name": volume_name(name),
             "type": "custom",
             "content_type": "filesystem",
             "config": { STACK: self.stack.as_str() },
         });
-        match self
-            .incus
-            .change(Method::POST, &path, &volume, QUICK_LIMIT)
-            .await
-        {
-            Ok(_) => Ok(()),
-            Err(No::Refused(fault)) => {
-                let one =
-                    format!("{VOLUMES}/{}", volume_name(name)).replacen("POOL", &place.pool, 1);
-                match there(self.incus.get(&self.within(&one)).await) {
-                    Ok(Some(_)) => Ok(()),
-                    _ => Err(Trouble::NothingChanged(fault)),
-                }
-            }
-            Err(no) => Err(no.trouble()),
-        }
+        let one = self.within(&format!("{all}/{}", volume_name(name)));
+        let all = self.within(&all);
+        let made = self.incus.ensure(&all, &volume, &one, QUICK_LIMIT).await;
+        made.map_err(No::trouble)
     }
 
     /// Of servers that are gone.
     pub(super) async fn remove_volumes(&self) -> Result<(), Trouble> {
         let place = self.place().await.nothing_changed()?;
-        let all = VOLUMES.replacen("POOL", &place.pool, 1);
+        let all = place.volumes();
         let path = self.within(&format!("{all}?recursion=1"));
         let listed = self.incus.get(&path).await.map_err(No::trouble)?;
         for volume in listed.as_array().into_iter().flatten() {
@@ -451,10 +429,8 @@ impl Site {
             }
             let name = volume["name"].as_str().unwrap_or_default();
             let path = self.within(&format!("{all}/{name}"));
-            let deleted = self
-                .incus
-                .change(Method::DELETE, &path, &Value::Null, WORK_LIMIT);
-            gone(deleted.await).map_err(|no| Trouble::Partial(no.fault()))?;
+            let deleted = self.incus.delete(&path, WORK_LIMIT).await;
+            deleted.map_err(|no| Trouble::Partial(no.fault()))?;
         }
         Ok(())
     }
@@ -518,11 +494,15 @@ impl Site {
     }
 }
 
-const VOLUMES: &str = "/1.0/storage-pools/POOL/volumes/custom";
-
 pub(super) struct Place {
     network: String,
     pool: String,
+}
+
+impl Place {
+    fn volumes(&self) -> String {
+        format!("/1.0/storage-pools/{}/volumes/custom", self.pool)
+    }
 }
 
 fn volume_name(name: &ServerName) -> String {
