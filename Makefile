@@ -44,6 +44,9 @@ fuzz: ## damaged input for every reader: HAFOG_FUZZ seconds each (60), or a coun
 
 torture: setup ## kill, freeze and starve every verb at every step, for hours; HAFOG_SEED=N goes on where N was, HAFOG_JOBS=N at a time
 	HAFOG_TORTURE=all $(CARGO) test --no-default-features --locked --test torture
+	@if [ -n "$${HAFOG_LAB:-}" ]; then \
+	    HAFOG_TORTURE=all $(CARGO) test --no-default-features --locked --test incus -- cut_in --nocapture; \
+	else echo 'the 300 partitions were not played: make lab, then HAFOG_LAB=1 make torture'; fi
 
 bench: ## measure (benches/run)
 	@if [ -x benches/run ]; then benches/run; else echo 'there are no benchmarks: benches/run is missing'; exit 1; fi

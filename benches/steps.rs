@@ -86,6 +86,7 @@ fn world(folder: &Path) -> World {
     let store = |name| Arc::new(DirStore::new(folder.join(name))) as Arc<dyn StateStore>;
     World {
         stack: Arc::new(stack),
+        home: std::env::temp_dir(),
         base: folder.to_path_buf(),
         clock: Arc::new(RealClock),
         stores: Arc::new(Stores::new(vec![store("local"), store("arbiter")], 1)),

@@ -105,7 +105,7 @@ enum Verb {
     /// Print the spec, the stack, facts, or a run's plan, journal or report
     #[command(subcommand)]
     Show(cmd::show::Noun),
-    /// List images
+    /// List images, and remove old ones
     #[command(subcommand)]
     Image(cmd::image::Verb),
     /// Remove sites and everything that was made for them
@@ -130,6 +130,17 @@ enum Verb {
         #[arg(long)]
         config: PathBuf,
     },
+    /// Keep a state store for others, who come by SSH
+    #[command(hide = true)]
+    Store {
+        folder: PathBuf,
+        /// A document that may be known; none is all
+        #[arg(long, value_name = "KEY")]
+        only: Vec<String>,
+    },
+    /// Say something to a HAProxy of this machine
+    #[command(hide = true)]
+    Haproxy { socket: PathBuf, words: String },
     /// The application of the demo
     #[command(hide = true)]
     DemoApp(demo::app::Args),
@@ -229,6 +240,8 @@ async fn go(call: &Call, verb: Verb) -> Ended {
         Verb::Completions(args) => cmd::completions::run(call, &args, Cli::command()),
         Verb::Local(verb) => cmd::local::run(call, &verb).await,
         Verb::Agent { config } => cmd::agent::run(call, &config).await,
+        Verb::Store { folder, only } => cmd::store::run(&folder, &only).await,
+        Verb::Haproxy { socket, words } => cmd::haproxy::run(call, &socket, &words).await,
         Verb::Supervise { .. } | Verb::Demo(_) | Verb::DemoApp(_) => {
             unreachable!("not in a runtime")
         }

@@ -32,47 +32,84 @@ pub fn fault(verb: &str, path: &Path, error: impl std::fmt::Display) -> Fault {
 /// Writes beside, fsyncs, renames and fsyncs the folder. Owner and mode are set before the file has its name, so
 /// that a secret is never readable by others.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32, owner: Option<Owner>) -> Result<(), Fault> {
-    let beside = beside(path);
-    let write = || {
-        // Without a name for as long as it is being written: who is killed meanwhile leaves nothing.
-        let unnamed = OpenOptions::new()
+    Unnamed::write(path, bytes, mode, owner)?.name()?;
+    sync_folder(folder_of(path)).map_err(|error| fault("write", path, error))
+}
+
+/// What a file will hold, on the disk already: what takes long is over before somebody locks others out.
+pub struct Unnamed<'a> {
+    path: &'a Path,
+    bytes: &'a [u8],
+    mode: u32,
+    owner: Option<Owner>,
+    /// None where the file system knows no files without a name.
+    file: Option<File>,
+}
+
+impl<'a> Unnamed<'a> {
+    /// Who is killed after this leaves nothing.
+    pub fn write(
+        path: &'a Path,
+        bytes: &'a [u8],
+        mode: u32,
+        owner: Option<Owner>,
+    ) -> Result<Unnamed<'a>, Fault> {
+        let file = OpenOptions::new()
             .write(true)
             .custom_flags(OFlag::O_TMPFILE.bits())
             .mode(0o600)
-            .open(folder_of(path));
-        let is_unnamed = unnamed.is_ok();
-        let mut file = match unnamed {
-            Ok(file) => file,
-            // Not every file system knows such files.
-            Err(_) => OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&beside)?,
+            .open(folder_of(path))
+            .ok();
+        let mut unnamed = Unnamed {
+            path,
+            bytes,
+            mode,
+            owner,
+            file: None,
         };
-        file.write_all(bytes)?;
-        if let Some(owner) = owner {
-            std::os::unix::fs::fchown(&file, Some(owner.uid), Some(owner.gid))?;
+        if let Some(file) = file {
+            unnamed.fill(&file).map_err(|error| unnamed.cannot(error))?;
+            unnamed.file = Some(file);
         }
-        file.set_permissions(Permissions::from_mode(mode))?;
-        file.sync_all()?;
-        if is_unnamed {
-            let from = format!("/proc/self/fd/{}", file.as_raw_fd());
-            linkat(
-                AT_FDCWD,
-                from.as_str(),
-                AT_FDCWD,
-                &beside,
-                AtFlags::AT_SYMLINK_FOLLOW,
-            )?;
+        Ok(unnamed)
+    }
+
+    fn fill(&self, mut file: &File) -> std::io::Result<()> {
+        file.write_all(self.bytes)?;
+        if let Some(owner) = self.owner {
+            std::os::unix::fs::fchown(file, Some(owner.uid), Some(owner.gid))?;
         }
-        fs::rename(&beside, path)?;
-        sync_folder(folder_of(path))
-    };
-    write().map_err(|error: std::io::Error| {
-        let _ = fs::remove_file(&beside);
-        fault("write", path, error)
-    })
+        file.set_permissions(Permissions::from_mode(self.mode))?;
+        file.sync_all()
+    }
+
+    /// Puts it in the place of what has its name. Durable after [`sync_folder`].
+    pub fn name(self) -> Result<(), Fault> {
+        let beside = beside(self.path);
+        let put = || {
+            match &self.file {
+                Some(file) => {
+                    let from = format!("/proc/self/fd/{}", file.as_raw_fd());
+                    let follow = AtFlags::AT_SYMLINK_FOLLOW;
+                    linkat(AT_FDCWD, from.as_str(), AT_FDCWD, &beside, follow)?;
+                }
+                None => {
+                    let mut new = OpenOptions::new();
+                    let new = new.write(true).create_new(true).mode(0o600);
+                    self.fill(&new.open(&beside)?)?;
+                }
+            }
+            fs::rename(&beside, self.path)
+        };
+        put().map_err(|error: std::io::Error| {
+            let _ = fs::remove_file(&beside);
+            self.cannot(error)
+        })
+    }
+
+    fn cannot(&self, error: std::io::Error) -> Fault {
+        fault("write", self.path, error)
+    }
 }
 
 /// A name in the same folder that nobody else uses. Starts with a dot, so that listings skip it.
@@ -279,6 +316,21 @@ pub fn give(path: &Path, owner: Option<Owner>) -> Result<(), Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_has_no_name_yet_is_on_the_disk_and_nowhere_to_be_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        replace(&path, b"old", 0o600, None).unwrap();
+        let unnamed = Unnamed::write(&path, b"new", 0o640, None).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+        unnamed.name().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o640);
+    }
 
     #[test]
     fn replace_leaves_only_the_new_file_and_its_mode() {

@@ -188,6 +188,14 @@ impl Trouble {
         }
     }
 
+    /// Of one call of several, where an earlier one did change something.
+    pub fn after_a_change(self) -> Trouble {
+        match self {
+            Trouble::NothingChanged(fault) => Trouble::Partial(fault),
+            other => other,
+        }
+    }
+
     pub fn word(&self) -> &'static str {
         match self {
             Trouble::NothingChanged(_) => "nothing changed",

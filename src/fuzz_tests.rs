@@ -36,6 +36,7 @@ fn read_spec(bytes: &[u8]) {
         clouds: &[spec::CloudWord {
             name: "local",
             low_ports: false,
+            seal: true,
         }],
         engines: &[spec::EngineWord {
             name: "postgres",

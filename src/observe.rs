@@ -14,10 +14,14 @@ use crate::model::stack::Server;
 use crate::plan::facts::{Apart, Facts, NodeFact, Seen, SiteFacts, ZoneFacts};
 use crate::shell::Host;
 use crate::step;
+use crate::wait;
 use crate::world::World;
 
 /// How long one question may take.
 const LIMIT: Duration = Duration::from_secs(6);
+
+/// For how long a standby may answer 503 before it counts.
+const STANDBY_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Comparing the contents of two nodes.
 const COMPARE_LIMIT: Duration = Duration::from_secs(120);
@@ -64,14 +68,12 @@ pub async fn facts(world: &World) -> Result<Facts, Fault> {
     let nodes = nodes(world, &hosts, &writers);
     let configured = configured(world, roles.as_ref(), &sites);
     let up = |site: &SiteName| sites.get(site).is_some_and(|seen| !seen.servers.is_empty());
-    let doors = join_all(
-        world
-            .stack
-            .sites
-            .iter()
-            .filter(|site| up(&site.name))
-            .map(|site| async { (site.name.clone(), door(world, &site.name).await) }),
-    );
+    let doors = join_all(world.stack.sites.iter().filter(|site| up(&site.name)).map(
+        |site| async {
+            let door = door(world, &site.name, roles.as_ref()).await;
+            (site.name.clone(), door)
+        },
+    ));
     let (nodes, configured, doors) = futures_util::future::join3(nodes, configured, doors).await;
     Ok(Facts {
         at: world.clock.now(),
@@ -288,31 +290,46 @@ async fn configured(
 
 /// The front door's answer: the status of the first check that fails, or 200. Unknown: no answer, or one that is wrong
 /// in another way than by its status. `None`: there is nothing to ask.
-async fn door(world: &World, site: &SiteName) -> Option<Seen<u16>> {
+async fn door(world: &World, site: &SiteName, roles: Option<&Roles>) -> Option<Seen<u16>> {
     let doors = match within(step::front_door(world, site)).await {
         Seen::Known(Some(doors)) => doors,
         Seen::Known(None) => return None,
         Seen::Unknown(why) => return Some(Seen::Unknown(why)),
     };
-    for door in &doors {
+    // A standby that has nobody behind its balancer for a moment must not stop a failover. A primary in that state is
+    // what a failover is for, so it is not waited for.
+    let patience = match roles.is_some_and(|roles| &roles.primary != site) {
+        true => STANDBY_PATIENCE,
+        false => Duration::ZERO,
+    };
+    let asked = wait::until(world.clock.as_ref(), "it is open", patience, || async {
+        match ask_doors(world, &doors).await {
+            Seen::Known(503) => Err("503".to_owned()),
+            seen => Ok(seen),
+        }
+    });
+    Some(asked.await.unwrap_or(Seen::Known(503)))
+}
+
+async fn ask_doors(world: &World, doors: &[step::Door]) -> Seen<u16> {
+    for door in doors {
         for ask in &door.asks {
             match world.probe.http(ask).await {
                 Ok(answer) if answer.status == door.status => {
                     let wanted = door.contains.as_ref();
                     if let Some(text) = wanted.filter(|text| !answer.body.contains(*text)) {
-                        let why = format!("the answer does not contain `{text}`");
-                        return Some(Seen::Unknown(why));
+                        return Seen::Unknown(format!("the answer does not contain `{text}`"));
                     }
                 }
                 // 200 means well to who reads this, and here another was asked for.
                 Ok(answer) if answer.status == 200 => {
                     let why = format!("it answers 200, and {} was expected", door.status);
-                    return Some(Seen::Unknown(why));
+                    return Seen::Unknown(why);
                 }
-                Ok(answer) => return Some(Seen::Known(answer.status)),
-                Err(fault) => return Some(Seen::Unknown(fault.to_string())),
+                Ok(answer) => return Seen::Known(answer.status),
+                Err(fault) => return Seen::Unknown(fault.to_string()),
             }
         }
     }
-    Some(Seen::Known(200))
+    Seen::Known(200)
 }

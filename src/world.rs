@@ -17,6 +17,7 @@ use crate::model::id::*;
 use crate::model::roles::{Published, Roles, RolesDocument, Writer};
 use crate::model::stack::{Database, Server, Stack};
 use crate::probe::Probe;
+use crate::shell::sites::Sites;
 use crate::shell::{Host, Shell};
 use crate::spec::secret::Secret;
 use crate::state::Version;
@@ -26,6 +27,8 @@ pub struct World {
     pub stack: Arc<Stack>,
     /// Folder of the spec: relative paths of files and code start here.
     pub base: PathBuf,
+    /// Where hafog keeps its local files of the stack.
+    pub home: PathBuf,
     pub clock: Arc<dyn Clock>,
     pub stores: Arc<Stores>,
     pub clouds: BTreeMap<SiteName, Arc<dyn Cloud>>,
@@ -117,11 +120,21 @@ impl World {
         })
     }
 
+    /// What the cloud of `site` can do.
+    fn can(&self, site: &SiteName) -> Option<cloud::Can> {
+        let site = self.stack.site(site)?;
+        cloud::registry::find(&site.cloud).map(|cloud| cloud.can)
+    }
+
     /// The port that a service of `site` really listens on.
     pub fn port(&self, site: &SiteName, port: u16) -> u16 {
-        let site = self.stack.site(site);
-        let cloud = site.and_then(|site| cloud::registry::find(&site.cloud));
-        cloud.map_or(port, |cloud| cloud::map_port(&cloud.can, port))
+        self.can(site)
+            .map_or(port, |can| cloud::map_port(&can, port))
+    }
+
+    /// Whether the servers of `site` are whole machines, and not folders and processes of this one.
+    pub fn has_machines(&self, site: &SiteName) -> bool {
+        self.can(site).is_some_and(|can| can.machines)
     }
 
     /// The servers of one site that have an address. Asks once, however many there are.
@@ -184,10 +197,14 @@ impl World {
         })
     }
 
-    /// How to get to a node at `site`.
+    /// How to get to a node at `site`, and to those of other sites that it has to do with.
     pub fn reach(&self, site: &SiteName) -> Result<Reach, Fault> {
+        self.cloud(site)?;
+        let open = self.clouds.iter();
+        let open = open.filter(|(site, _)| !self.assumed_down.contains(*site));
+        let shells = open.map(|(site, cloud)| (site.clone(), cloud.shell()));
         Ok(Reach {
-            shell: self.shell(site)?,
+            shell: Arc::new(Sites(shells.collect())),
             keys: self.keys.clone(),
         })
     }

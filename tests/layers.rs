@@ -51,7 +51,7 @@ const LAYERS: &[Layer] = &[
     // The keys are files that must survive a crash, as a store's are.
     layer("db", &["model", "error", "durable", "shell"], &[]),
     layer("dns", &["model", "error", "program", "control"], &[]),
-    layer("image", &["model", "error"], &[]),
+    layer("image", &["model", "error", "durable"], &[]),
     layer("serve", &["model", "error", "control", "dns"], &[]),
     // Pure: the plain values of ports come in with the facts, and no port, clock or store does.
     layer(
@@ -96,7 +96,7 @@ const LAYERS: &[Layer] = &[
     ),
     layer(
         "observe",
-        &["model", "error", "world"],
+        &["model", "error", "world", "wait"],
         &[
             ("plan::facts", "what it makes"),
             ("shell::Host", "where a node is"),
@@ -136,8 +136,10 @@ const LAYERS: &[Layer] = &[
             ("plan::Step", "what a step is given"),
             ("agent::AgentConfig", "a step writes it"),
             ("agent::Peer", "part of it"),
+            ("agent::ARBITER_KEY", "the key that a step makes for it"),
             ("probe::HttpAsk", "what it asks of the probe"),
             ("state::PutError", "two writers of one document"),
+            ("state::Guest", "who comes to the arbiter by itself"),
         ],
     ),
     layer(

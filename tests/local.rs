@@ -39,6 +39,7 @@ fn settings(home: &Path, site: &str) -> SiteSettings {
         stack: StackName::from("shop"),
         site: SiteName::from(site),
         region: None,
+        hosts: Vec::new(),
         home: home.join(".hafog"),
     }
 }
@@ -112,16 +113,6 @@ impl Drop for LocalSite {
         });
         let _ = destroyed.join();
     }
-}
-
-async fn destroy(cloud: &dyn Cloud) {
-    for server in cloud.servers().await.unwrap() {
-        cloud.delete_server(&server.name).await.unwrap();
-    }
-    for image in cloud.images().await.unwrap() {
-        cloud.delete_image(&image.name).await.unwrap();
-    }
-    cloud.remove_site().await.unwrap();
 }
 
 fn names(folder: &Path) -> BTreeSet<String> {
@@ -753,15 +744,8 @@ async fn nothing_is_ended_counted_or_started_on_the_way() {
     let left = Command::new(["/bin/sh", "-c", "sleep 300 & echo $! > left"]);
     assert_eq!(cloud.shell().run(&host, &left).await.unwrap().code, 0);
     output(cloud, &host, "kill $(cat left)").await;
-    let mut service = script("app", "");
-    service.argv = vec![format!("{}/srv/app", host.dirs.image)];
-    install(cloud, &host, service).await;
-    let said = async |text: &str| {
-        eventually("the app said it", || async {
-            output(cloud, &host, "cat ../log/app.log").await == text
-        })
-        .await
-    };
+    install_app(cloud, &host).await;
+    let said = async |text: &str| app_said(cloud, &host, text).await;
     said("one\n").await;
     let next = ImageName::from("web-3");
     for _ in 0..2 {

@@ -33,12 +33,15 @@ use crate::db::{Engine, Reach};
 use crate::error::Fault;
 use crate::model::id::{ServerName, SiteName};
 use crate::model::roles::{Beat, Writer};
-use crate::model::stack::{Database, SelfFence};
+use crate::model::stack::{Database, Remote, SelfFence};
 use crate::model::units::{self, Span};
 use crate::shell::Host;
 use crate::state::{PutError, StateStore, Version};
 use judge::{Document, Named, Observation, Others, Seen, Verdict, judge};
 use node::{Confirmation, LocalNode};
+
+/// The agent's private key for the machine that keeps the arbiter, beside its configuration.
+pub const ARBITER_KEY: &str = "arbiter_ed25519";
 
 /// The file that a step writes beside the agent's keys. No secret in it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,6 +53,15 @@ pub struct AgentConfig {
     pub peers: Vec<IpAddr>,
     /// Folder of the arbiter.
     pub arbiter: String,
+    /// The machine that keeps it, where it is another one; its host key is in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arbiter_at: Option<Remote>,
+    /// The node is a whole machine, whose services are systemd's.
+    #[serde(default)]
+    pub machine: bool,
+    /// Of the hafog that wrote this.
+    #[serde(default)]
+    pub version: String,
     pub self_fence: SelfFence,
     /// Time from one look to the next; shortened where the write lease is short.
     pub every: Span,

@@ -6,6 +6,7 @@
 pub mod incus;
 pub mod local;
 pub mod registry;
+pub mod ssh;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Fault, Trouble};
 use crate::model::id::{ImageName, ServerName, SiteName, StackName};
-use crate::model::stack::Size;
+use crate::model::stack::{Registered, Size};
 use crate::shell::{Host, Shell};
 
 /// What one command needs to open a cloud for one site.
@@ -24,6 +25,8 @@ pub struct SiteSettings {
     pub stack: StackName,
     pub site: SiteName,
     pub region: Option<String>,
+    /// Servers that exist already.
+    pub hosts: Vec<Registered>,
     /// Where hafog keeps local files of this stack (absolute).
     pub home: std::path::PathBuf,
 }
@@ -39,12 +42,14 @@ pub struct CloudAbout {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Can {
-    /// Makes images by sealing a server.
+    /// Makes images by sealing a server. Where not, its servers exist already, and recipes are applied to them.
     pub seal: bool,
     /// May listen below port 1024. Where not, [`map_port`] says what is used instead.
     pub low_ports: bool,
     /// Powers a server off abruptly: the strongest fence.
     pub power: bool,
+    /// Its servers are whole machines: they have an operating system of their own, in which packages are installed.
+    pub machines: bool,
 }
 
 /// The port that a cloud really listens on: without low ports, 80 becomes 8080 and 443 becomes 8443.

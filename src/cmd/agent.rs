@@ -12,7 +12,10 @@ use crate::db::keys::{Keys, Pair};
 use crate::db::{AGENT_ROLE, Reach, registry};
 use crate::error::Fault;
 use crate::exit;
-use crate::state::dir::DirStore;
+use crate::shell::Shell;
+use crate::shell::here::Here;
+use crate::shell::systemd::Systemd;
+use crate::state::{self, StateStore};
 
 /// Runs until it is told to stop.
 pub async fn run(call: &Call, path: &Path) -> Ended {
@@ -42,16 +45,29 @@ fn open(path: &Path, log: Log) -> Result<(AgentConfig, AgentPorts), Fault> {
     let engine = registry::find(&config.database.engine)
         .ok_or_else(|| Fault::new(format!("there is no engine `{}`", config.database.engine)))?;
     let ports = AgentPorts {
-        store: Arc::new(DirStore::new(PathBuf::from(&config.arbiter))),
+        store: arbiter(&config, &folder),
         engine: (engine.open)(),
         reach: Reach {
-            shell: Arc::new(LocalShell::here(&config.host)),
+            shell: shell(&config),
             keys: Arc::new(keys),
         },
         clock: Arc::new(RealClock),
         log,
     };
     Ok((config, ports))
+}
+
+fn arbiter(config: &AgentConfig, folder: &Path) -> Arc<dyn StateStore> {
+    let identity = folder.join(agent::ARBITER_KEY);
+    let place = Path::new(&config.arbiter);
+    state::open(place, config.arbiter_at.as_ref(), Some(&identity))
+}
+
+fn shell(config: &AgentConfig) -> Arc<dyn Shell> {
+    match config.machine {
+        true => Arc::new(Systemd::new(Arc::new(Here))),
+        false => Arc::new(LocalShell::here(&config.host)),
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Fault> {

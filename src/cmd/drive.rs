@@ -12,6 +12,7 @@ use super::unfinished::{self, Found};
 use super::{Call, Ended, open, report};
 use crate::error::{Fault, Kind};
 use crate::exit;
+use crate::image::recipe::Versions;
 use crate::journal::event::{Opened, Status};
 use crate::model::id::{RunId, SiteName, StackName};
 use crate::model::stack::Stack;
@@ -72,6 +73,8 @@ pub struct Job {
     pub assume_down: BTreeSet<SiteName>,
     /// The planner asks for the images that the recipes make now.
     pub makes_images: bool,
+    /// Which versions of packages those images have.
+    pub versions: Versions,
     /// The planner asks what old primaries have that the current ones lack.
     pub compares: bool,
     /// Consent is the stack's name, typed.
@@ -93,6 +96,7 @@ impl Job {
             verb: verb.into(),
             assume_down: BTreeSet::new(),
             makes_images: false,
+            versions: Versions::Locked,
             compares: false,
             severe: false,
             plans: vec![planner],
@@ -120,6 +124,7 @@ pub async fn drive(call: &Call, change: &Change, job: Job) -> Ended {
             false => open::Images::Unread,
         },
         sites: job.assume_down.clone(),
+        versions: job.versions,
     };
     let found = match unfinished::find(call).await? {
         Some(found) if found.is_directional() && (job.same)(&found.opened.plan.intent) => {

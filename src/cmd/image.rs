@@ -1,10 +1,14 @@
-//! `hafog image list`: which images are where, and which of them are what the spec makes now.
+//! `hafog image`: which images are where, which of them are what the spec makes now, and away with the others.
 
 use serde::Serialize;
 
-use super::{Call, Ended, look};
+use super::drive::{Change, Job, drive};
+use super::open::Images;
+use super::{Call, Ended, look, site};
 use crate::exit;
 use crate::model::id::{ImageName, RecipeName, SiteName};
+use crate::model::stack::Stack;
+use crate::plan;
 use crate::plan::facts::Facts;
 use crate::ui::table::Table;
 
@@ -12,6 +16,17 @@ use crate::ui::table::Table;
 pub enum Verb {
     /// List the images of every site
     List,
+    /// Remove images that no recipe makes now and no server runs
+    Prune(Prune),
+}
+
+#[derive(clap::Args, Debug)]
+pub struct Prune {
+    /// Sites to look at; all of them if none is named
+    #[arg(value_name = "SITE")]
+    sites: Vec<SiteName>,
+    #[command(flatten)]
+    change: Change,
 }
 
 #[derive(Debug, PartialEq, Serialize)]
@@ -25,14 +40,32 @@ struct Row {
     missing: bool,
 }
 
-pub async fn run(call: &Call, _: &Verb) -> Ended {
-    let session = look::session_with_images(call, "image list").await?;
-    let rows = rows(&session.facts);
+pub async fn run(call: &Call, verb: &Verb) -> Ended {
+    match verb {
+        Verb::List => list(call).await,
+        Verb::Prune(args) => prune(call, args).await,
+    }
+}
+
+async fn prune(call: &Call, args: &Prune) -> Ended {
+    let asked = args.sites.clone();
+    let planner = move |stack: &_, facts: &_| {
+        let sites = site::some_or_all(stack, &asked)?;
+        Ok(plan::prune::prune(facts, &sites))
+    };
+    let job = Job::new("image prune", Box::new(planner)).makes_images();
+    drive(call, &args.change, job).await
+}
+
+async fn list(call: &Call) -> Ended {
+    let session = look::session_with_images(call, "image list", Images::IfReadable).await?;
+    let rows = rows(&session.world.stack, &session.facts);
     call.ui.result(&rows, || text(&rows));
     look::done(session, exit::DONE).await
 }
 
-fn rows(facts: &Facts) -> Vec<Row> {
+/// Where nothing is sealed, what the servers are.
+fn rows(stack: &Stack, facts: &Facts) -> Vec<Row> {
     let mut rows = Vec::new();
     for (site, seen) in &facts.sites {
         let used = |image: &ImageName| {
@@ -45,11 +78,20 @@ fn rows(facts: &Facts) -> Vec<Row> {
             let wanted = facts.images.iter().find(|(_, wanted)| *wanted == image);
             wanted.map(|(recipe, _)| recipe.clone())
         };
-        let there = seen.images.iter().map(|image| (image, false));
+        let seals = stack.seals(site);
+        let applied = seen
+            .servers
+            .values()
+            .filter_map(|server| server.image.clone());
+        let images = match seals {
+            true => seen.images.clone(),
+            false => applied.collect(),
+        };
+        let there = images.iter().map(|image| (image, false));
         let wanted = facts
             .images
             .values()
-            .filter(|image| !seen.images.contains(*image));
+            .filter(|image| seals && !images.contains(*image));
         for (image, missing) in there.chain(wanted.map(|image| (image, true))) {
             rows.push(Row {
                 site: site.clone(),

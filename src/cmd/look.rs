@@ -15,9 +15,13 @@ pub async fn session(call: &Call, verb: &str) -> Result<Session, Faults> {
 }
 
 /// The same, with the names of the images that the recipes make now, where they can be read.
-pub async fn session_with_images(call: &Call, verb: &str) -> Result<Session, Faults> {
+pub async fn session_with_images(
+    call: &Call,
+    verb: &str,
+    images: open::Images,
+) -> Result<Session, Faults> {
     let without = open::Without {
-        images: open::Images::IfReadable,
+        images,
         ..Default::default()
     };
     let (world, _) = open::world(call, &without).await?;

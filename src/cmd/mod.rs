@@ -20,6 +20,7 @@ pub mod dns;
 pub mod explain;
 pub mod failback;
 pub mod failover;
+pub mod haproxy;
 pub mod image;
 pub mod init;
 pub mod local;
@@ -31,6 +32,7 @@ pub mod rollback;
 pub mod schema;
 pub mod show;
 pub mod status;
+pub mod store;
 pub mod up;
 
 use std::path::PathBuf;

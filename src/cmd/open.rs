@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use super::Call;
 use crate::clock::RealClock;
@@ -11,14 +12,13 @@ use crate::db::{self, Engine, keys::Keys};
 use crate::dns::{self, DnsHost, ZoneSettings};
 use crate::durable;
 use crate::error::Fault;
-use crate::image::recipe;
+use crate::image::recipe::{self, Versions};
 use crate::model::id::{SiteName, ZoneName};
-use crate::model::stack::{SecretRef, Site, Stack, Zone};
+use crate::model::stack::{SecretRef, Site, Stack, Store, Zone};
 use crate::probe::real::RealProbe;
 use crate::spec::secret::{self, Secret};
 use crate::spec::{self, CloudWord, DnsWord, EngineWord, Known, Loaded};
-use crate::state::StateStore;
-use crate::state::dir::DirStore;
+use crate::state;
 use crate::state::stores::Stores;
 use crate::world::{Secrets, World};
 
@@ -28,6 +28,7 @@ pub fn known() -> Known<'static> {
         let word = |about: &&cloud::CloudAbout| CloudWord {
             name: about.name,
             low_ports: about.can.low_ports,
+            seal: about.can.seal,
         };
         cloud::registry::CLOUDS.iter().map(word).collect()
     });
@@ -79,8 +80,8 @@ pub fn home(base: &Path) -> PathBuf {
 
 /// The state stores alone: enough to read journals and the lease.
 pub fn stores(stack: &Stack, base: &Path) -> Stores {
-    let open = |folder: &str| Arc::new(DirStore::new(base.join(folder))) as Arc<dyn StateStore>;
-    let all = stack.stores.iter().map(|store| open(&store.folder));
+    let open = |store: &Store| state::open(&base.join(&store.folder), store.remote.as_ref(), None);
+    let all = stack.stores.iter().map(open);
     let arbiter = stack.stores.iter().position(|store| store.arbiter);
     Stores::new(
         all.collect(),
@@ -102,7 +103,11 @@ pub struct Without {
     pub images: Images,
     /// Nothing is opened of these.
     pub sites: BTreeSet<SiteName>,
+    pub versions: Versions,
 }
+
+/// For one repository, where nobody waits for it.
+const GLANCE_LIMIT: Duration = Duration::from_secs(3);
 
 /// What a verb wants to know of the recipes. Reading them may ask git hosts, each within a limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -112,6 +117,8 @@ pub enum Images {
     Needed,
     /// A recipe that cannot be read leaves the images without names.
     IfReadable,
+    /// The same, and a git host that does not answer at once is not waited for.
+    AtAGlance,
     /// No recipe is read, and no git host is asked.
     Unread,
 }
@@ -120,7 +127,7 @@ impl Without {
     pub fn images() -> Without {
         Without {
             images: Images::Unread,
-            sites: BTreeSet::new(),
+            ..Without::default()
         }
     }
 }
@@ -136,13 +143,19 @@ pub async fn world(call: &Call, without: &Without) -> Result<(World, Loaded), Ve
         missing = spec::missing_files(stack, &base);
         if missing.is_empty() {
             let (stack, base) = (stack.clone(), base.clone());
-            let names = durable::blocking(move || recipe::names(&stack, &base)).await;
+            let limit = match without.images {
+                Images::AtAGlance => GLANCE_LIMIT,
+                _ => recipe::GIT_LIMIT,
+            };
+            let versions = without.versions;
+            let names = move || recipe::names(&stack, &base, limit, versions);
+            let names = durable::blocking(names).await;
             images = keep(names, &mut missing).unwrap_or_default();
         }
     }
     let faults = match without.images {
         Images::Needed => missing,
-        Images::IfReadable | Images::Unread => Vec::new(),
+        Images::IfReadable | Images::AtAGlance | Images::Unread => Vec::new(),
     };
     let mut world = assemble(stack, base, &without.sites, faults)?;
     world.images = images;
@@ -189,6 +202,7 @@ fn assemble(
             base: base.clone(),
         }),
         base,
+        home,
         clock: Arc::new(RealClock),
         clouds,
         engines: engines(),
@@ -215,6 +229,7 @@ fn cloud_of(stack: &Stack, site: &Site, home: &Path) -> Result<(SiteName, Arc<dy
         stack: stack.name.clone(),
         site: site.name.clone(),
         region: site.region.clone(),
+        hosts: site.hosts.clone(),
         home: home.to_path_buf(),
     };
     let opened = (about.open)(&settings);

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::open::Images;
 use super::{Call, Ended, look, site};
 use crate::error::Fault;
 use crate::exit;
@@ -29,7 +30,7 @@ struct Answer<'a> {
 }
 
 pub async fn run(call: &Call, args: &Args) -> Ended {
-    let session = look::session_with_images(call, "preflight").await?;
+    let session = look::session_with_images(call, "preflight", Images::IfReadable).await?;
     let looked = look_at(&session, args.site.as_ref()).await;
     let (site, checks) = match looked {
         Ok(looked) => looked,

@@ -5,6 +5,7 @@ mod text;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::open::Images;
 use super::{Call, Ended, drive, look, preflight, replicate, site};
 use crate::error::Fault;
 use crate::exit;
@@ -95,7 +96,7 @@ struct Ready {
 }
 
 pub async fn run(call: &Call, _: &Args) -> Ended {
-    let session = look::session(call, "status").await?;
+    let session = look::session_with_images(call, "status", Images::AtAGlance).await?;
     let status = match status(&session).await {
         Ok(status) => status,
         Err(fault) => return drive::close(session, Err(fault.into())).await,

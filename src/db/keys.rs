@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::durable::{self, Lock};
 use crate::error::Fault;
+use crate::model::digest::sha256;
 use crate::shell::Host;
 
 /// An issued pair with less than this left is replaced.
@@ -66,6 +67,10 @@ struct Stored {
     key_pem: String,
     /// Names and addresses in the certificate; others than wanted make a new one.
     names: Vec<String>,
+    /// Digest of the certificate of the authority that signed it: a folder whose removal was cut short may hold pairs of
+    /// one that is gone.
+    #[serde(default)]
+    signed_by: String,
     until: Timestamp,
 }
 
@@ -162,7 +167,10 @@ impl Keys {
         };
         let authority = made(folder, authority)?;
         let path = folder.join(format!("{kind}-{subject}.json"));
-        let fits = |stored: &Stored| stored.names == names && is_fresh(stored);
+        let signer = authority.digest();
+        let fits = |stored: &Stored| {
+            stored.names == names && stored.signed_by == signer && is_fresh(stored)
+        };
         if let Some(stored) = read(&path)?.filter(fits) {
             return Ok(stored.into());
         }
@@ -198,6 +206,12 @@ fn made<'a>(folder: &Path, authority: &'a OnceLock<Stored>) -> Result<&'a Stored
         }
     };
     Ok(authority.get_or_init(|| found))
+}
+
+impl Stored {
+    fn digest(&self) -> String {
+        sha256(self.cert_pem.as_bytes())
+    }
 }
 
 impl From<Stored> for Pair {
@@ -283,6 +297,7 @@ fn make_authority() -> Result<Stored, Fault> {
         cert_pem: cert.pem(),
         key_pem: key.serialize_pem(),
         names: Vec::new(),
+        signed_by: String::new(),
         until,
     })
 }
@@ -315,6 +330,7 @@ fn sign(
         cert_pem: cert.pem(),
         key_pem: key.serialize_pem(),
         names,
+        signed_by: authority.digest(),
         until,
     })
 }
@@ -421,6 +437,18 @@ mod tests {
         let renewed = keys.server(&host("127.70.0.2")).unwrap();
         assert!(renewed != moved);
         assert!(is_fresh(&read(&path).unwrap().unwrap()));
+    }
+
+    #[test]
+    fn a_pair_whose_authority_is_gone_is_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let of_gone = Keys::open(folder.path()).unwrap().client("hafog_admin");
+        fs::remove_file(folder.path().join("authority.json")).unwrap();
+        let keys = Keys::open(folder.path()).unwrap();
+        let made = keys.client("hafog_admin").unwrap();
+        assert!(made != of_gone.unwrap());
+        let again = Keys::open(folder.path()).unwrap();
+        assert!(again.client("hafog_admin").unwrap() == made);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The demo's application: a web shop that takes orders. HTTP in, PostgreSQL out.
 //!
-//! `GET /healthz`, `POST /orders` with the order's id as the body, `GET /orders`. An order is acknowledged (201) only
-//! after its transaction was committed.
+//! `GET /`, which needs no database, `GET /healthz`, `POST /orders` with the order's id as the body, `GET /orders`. An
+//! order is acknowledged (201) only after its transaction was committed.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -106,6 +106,7 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let done = match (request.method(), request.uri().path()) {
+        (&Method::GET, "/") => Ok((StatusCode::OK, format!("a shop, by {}\n", app.server))),
         (&Method::GET, "/healthz") => app
             .health()
             .await

@@ -428,6 +428,7 @@ impl Story {
                 stack: STACK.into(),
                 site: site.into(),
                 region: None,
+                hosts: Vec::new(),
                 home: self.home(),
             };
             folders.push(base_folder(&settings)?);

@@ -1,4 +1,7 @@
 //! Images: what goes into one, and the templates that are rendered for a server. Baking is steps.
 
+pub mod lock;
 pub mod recipe;
 pub mod render;
+pub mod sbom;
+pub mod shelf;

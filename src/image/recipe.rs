@@ -11,19 +11,34 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use sha2::{Digest, Sha256};
 
+use super::lock::Lock;
 use crate::error::Fault;
 use crate::model::digest::hex;
 use crate::model::id::{ImageName, RecipeName};
 use crate::model::stack::{Builtin, CodeFrom, Recipe, SecretRef, Stack};
 
-/// How long one repository may take. A git host that is silent must not hold up a command for ever.
-const GIT_LIMIT: Duration = Duration::from_secs(60);
+/// How long one repository may take where its code is needed. A git host that is silent must not hold up a command for
+/// ever.
+pub const GIT_LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
 
 /// Everything that is put into an image, read.
 pub struct Contents {
-    pub image: ImageName,
+    recipe: RecipeName,
+    digest: Sha256,
     pub files: Vec<Content>,
+}
+
+impl Contents {
+    /// The image that this makes, with the versions of packages that were asked for anew that often.
+    pub fn image(&self, upgrades: u32) -> ImageName {
+        let mut digest = self.digest.clone();
+        if upgrades > 0 {
+            digest.update(format!("\0upgrades {upgrades}"));
+        }
+        let hex = hex(&digest.finalize());
+        ImageName::new(format!("{}-{}", self.recipe, &hex[..12]))
+    }
 }
 
 pub struct Content {
@@ -36,25 +51,53 @@ pub struct Content {
 /// A program that a builtin image needs on a cloud that does not install packages.
 pub struct Program {
     pub name: &'static str,
-    pub package: &'static str,
+    pub package: String,
     /// A shell line that succeeds when it is there.
     pub look: String,
 }
 
-/// The image that each recipe of the stack makes now.
-pub fn names(stack: &Stack, base: &Path) -> Result<BTreeMap<RecipeName, ImageName>, Fault> {
-    stack
-        .recipes
-        .iter()
-        .map(|(name, recipe)| Ok((name.clone(), contents(recipe, base, &stack.secrets)?.image)))
-        .collect()
+/// Which versions of packages an image gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Versions {
+    #[default]
+    Locked,
+    /// Those that there are by now.
+    Upgraded,
 }
 
-/// Reads the recipe's files and code, and names the image. Programs that it runs are not given the stack's secrets.
+/// The image that each recipe of the stack makes now. `limit` is for one repository.
+pub fn names(
+    stack: &Stack,
+    base: &Path,
+    limit: Duration,
+    versions: Versions,
+) -> Result<BTreeMap<RecipeName, ImageName>, Fault> {
+    let lock = Lock::read(base)?;
+    let recipes = stack.recipes.iter();
+    let images = recipes.map(|(name, recipe)| {
+        let contents = contents(recipe, base, &stack.secrets, limit)?;
+        let more = match versions {
+            Versions::Upgraded if !packages(recipe).is_empty() => 1,
+            _ => 0,
+        };
+        let upgrades = lock.upgrades(&stack.name, name).saturating_add(more);
+        Ok((name.clone(), contents.image(upgrades)))
+    });
+    images.collect()
+}
+
+/// What a recipe installs on a machine.
+pub fn packages(recipe: &Recipe) -> Vec<String> {
+    let needed = programs(recipe).into_iter().map(|one| one.package);
+    recipe.packages.iter().cloned().chain(needed).collect()
+}
+
+/// Reads the recipe's files and code. Programs that it runs are not given the stack's secrets.
 pub fn contents(
     recipe: &Recipe,
     base: &Path,
     secrets: &BTreeMap<String, SecretRef>,
+    limit: Duration,
 ) -> Result<Contents, Fault> {
     let mut files = Vec::new();
     for file in &recipe.files {
@@ -77,7 +120,7 @@ pub fn contents(
         match &code.from {
             CodeFrom::Path(folder) => folder_files(&base.join(folder), &code.to, &mut files)?,
             CodeFrom::Git { url, r#ref } => {
-                git_files(url, r#ref, &code.to, base, secrets, &mut files, GIT_LIMIT)?
+                git_files(url, r#ref, &code.to, base, secrets, &mut files, limit)?
             }
         }
     }
@@ -93,9 +136,9 @@ pub fn contents(
         ));
         digest.update(&file.bytes);
     }
-    let hex = hex(&digest.finalize());
     Ok(Contents {
-        image: ImageName::new(format!("{}-{}", recipe.name, &hex[..12])),
+        recipe: recipe.name.clone(),
+        digest,
         files,
     })
 }
@@ -214,12 +257,15 @@ pub fn programs(recipe: &Recipe) -> Vec<Program> {
     match &recipe.builtin {
         Some(Builtin::Haproxy) => vec![Program {
             name: "haproxy",
-            package: "haproxy",
+            package: "haproxy".to_owned(),
             look: "PATH=\"$PATH:/usr/sbin:/usr/local/sbin\" command -v haproxy".to_owned(),
         }],
         Some(Builtin::Postgres { major }) => {
             let version = major.map_or_else(|| "*".to_owned(), |major| major.to_string());
-            let package = "postgresql";
+            let package = match major {
+                Some(major) => format!("postgresql-{major}"),
+                None => "postgresql".to_owned(),
+            };
             let look = format!("ls /usr/lib/postgresql/{version}/bin/initdb || command -v initdb");
             vec![Program {
                 name: "postgresql",

@@ -2,6 +2,7 @@
 
 pub mod digest;
 pub mod id;
+pub mod posix;
 pub mod record;
 pub mod roles;
 pub mod stack;

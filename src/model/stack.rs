@@ -2,6 +2,7 @@
 //! secrets are references ([`SecretRef`]) until the moment they are delivered to a machine.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +62,11 @@ impl Stack {
             .find(|database| &database.name == name)
     }
 
+    /// Whether a site's servers are made from images.
+    pub fn seals(&self, site: &SiteName) -> bool {
+        self.site(site).is_none_or(|site| site.seals)
+    }
+
     /// The database's nodes at a site, in index order: the first is the one that is primary or next in line.
     pub fn nodes_at<'a>(
         &'a self,
@@ -88,6 +94,50 @@ pub struct Site {
     pub cloud: String,
     pub region: Option<String>,
     pub tier: Tier,
+    /// Servers are made from images. Where not, recipes are applied to servers that exist already.
+    #[serde(default = "yes")]
+    pub seals: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<Registered>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// A server that exists already, as `ssh` reaches it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registered {
+    /// `None`: whom `ssh` takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// An address, a DNS name or a name of `~/.ssh/config`.
+    pub host: String,
+    /// `None`: what `ssh` takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Where others reach it. `None`: at the address of its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    /// Its public key, as OpenSSH writes it; no other is believed. `None`: one that `ssh` knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_key: Option<String>,
+    /// `None`: for servers of any group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only: Option<GroupName>,
+}
+
+impl std::fmt::Display for Registered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(user) = &self.user {
+            write!(f, "{user}@")?;
+        }
+        match self.port {
+            Some(port) if self.host.contains(':') => write!(f, "[{}]:{port}", self.host),
+            Some(port) => write!(f, "{}:{port}", self.host),
+            None => f.write_str(&self.host),
+        }
+    }
 }
 
 /// How much of a standby runs while it is a standby.
@@ -294,7 +344,31 @@ pub enum SecretRef {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Store {
-    /// A folder, relative to the spec. Object stores come later.
+    /// A folder: relative to the spec, or absolute on the machine that keeps it.
     pub folder: String,
     pub arbiter: bool,
+    /// The machine that keeps it, where it is another one than this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<Remote>,
+}
+
+/// A machine, as `ssh` reaches it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remote {
+    pub host: String,
+    pub user: String,
+    /// `None`: what `ssh` takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Its public key, as OpenSSH writes it; no other is believed. `None`: one that `ssh` knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_key: Option<String>,
+}
+
+impl Remote {
+    pub fn url(&self, folder: &str) -> String {
+        let port = self.port.map(|port| format!(":{port}"));
+        let port = port.unwrap_or_default();
+        format!("ssh://{}@{}{port}{folder}", self.user, self.host)
+    }
 }

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::action::*;
 use super::facts::Facts;
-use super::{Intent, Plan, PlanKind, step};
+use super::{Intent, Plan, PlanKind, Step, step};
 use crate::cloud::ServerWant;
 use crate::model::id::*;
-use crate::model::stack::{Size, Stack};
+use crate::model::stack::{Server, Size, Stack};
 use crate::model::units::Bytes;
 
 /// Images of every recipe that the sites' servers use.
@@ -40,7 +40,7 @@ pub(super) fn images(
     let mut made = BTreeMap::new();
     for recipe in recipes {
         let image = facts.images[recipe].clone();
-        let sealed = if facts.has_image(site, &image) {
+        let sealed = if facts.has_image(site, &image) || !stack.seals(site) {
             None
         } else {
             Some(one(plan, stack, site, recipe, &image))
@@ -49,6 +49,34 @@ pub(super) fn images(
     }
     leftovers(plan, stack, facts, site);
     made
+}
+
+pub(super) fn delete_image(site: &SiteName, image: &ImageName) -> Step {
+    step(
+        format!("delete-image {image} {site}"),
+        format!("remove image {image} from {site}"),
+        DeleteImage {
+            site: site.clone(),
+            image: image.clone(),
+        }
+        .into(),
+    )
+}
+
+/// Puts a recipe into a server that has no image.
+pub(super) fn apply(server: &Server, image: &ImageName) -> Step {
+    step(
+        format!("apply-recipe {}", server.name),
+        format!("put recipe `{}` into {}", server.recipe, server.name),
+        ApplyRecipe {
+            site: server.site.clone(),
+            builder: server.name.clone(),
+            recipe: server.recipe.clone(),
+            image: image.clone(),
+        }
+        .into(),
+    )
+    .limit(1800)
 }
 
 fn builder_name(stack: &Stack, site: &SiteName, recipe: &str) -> String {

@@ -1,4 +1,4 @@
-//! `deploy`: builds the new image on both sites and moves the servers to it, one after the other, standby first:
+//! `deploy`: builds the new image on both sites and moves the servers to it, a batch after the other, standby first:
 //! what does not come up there never reaches the users.
 
 use super::action::*;
@@ -7,9 +7,13 @@ use super::facts::Facts;
 use super::safety::not_up;
 use super::{Intent, Plan, PlanKind, step};
 use crate::model::id::*;
-use crate::model::stack::{Job, Stack};
+use crate::model::stack::{Job, Server, Stack};
 
-pub fn deploy(stack: &Stack, facts: &Facts) -> Plan {
+/// How many servers of a group may change at the same time. One of them always stays where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batch(pub usize);
+
+pub fn deploy(stack: &Stack, facts: &Facts, batch: Batch) -> Plan {
     let Some(roles) = &facts.roles else {
         let mut plan = Plan::new(PlanKind::Converging, Intent::Deploy { sites: Vec::new() });
         plan.refusals.push(not_up());
@@ -27,42 +31,71 @@ pub fn deploy(stack: &Stack, facts: &Facts) -> Plan {
             sites: sites.clone(),
         },
     );
-    let mut last: Option<StepName> = None;
+    let mut before: Vec<StepName> = Vec::new();
     for site in &sites {
         let images = build::images(&mut plan, stack, facts, site);
-        for server in stack
+        let apps = stack
             .servers_at(site)
-            .filter(|server| matches!(server.job, Job::App))
-        {
-            let (image, sealed) = &images[&server.recipe];
-            let Some(seen) = facts.server(site, &server.name) else {
-                continue;
+            .filter(|server| server.job == Job::App);
+        let changes: Vec<(&Server, ChangeImage)> = apps
+            .filter_map(|server| {
+                let seen = facts.server(site, &server.name)?;
+                let (from, to) = (seen.image.clone()?, images[&server.recipe].0.clone());
+                (from != to || is_changing(&seen.tags)).then(|| {
+                    let change = ChangeImage {
+                        site: site.clone(),
+                        server: server.name.clone(),
+                        from,
+                        to,
+                    };
+                    (server, change)
+                })
+            })
+            .collect();
+        for group in changes.chunk_by(|(one, _), (other, _)| one.group == other.group) {
+            let all = stack.group_at(site, &group[0].0.group).count();
+            let at_once = batch.0.min(all - 1).max(1);
+            // What an earlier run left out of rotation goes first, so that it is back before others leave.
+            let was_cut = |(server, _): &&(&Server, ChangeImage)| {
+                let seen = facts.server(site, &server.name);
+                seen.is_some_and(|seen| is_changing(&seen.tags))
             };
-            let Some(current) = seen.image.clone() else {
-                continue;
-            };
-            if current == *image && !is_changing(&seen.tags) {
-                continue;
+            let (cut, whole): (Vec<_>, Vec<_>) = group.iter().partition(was_cut);
+            for batch in cut.chunks(at_once).chain(whole.chunks(at_once)) {
+                let mut now = Vec::new();
+                for (server, change) in batch {
+                    let sealed = images[&server.recipe].1.iter().cloned();
+                    let ChangeImage { from, to, .. } = change;
+                    let alone = if all == 1 && is_balanced(stack, server) {
+                        "; it is the only one, so nobody answers meanwhile"
+                    } else {
+                        ""
+                    };
+                    now.push(
+                        plan.push(
+                            step(
+                                format!("change-image {}", server.name),
+                                format!("{} from {from} to {to}{alone}", server.name),
+                                change.clone().into(),
+                            )
+                            .after(sealed.chain(before.iter().cloned()))
+                            .reversible()
+                            .limit(if stack.seals(site) {
+                                300
+                            } else {
+                                3600
+                            }),
+                        ),
+                    );
+                }
+                before = now;
             }
-            let change = ChangeImage {
-                site: site.clone(),
-                server: server.name.clone(),
-                from: current.clone(),
-                to: image.clone(),
-            };
-            last = Some(
-                plan.push(
-                    step(
-                        format!("change-image {}", server.name),
-                        format!("{} from {current} to {image}", server.name),
-                        change.into(),
-                    )
-                    .after(sealed.iter().cloned().chain(last.clone()))
-                    .reversible()
-                    .limit(300),
-                ),
-            );
         }
     }
     plan
+}
+
+fn is_balanced(stack: &Stack, server: &Server) -> bool {
+    let balancer = stack.balancer.as_ref();
+    balancer.is_some_and(|balancer| balancer.to == server.group)
 }

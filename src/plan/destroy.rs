@@ -1,6 +1,7 @@
 //! `destroy`: removes sites and everything that hafog made for them.
 
 use super::action::*;
+use super::build;
 use super::facts::Facts;
 use super::safety::refusal;
 use super::site::still_provisional;
@@ -200,26 +201,13 @@ fn remove_site(plan: &mut Plan, facts: &Facts, site: &SiteName) -> Option<StepNa
                     }
                     .into(),
                 )
-                .limit(120),
+                .limit(360),
             ),
         );
     }
     let mut gone = after.clone();
     for image in &seen.images {
-        gone.push(
-            plan.push(
-                step(
-                    format!("delete-image {image} {site}"),
-                    format!("remove image {image} from {site}"),
-                    DeleteImage {
-                        site: site.clone(),
-                        image: image.clone(),
-                    }
-                    .into(),
-                )
-                .after(after.clone()),
-            ),
-        );
+        gone.push(plan.push(build::delete_image(site, image).after(after.clone())));
     }
     // Servers and images may be gone already and the rest may not: the roles name a site until all of it is.
     let named = facts.roles.as_ref().is_some_and(|roles| {

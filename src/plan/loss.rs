@@ -14,7 +14,7 @@ use super::Loss;
 use super::facts::Facts;
 use crate::cloud::ServerState;
 use crate::model::id::{ServerName, SiteName};
-use crate::model::stack::Database;
+use crate::model::stack::{Database, Stack};
 
 /// What can be said about the old primary's machine.
 enum Machine {
@@ -26,7 +26,7 @@ enum Machine {
     Unseen,
 }
 
-fn machine(facts: &Facts, site: &SiteName, node: &ServerName) -> Machine {
+fn machine(stack: &Stack, facts: &Facts, site: &SiteName, node: &ServerName) -> Machine {
     let Some(seen) = facts.sites.get(site) else {
         return Machine::Unseen;
     };
@@ -42,7 +42,10 @@ fn machine(facts: &Facts, site: &SiteName, node: &ServerName) -> Machine {
         seen.servers.get(node).map(|server| &server.state),
     ) {
         (None, _) => Machine::Unseen,
-        (Some(()), None | Some(ServerState::Off | ServerState::Frozen)) => Machine::Stopped,
+        (Some(()), Some(ServerState::Off | ServerState::Frozen)) => Machine::Stopped,
+        (Some(()), None) if stack.seals(site) => Machine::Stopped,
+        // A server that exists already may be on no list any more, and at work.
+        (Some(()), None) => Machine::Unseen,
         (Some(()), Some(_)) => Machine::Runs,
     }
 }
@@ -59,6 +62,7 @@ pub(super) fn planned(database: &Database) -> Loss {
 
 /// Of a failover from `old` at `site` to `new`.
 pub(super) fn forced(
+    stack: &Stack,
     facts: &Facts,
     database: &Database,
     site: &SiteName,
@@ -93,7 +97,7 @@ pub(super) fn forced(
             until(
                 facts,
                 database,
-                machine(facts, site, old),
+                machine(stack, facts, site, old),
                 old,
                 beat.at,
                 have,
@@ -147,8 +151,9 @@ fn until(
         Machine::Unseen => {
             let until = lease.unwrap_or(facts.at).max(heard + margin);
             let if_stopped = seconds(have, heard + margin);
+            let ends = if until < facts.at { "ended" } else { "ends" };
             let why = format!(
-                "{said}: at most {if_stopped:.1} s if it stopped then, and otherwise its write lease ends {}",
+                "{said}: at most {if_stopped:.1} s if it stopped then, and otherwise its write lease {ends} {}",
                 ago(facts, until)
             );
             (until, why)
@@ -214,7 +219,14 @@ mod tests {
     fn bound(facts: &Facts) -> Loss {
         let stack = small();
         let (old, new) = (OLD.into(), NEW.into());
-        forced(facts, &stack.databases[0], &"east".into(), &old, &new)
+        forced(
+            &stack,
+            facts,
+            &stack.databases[0],
+            &"east".into(),
+            &old,
+            &new,
+        )
     }
 
     #[test]

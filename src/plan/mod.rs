@@ -11,6 +11,7 @@ pub mod facts;
 pub mod failover;
 mod loss;
 pub mod preflight;
+pub mod prune;
 pub mod rejoin;
 pub mod safety;
 pub mod site;
@@ -87,13 +88,19 @@ pub enum Intent {
     Destroy {
         sites: Vec<SiteName>,
     },
+    Prune {
+        sites: Vec<SiteName>,
+    },
 }
 
 impl Intent {
     /// Sites that a heading names: verbs that a person may type without saying where.
     pub fn sites(&self) -> &[SiteName] {
         match self {
-            Intent::Build { sites } | Intent::Deploy { sites } | Intent::Destroy { sites } => sites,
+            Intent::Build { sites }
+            | Intent::Deploy { sites }
+            | Intent::Destroy { sites }
+            | Intent::Prune { sites } => sites,
             _ => &[],
         }
     }
@@ -114,6 +121,7 @@ impl Intent {
             Intent::Rollback { .. } => "rollback",
             Intent::Rejoin { .. } => "failback (rejoin)",
             Intent::Destroy { .. } => "destroy",
+            Intent::Prune { .. } => "image prune",
         }
     }
 }
@@ -309,6 +317,10 @@ impl Step {
     pub fn reversible(mut self) -> Step {
         self.undo = UndoPolicy::Reverse;
         self
+    }
+    /// Nothing of it is undone.
+    pub fn stays(&mut self) {
+        self.undo = UndoPolicy::Leave;
     }
     pub fn is_no_return(&self) -> bool {
         self.undo == UndoPolicy::PointOfNoReturn

@@ -25,8 +25,12 @@ pub fn rejoin(stack: &Stack, facts: &Facts, site: &SiteName) -> Plan {
         match facts.server(site, &server.name).map(|seen| &seen.state) {
             Some(ServerState::Running) => {}
             Some(ServerState::Off | ServerState::Frozen) => ready.push(plan.push(power_on(server))),
-            _ => {
-                let why = format!("{} is gone", server.name);
+            other => {
+                let name = &server.name;
+                let why = match other {
+                    Some(ServerState::Failed(why)) => format!("{name} is in trouble: {why}"),
+                    _ => format!("{name} is gone"),
+                };
                 plan.refusals
                     .push(refusal("no-standby", why, format!("hafog clone {site}")));
             }

@@ -173,7 +173,15 @@ fn converge(
     let mut there: BTreeMap<ServerName, StepName> = BTreeMap::new();
     for server in stack.servers_at(site).filter(wanted) {
         let (image, sealed) = &images[&server.recipe];
-        if let Some(step) = ensure_server(plan, stack, facts, server, image, sealed.clone()) {
+        let made = ensure_server(plan, stack, facts, server, image, sealed.clone());
+        let has_image = facts
+            .server(site, &server.name)
+            .is_some_and(|seen| seen.image.is_some());
+        let made = match stack.seals(site) || has_image {
+            true => made,
+            false => Some(plan.push(build::apply(server, image).after(made))),
+        };
+        if let Some(step) = made {
             there.insert(server.name.clone(), step);
         }
     }
@@ -259,7 +267,10 @@ fn ensure_server(
                 plan.push(
                     step(
                         format!("create-server {}", server.name),
-                        format!("start {} from {image}", server.name),
+                        match stack.seals(&server.site) {
+                            true => format!("start {} from {image}", server.name),
+                            false => format!("take a host for {}", server.name),
+                        },
                         CreateServer {
                             site: server.site.clone(),
                             want,

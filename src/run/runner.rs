@@ -412,6 +412,10 @@ impl Runner<'_> {
                     SETTLE_LIMIT.as_secs()
                 )))))
             }
+            // What failed, and what that has made of the world.
+            (Ok(Standing::Blocked { why, refusal: None }), Some(fault)) => {
+                Err(Halt::Failed(Trouble::Partial(fault.because(why))))
+            }
             (Ok(Standing::Blocked { why, refusal }), _) => Err(Halt::Failed(Trouble::Partial(
                 blocked(context.step, &why, refusal),
             ))),

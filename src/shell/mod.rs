@@ -1,18 +1,25 @@
-//! A server seen through a shell: commands, files and services. `local` runs them here; `ssh` comes later.
+//! A server seen through a shell: commands, files, services and ports. `local` has them here; [`systemd`] has them on
+//! whole machines.
 //!
 //! Commands are values, so that they can be printed, redacted and tested. A path inside a server is always made
 //! from [`Dirs`], because on `local` a server's root is a folder.
 
+pub mod here;
+pub mod sites;
 pub mod ssh;
 pub mod systemd;
+pub mod tunnel;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use tokio::net::TcpStream;
 
+use self::tunnel::Stream;
 use crate::error::{Fault, Trouble};
 use crate::model::id::{ServerName, SiteName};
 
@@ -186,6 +193,10 @@ pub enum ServiceChange {
 pub trait Shell: Send + Sync {
     /// Runs to completion. A command that outlives its limit is killed, with its children, and is `Unknown`.
     async fn run(&self, on: &Host, command: &Command) -> Result<Ran, Trouble>;
+    /// Makes the server's folders and gives them to the service user, whom a package may have brought since.
+    async fn prepare(&self, _: &Host) -> Result<(), Trouble> {
+        Ok(())
+    }
     /// Writes beside, fsyncs and renames, so that a reader sees the old or the new file.
     async fn put(&self, on: &Host, file: &File) -> Result<(), Trouble>;
     /// `None` when there is no such file.
@@ -194,4 +205,18 @@ pub trait Shell: Send + Sync {
     async fn remove(&self, on: &Host, path: &str) -> Result<(), Trouble>;
     async fn services(&self, on: &Host) -> Result<Vec<ServiceState>, Fault>;
     async fn service(&self, on: &Host, name: &str, change: ServiceChange) -> Result<(), Trouble>;
+    /// A connection to a port of the server's own address, within a limit of the way's own.
+    async fn dial(&self, on: &Host, port: u16) -> io::Result<Stream> {
+        straight(on, port).await
+    }
+}
+
+/// For a connection without any detour.
+const STRAIGHT_LIMIT: Duration = Duration::from_secs(2);
+
+async fn straight(on: &Host, port: u16) -> io::Result<Stream> {
+    let connect = TcpStream::connect((on.address, port));
+    let stream = tokio::time::timeout(STRAIGHT_LIMIT, connect).await??;
+    stream.set_nodelay(true)?;
+    Ok(Stream::Straight(stream))
 }

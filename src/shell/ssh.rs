@@ -4,7 +4,7 @@
 //! as everywhere else.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -15,18 +15,23 @@ use std::time::Duration;
 use async_trait::async_trait;
 use openssh::{ControlPersist, KnownHosts, Session, SessionBuilder};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
 
 use super::Host;
 use super::systemd::{Output, Wire};
+use super::tunnel::{Stream, Tunnel};
 use crate::durable;
 use crate::error::{Fault, Trouble, TroubleExt, innermost};
 use crate::model::id::ServerName;
+use crate::model::stack::Registered;
 
 /// Where a server's own files are: what survives a change of its image.
 pub const SERVER_DIRS: &str = "/var/lib/hafog";
 
 /// Until a connection stands. A command with a shorter limit waits no longer than that.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// The same, for who only wants to reach a port.
+const DIAL_LIMIT: Duration = Duration::from_secs(5);
 /// How long a machine that boots may refuse connections.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(100);
@@ -34,6 +39,9 @@ const POLL: Duration = Duration::from_millis(100);
 const KEPT: NonZeroUsize = NonZeroUsize::new(60).expect("it is not zero");
 /// How much of each output is kept.
 const OUTPUT_MOST: usize = 64 << 20;
+
+/// Before a server's name: the file with its host key.
+const KNOWN: &str = "known-";
 
 /// The public half of a machine's host key.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,14 +94,26 @@ fn generate(path: &Path, comment: &str) -> Result<(), Fault> {
     }
 }
 
-#[derive(Default)]
-struct Known {
-    keys: BTreeMap<ServerName, (IpAddr, HostKey)>,
-    sealed: BTreeSet<ServerName>,
-    sessions: BTreeMap<ServerName, Arc<Session>>,
+/// How to come into a server.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Login {
+    /// As root, with the stack's own key. No host key but this one is believed.
+    Ours(HostKey),
+    /// As a person's `ssh` does.
+    Theirs(Registered),
 }
 
-/// Connections to the servers of one site, as root, with the stack's own key.
+#[derive(Default)]
+struct Known {
+    logins: BTreeMap<ServerName, (IpAddr, Login)>,
+    sealed: BTreeSet<ServerName>,
+    sessions: BTreeMap<ServerName, Slot>,
+}
+
+/// Whoever makes the connection holds it; the others wait for that one.
+type Slot = Arc<tokio::sync::Mutex<Option<Arc<Session>>>>;
+
+/// Connections to the servers of one site.
 pub struct Ssh {
     folder: PathBuf,
     known: Mutex<Known>,
@@ -112,24 +132,45 @@ impl Ssh {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a cloud says of a server: only this key is believed at this address.
-    pub fn know(&self, name: &ServerName, address: IpAddr, key: HostKey, sealed: bool) {
-        let now = (address, key);
+    /// What a cloud says of a server.
+    pub fn know(&self, name: &ServerName, address: IpAddr, login: Login, sealed: bool) {
+        let now = (address, login);
         let mut known = self.known();
         match sealed {
             true => drop(known.sealed.insert(name.clone())),
             false => drop(known.sealed.remove(name)),
         }
-        if known.keys.get(name) != Some(&now) {
+        if known.logins.get(name) != Some(&now) {
             known.sessions.remove(name);
-            known.keys.insert(name.clone(), now);
+            known.logins.insert(name.clone(), now);
         }
     }
 
-    pub fn forget(&self, name: &ServerName) {
-        let mut known = self.known();
-        known.sessions.remove(name);
-        known.keys.remove(name);
+    pub async fn forget(&self, name: &ServerName) -> Result<(), Fault> {
+        {
+            let mut known = self.known();
+            known.sessions.remove(name);
+            known.logins.remove(name);
+        }
+        let hosts = self.hosts_path(name);
+        durable::blocking(move || durable::remove(&hosts)).await
+    }
+
+    fn hosts_path(&self, name: &ServerName) -> PathBuf {
+        self.folder.join(format!("{KNOWN}{name}"))
+    }
+
+    /// Removes the key with which hafog comes in, when there is no server left that knows it.
+    pub async fn leave(&self) -> Result<(), Fault> {
+        let folder = self.folder.clone();
+        durable::blocking(move || {
+            let names = durable::names(&folder)?;
+            if names.is_empty() || names.iter().any(|name| name.starts_with(KNOWN)) {
+                return Ok(());
+            }
+            durable::remove(&folder)
+        })
+        .await
     }
 
     /// Ends the connection: the machine behind it is another one from now on.
@@ -159,26 +200,32 @@ impl Ssh {
     }
 
     async fn session(&self, on: &Host, limit: Duration) -> Result<Arc<Session>, Fault> {
-        let (kept, key) = {
-            let known = self.known();
-            let key = known.keys.get(&on.name).cloned();
-            (known.sessions.get(&on.name).cloned(), key)
+        let (slot, login) = {
+            let mut known = self.known();
+            let slot = known.sessions.entry(on.name.clone()).or_default().clone();
+            (slot, known.logins.get(&on.name).cloned())
         };
-        if let Some(session) = kept {
-            if session.check().await.is_ok() {
-                return Ok(session);
-            }
-            self.hang_up(&on.name);
+        let began = Instant::now();
+        let Ok(mut kept) = tokio::time::timeout(limit, slot.lock()).await else {
+            let limit = limit.as_secs_f64();
+            let message = format!("server `{}` does not answer within {limit} s", on.name);
+            return Err(Fault::unavailable(message));
+        };
+        if let Some(session) = kept.take()
+            && session.check().await.is_ok()
+        {
+            *kept = Some(session.clone());
+            return Ok(session);
         }
-        let Some((address, key)) = key.filter(|(address, _)| *address == on.address) else {
+        let Some((address, login)) = login.filter(|(address, _)| *address == on.address) else {
             return Err(Fault::unavailable(format!(
-                "no host key is known of `{}` at {}",
+                "no way is known into `{}` at {}",
                 on.name, on.address
             )));
         };
-        let session = Arc::new(self.connect(&on.name, address, &key, limit).await?);
-        let mut known = self.known();
-        known.sessions.insert(on.name.clone(), session.clone());
+        let until = (began, began + limit.min(BOOT_LIMIT));
+        let session = Arc::new(self.connect(&on.name, address, &login, until).await?);
+        *kept = Some(session.clone());
         Ok(session)
     }
 
@@ -187,50 +234,112 @@ impl Ssh {
         &self,
         name: &ServerName,
         address: IpAddr,
-        key: &HostKey,
-        limit: Duration,
+        login: &Login,
+        (began, until): (Instant, Instant),
     ) -> Result<Session, Fault> {
-        let began = tokio::time::Instant::now();
-        let until = began + limit.min(BOOT_LIMIT);
-        let hosts = self.folder.join(format!("known-{name}"));
-        let line = format!("{address} {}\n", key.0);
-        let written = hosts.clone();
-        durable::blocking(move || durable::replace(&written, line.as_bytes(), 0o600, None)).await?;
+        let hosts = self.hosts_path(name);
+        let host_key = match login {
+            Login::Ours(HostKey(key)) => Some(key),
+            Login::Theirs(host) => host.host_key.as_ref(),
+        };
+        // The file is for this server alone.
+        let line = host_key.map(|key| format!("* {key}\n"));
+        let (folder, written) = (self.folder.clone(), hosts.clone());
+        durable::blocking(move || {
+            durable::make_folders(&folder, 0o700)?;
+            match line {
+                Some(line) => durable::replace(&written, line.as_bytes(), 0o600, None),
+                None => Ok(()),
+            }
+        })
+        .await?;
+        let destination = match login {
+            Login::Ours(_) => address.to_string(),
+            Login::Theirs(host) => host.host.clone(),
+        };
         loop {
-            let left = until.saturating_duration_since(tokio::time::Instant::now());
+            let left = until.saturating_duration_since(Instant::now());
             let late = |cause: &dyn std::fmt::Display| {
                 let limit = (until - began).as_secs_f64();
                 Fault::unavailable(format!("server `{name}` does not answer within {limit} s"))
                     .because(cause)
             };
             let mut builder = SessionBuilder::default();
+            match login {
+                Login::Ours(_) => {
+                    builder.user("root".to_owned()).keyfile(self.key_path());
+                }
+                Login::Theirs(host) => {
+                    if let Some(user) = &host.user {
+                        builder.user(user.clone());
+                    }
+                    if let Some(port) = host.port {
+                        builder.port(port);
+                    }
+                }
+            }
+            if host_key.is_some() {
+                builder.user_known_hosts_file(&hosts);
+            }
             builder
-                .user("root".to_owned())
-                .keyfile(self.key_path())
                 .known_hosts_check(KnownHosts::Strict)
-                .user_known_hosts_file(&hosts)
                 .control_persist(ControlPersist::IdleFor(KEPT))
                 .control_directory(&self.folder)
                 .connect_timeout(left.min(CONNECT_LIMIT).max(Duration::from_secs(1)))
                 .server_alive_interval(Duration::from_secs(5));
-            let connecting = builder.connect(address.to_string());
+            let connecting = builder.connect(&destination);
             let error = match tokio::time::timeout(left, connecting).await {
                 Err(_) => return Err(late(&"the connection does not come to stand")),
                 Ok(Ok(session)) => return Ok(session),
                 Ok(Err(error)) => error,
             };
             let why = innermost(&error);
-            let passing =
-                why.contains("refused") || why.contains("reset") || why.contains("closed");
+            // One that was there before us does not boot because of us.
+            let boots = matches!(login, Login::Ours(_));
+            let passing = boots
+                && ["refused", "reset", "closed"]
+                    .iter()
+                    .any(|word| why.contains(word));
             if !passing {
                 let message = format!("cannot connect to server `{name}` at {address}");
-                return Err(Fault::unavailable(message).because(why));
+                let fault = Fault::unavailable(message).because(&why);
+                let hint = self.remedy(login, &why);
+                return Err(hint.into_iter().fold(fault, Fault::hint));
             }
-            if tokio::time::Instant::now() + POLL >= until {
+            if Instant::now() + POLL >= until {
                 return Err(late(&why));
             }
             tokio::time::sleep(POLL).await;
         }
+    }
+}
+
+impl Ssh {
+    fn remedy(&self, login: &Login, why: &str) -> Option<String> {
+        match login {
+            Login::Ours(_) if why.contains("Permission denied") => Some(format!(
+                "put back `{}`, the key that the servers of this stack let in",
+                self.key_path().display()
+            )),
+            Login::Ours(_) => None,
+            Login::Theirs(host) => {
+                let port = host.port.map(|port| format!("-p {port} "));
+                let user = host.user.as_ref().map(|user| format!("{user}@"));
+                let (port, user) = (port.unwrap_or_default(), user.unwrap_or_default());
+                Some(format!(
+                    "ssh {port}{user}{} true, and see what it says",
+                    host.host
+                ))
+            }
+        }
+    }
+}
+
+/// As `ssh -W` takes it.
+fn target(address: IpAddr, port: u16) -> String {
+    match address {
+        IpAddr::V4(address) => format!("{address}:{port}"),
+        IpAddr::V6(address) => format!("[{address}]:{port}"),
     }
 }
 
@@ -248,6 +357,25 @@ async fn collect(from: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
 
 #[async_trait]
 impl Wire for Ssh {
+    async fn dial(&self, on: &Host, port: u16) -> io::Result<Stream> {
+        let session = self.session(on, DIAL_LIMIT).await;
+        let session = session.map_err(|fault| io::Error::new(ErrorKind::HostUnreachable, fault))?;
+        let child = tokio::process::Command::new("ssh")
+            .arg("-S")
+            .arg(session.control_socket())
+            // Were the connection gone, `ssh` would make a new one to what is no host.
+            .args(["-o", "BatchMode=yes", "-o", "ProxyCommand=none", "-p", "9"])
+            .args(["-W", &target(on.address, port)])
+            .args(["--", "none"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()?;
+        Ok(Stream::Tunnel(Box::new(Tunnel::new(child, session)?)))
+    }
+
     fn is_sealed(&self, on: &Host) -> bool {
         self.known().sealed.contains(&on.name)
     }

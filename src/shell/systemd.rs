@@ -3,22 +3,34 @@
 //! A command is a transient unit, so that all that it started ends with it. A service is a unit `hafog-NAME`, whose
 //! file lies with the server's own files and so survives a change of image.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::tunnel::Stream;
 use super::{
-    Command, File, Host, Ran, ReloadSignal, Service, ServiceChange, ServiceState, Shell, StopSignal,
+    Command, File, Host, Ran, ReloadSignal, Service, ServiceChange, ServiceState, Shell,
+    StopSignal, straight,
 };
 use crate::error::{Fault, Trouble, TroubleExt};
+use crate::model::posix::quoted;
 
 /// What a command said, as bytes.
 pub struct Output {
     pub code: i32,
     pub stdout: Vec<u8>,
     pub stderr: Vec<u8>,
+}
+
+impl Output {
+    /// Its complaints, on one line.
+    pub fn said(&self) -> String {
+        let text = String::from_utf8_lossy(&self.stderr);
+        text.trim().replace('\n', "; ")
+    }
 }
 
 #[async_trait]
@@ -31,6 +43,11 @@ pub trait Wire: Send + Sync {
         input: Vec<u8>,
         limit: Duration,
     ) -> Result<Output, Trouble>;
+
+    /// A connection to a port of the server's own address.
+    async fn dial(&self, on: &Host, port: u16) -> io::Result<Stream> {
+        straight(on, port).await
+    }
 
     /// Whether the server's image is sealed: then nothing is written into it.
     fn is_sealed(&self, _: &Host) -> bool {
@@ -68,6 +85,11 @@ exec systemd-run --quiet --pipe --wait --collect --unit="$unit" --service-type=e
   --property=RuntimeMaxSec="$limit" --property=TimeoutStopSec=1 --working-directory="$folder" \
   -- /bin/sh -c 'eval "$(cat)"; exec "$@" </dev/null' sh "$@""#;
 
+/// A word of a command line that systemd would otherwise put variables into, systemd.service(5).
+fn literal(word: &str) -> String {
+    word.replace('$', "$$")
+}
+
 const NO_PROGRAM: &[u8] = b"hafog: there is no such program\n";
 
 const PREPARE: &str = r#"
@@ -91,16 +113,12 @@ const GET: &str = r#"[ -e "$1" ] || exit 44; cat "$1""#;
 /// Where a path really is, links resolved, without its last part.
 const PARENT: &str = r#"readlink -m "$(dirname "$1")""#;
 
-fn script(text: &str, arguments: &[&str]) -> Vec<String> {
+/// A shell script as a command line; its first argument is `$1`, and `USER` in it is the service user.
+pub fn script(text: &str, arguments: &[&str]) -> Vec<String> {
     let text = text.replace("USER", SERVICE_USER);
     let head = ["/bin/sh".to_owned(), "-c".to_owned(), text, "sh".to_owned()];
     let arguments = arguments.iter().map(|one| (*one).to_owned());
     head.into_iter().chain(arguments).collect()
-}
-
-/// One word for a POSIX shell.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 fn next_unit() -> String {
@@ -115,11 +133,6 @@ fn text_from(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
-fn said(output: &Output) -> String {
-    let text = String::from_utf8_lossy(&output.stderr);
-    text.trim().replace('\n', "; ")
-}
-
 impl<W: Wire + 'static> Systemd<W> {
     pub fn new(wire: Arc<W>) -> Systemd<W> {
         Systemd { wire }
@@ -128,20 +141,6 @@ impl<W: Wire + 'static> Systemd<W> {
     async fn exec(&self, on: &Host, text: &str, arguments: &[&str]) -> Result<Output, Trouble> {
         let argv = script(text, arguments);
         self.wire.exec(on, &argv, Vec::new(), ANSWER_LIMIT).await
-    }
-
-    /// Makes the server's folders: a new machine has none.
-    pub async fn prepare(&self, on: &Host) -> Result<(), Trouble> {
-        let made = self
-            .exec(on, PREPARE, &[&on.dirs.etc, &on.dirs.data, &on.dirs.log])
-            .await?;
-        match made.code {
-            0 => Ok(()),
-            _ => {
-                let message = format!("cannot make the folders of `{}`", on.name);
-                Err(Trouble::Partial(Fault::new(message).because(said(&made))))
-            }
-        }
     }
 
     /// Starts again, after a change of image, what a boot starts.
@@ -158,7 +157,7 @@ done"#;
             0 => Ok(()),
             _ => {
                 let message = format!("cannot start the services of `{}` again", on.name);
-                Err(Trouble::Partial(Fault::new(message).because(said(&done))))
+                Err(Trouble::Partial(Fault::new(message).because(done.said())))
             }
         }
     }
@@ -240,7 +239,7 @@ systemctl daemon-reload && systemctl link --quiet "$1" && if [ "$2" = boot ]; th
             0 => Ok(()),
             _ => {
                 let message = format!("service `{name}` on `{}` {what}", on.name);
-                Err(Trouble::Partial(Fault::new(message).because(said(done))))
+                Err(Trouble::Partial(Fault::new(message).because(done.said())))
             }
         }
     }
@@ -259,7 +258,7 @@ systemctl daemon-reload && systemctl link --quiet "$1" && if [ "$2" = boot ]; th
         }
         let state = self.state(on, name).await.partial()?;
         let why = state.and_then(|state| state.trouble);
-        let why = why.unwrap_or_else(|| said(&done));
+        let why = why.unwrap_or_else(|| done.said());
         let message = format!("service `{name}` did not start: {why}");
         Err(Trouble::Partial(Fault::new(message)))
     }
@@ -454,6 +453,10 @@ impl<W: Wire + 'static> Drop for Unit<W> {
 
 #[async_trait]
 impl<W: Wire + 'static> Shell for Systemd<W> {
+    async fn dial(&self, on: &Host, port: u16) -> io::Result<Stream> {
+        self.wire.dial(on, port).await
+    }
+
     async fn run(&self, on: &Host, command: &Command) -> Result<Ran, Trouble> {
         let unit = next_unit();
         let folder = command.dir.as_ref().unwrap_or(&on.dirs.data);
@@ -464,7 +467,8 @@ impl<W: Wire + 'static> Shell for Systemd<W> {
             "root"
         };
         let mut arguments = vec![limit.as_str(), &unit, folder, user];
-        arguments.extend(command.argv.iter().map(String::as_str));
+        let words: Vec<String> = command.argv.iter().map(|word| literal(word)).collect();
+        arguments.extend(words.iter().map(String::as_str));
         let input: String = command
             .env
             .iter()
@@ -518,6 +522,19 @@ impl<W: Wire + 'static> Shell for Systemd<W> {
         }
     }
 
+    async fn prepare(&self, on: &Host) -> Result<(), Trouble> {
+        let made = self
+            .exec(on, PREPARE, &[&on.dirs.etc, &on.dirs.data, &on.dirs.log])
+            .await?;
+        match made.code {
+            0 => Ok(()),
+            _ => {
+                let message = format!("cannot make the folders of `{}`", on.name);
+                Err(Trouble::Partial(Fault::new(message).because(made.said())))
+            }
+        }
+    }
+
     async fn put(&self, on: &Host, file: &File) -> Result<(), Trouble> {
         self.belongs(on, &file.path, true).await.nothing_changed()?;
         let mode = format!("{:o}", file.mode);
@@ -533,7 +550,7 @@ impl<W: Wire + 'static> Shell for Systemd<W> {
             0 => Ok(()),
             _ => {
                 let message = format!("cannot write `{}` on `{}`", file.path, on.name);
-                Err(Trouble::Partial(Fault::new(message).because(said(&done))))
+                Err(Trouble::Partial(Fault::new(message).because(done.said())))
             }
         }
     }
@@ -546,7 +563,7 @@ impl<W: Wire + 'static> Shell for Systemd<W> {
             44 => Ok(None),
             _ => {
                 let message = format!("cannot read `{path}` on `{}`", on.name);
-                Err(Fault::new(message).because(said(&got)))
+                Err(Fault::new(message).because(got.said()))
             }
         }
     }
@@ -558,7 +575,7 @@ impl<W: Wire + 'static> Shell for Systemd<W> {
             0 => Ok(()),
             _ => {
                 let message = format!("cannot remove `{path}` on `{}`", on.name);
-                Err(Trouble::Partial(Fault::new(message).because(said(&done))))
+                Err(Trouble::Partial(Fault::new(message).because(done.said())))
             }
         }
     }
@@ -572,7 +589,7 @@ systemctl show --property=Id,ActiveState,SubState,MainPID,NRestarts,Result,ExecM
         let shown = shown.map_err(|trouble| trouble.fault().clone())?;
         if shown.code != 0 {
             let message = format!("the services of `{}` cannot be listed", on.name);
-            return Err(Fault::new(message).because(said(&shown)));
+            return Err(Fault::new(message).because(shown.said()));
         }
         let text = String::from_utf8_lossy(&shown.stdout);
         Ok(text.split("\n\n").filter_map(state_of).collect())

@@ -1,6 +1,6 @@
 //! The simulated cloud of one site.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -221,7 +221,9 @@ impl World {
         part: Part,
     ) -> Result<Server, Trouble> {
         self.api(site).nothing_changed()?;
-        if let Some(image) = &want.image {
+        let seals = self.site_mut(site).seals;
+        let image = want.image.as_ref().filter(|_| seals);
+        if let Some(image) = image {
             self.has_image(site, image).nothing_changed()?;
         }
         let ready_at = (part == Part::Whole).then(|| self.now() + self.boot_time);
@@ -239,7 +241,7 @@ impl World {
             id: format!("i-{}", self.next()),
             state: ServerState::Pending,
             ready_at,
-            image: want.image.clone(),
+            image: image.cloned(),
             tags: want.tags.clone(),
             key: key.0.clone(),
             open: want.open.clone(),
@@ -248,6 +250,7 @@ impl World {
             services: BTreeMap::new(),
             nodes: BTreeMap::new(),
             commands: Vec::new(),
+            out: BTreeSet::new(),
         };
         self.servers.insert(want.name.clone(), server);
         // A cloud without boot time answers with a running server.

@@ -17,6 +17,7 @@ mod cloud;
 mod dns;
 mod engine;
 mod faults;
+mod haproxy;
 pub mod node;
 mod picture;
 mod probe;

@@ -66,6 +66,7 @@ fn server_picture(world: &World, name: &ServerName, server: &SimServer) -> Value
         "image": server.image,
         "files": files,
         "services": services,
+        "out": server.out,
         "nodes": nodes,
     })
 }

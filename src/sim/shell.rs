@@ -7,9 +7,10 @@ use async_trait::async_trait;
 
 use super::SimWorld;
 use super::call::{Call, Part};
-use super::world::{SimServer, SimService};
+use super::haproxy;
+use super::world::{SimServer, SimService, World};
 use crate::error::{Fault, Trouble, TroubleExt};
-use crate::model::id::SiteName;
+use crate::model::id::{ImageName, ServerName, SiteName};
 use crate::shell::{Command, File, Host, Ran, ServiceChange, ServiceState, Shell};
 
 pub struct SimShell {
@@ -28,15 +29,41 @@ impl SimShell {
     }
 }
 
+impl World {
+    /// Where nothing is sealed, a server is what its mark says.
+    fn applied(&mut self, name: &ServerName, file: &File) {
+        let Some(server) = self.servers.get(name) else {
+            return;
+        };
+        let mark = file.path.ends_with("/hafog-recipe.json") && !self.sites[&server.site].seals;
+        let mark: Option<serde_json::Value> = mark
+            .then(|| serde_json::from_slice(&file.bytes).ok())
+            .flatten();
+        if let Some(image) = mark.as_ref().and_then(|mark| mark["image"].as_str()) {
+            self.server_mut(name).image = Some(ImageName::new(image));
+        }
+    }
+}
+
 #[async_trait]
 impl Shell for SimShell {
     async fn run(&self, on: &Host, command: &Command) -> Result<Ran, Trouble> {
         let words = command.argv.join(" ");
         let call = self.call("shell.run", on, &words);
+        if let Some(told) = haproxy::words(command).filter(|told| haproxy::is_look(told)) {
+            let look = self.world.look(call, |world| {
+                world.machine(on)?;
+                Ok(world.haproxy(&on.name, told))
+            });
+            return look.await.nothing_changed();
+        }
         self.world
             .change(call, |world, _| {
                 let machine = world.machine(on).nothing_changed()?;
                 machine.commands.push(words.clone());
+                if let Some(told) = haproxy::words(command) {
+                    return Ok(world.haproxy(&on.name, told));
+                }
                 let scripted = world
                     .command_answers
                     .iter()
@@ -59,6 +86,7 @@ impl Shell for SimShell {
                 machine
                     .files
                     .insert(file.path.clone(), (file.bytes.clone(), file.mode));
+                world.applied(&on.name, file);
                 Ok(())
             })
             .await

@@ -66,6 +66,8 @@ fn site(name: &str) -> Site {
         cloud: "local".to_owned(),
         region: None,
         tier: Tier::Warm,
+        seals: true,
+        hosts: Vec::new(),
     }
 }
 
@@ -143,6 +145,7 @@ fn store(folder: &str, arbiter: bool) -> Store {
     Store {
         folder: folder.to_owned(),
         arbiter,
+        remote: None,
     }
 }
 

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::call::Called;
 use super::faults::Faults;
+use super::haproxy;
 use super::node::{CHECKPOINT_BYTES, Data, Mode, SimNode, Upstream, WRITE_BYTES};
 use crate::cloud::{Image, ServerState};
 use crate::error::Fault;
@@ -52,6 +53,8 @@ pub struct SimSite {
     pub answers: bool,
     /// What a site has besides servers and images.
     pub network: bool,
+    /// Servers are made from images; where not, they are what was applied to them last.
+    pub seals: bool,
     pub images: BTreeMap<ImageName, Image>,
     addresses: u16,
 }
@@ -74,6 +77,8 @@ pub struct SimServer {
     pub services: BTreeMap<String, SimService>,
     pub nodes: BTreeMap<DatabaseName, SimNode>,
     pub commands: Vec<String>,
+    /// Of a balancer: the servers that its HAProxy was told to leave alone.
+    pub out: BTreeSet<ServerName>,
 }
 
 #[derive(Clone, Debug)]
@@ -138,7 +143,7 @@ impl World {
             balanced: stack.balancer.as_ref().map(|balancer| balancer.to.clone()),
             sites: (1..)
                 .zip(&stack.sites)
-                .map(|(number, site)| (site.name.clone(), SimSite::dark(number)))
+                .map(|(number, site)| (site.name.clone(), SimSite::dark(number, site.seals)))
                 .collect(),
             servers: BTreeMap::new(),
             zones: (1..)
@@ -514,7 +519,7 @@ impl World {
     // The application.
 
     /// Whether the server's own service works: it runs, and nothing that should run on it is down.
-    fn works(&self, name: &ServerName, server: &SimServer) -> bool {
+    pub(super) fn works(&self, name: &ServerName, server: &SimServer) -> bool {
         let image_is_sick = server
             .services
             .values()
@@ -541,7 +546,7 @@ impl World {
         let healthy = match planned.job {
             Job::Database(_) => return Err(refused()),
             Job::App => self.works(name, server),
-            Job::Balancer => self.works(name, server) && self.balances(planned),
+            Job::Balancer => self.works(name, server) && self.balances(name),
         };
         Ok(match (healthy, &planned.job) {
             (true, _) => 200,
@@ -549,23 +554,13 @@ impl World {
             (false, _) => 500,
         })
     }
-
-    fn balances(&self, balancer: &Planned) -> bool {
-        self.servers.iter().any(|(name, server)| {
-            self.planned.get(name).is_some_and(|app| {
-                app.job == Job::App
-                    && app.site == balancer.site
-                    && Some(&app.group) == self.balanced.as_ref()
-                    && self.works(name, server)
-            })
-        })
-    }
 }
 
 impl SimSite {
-    fn dark(number: u8) -> SimSite {
+    fn dark(number: u8, seals: bool) -> SimSite {
         SimSite {
             number,
+            seals,
             lit: true,
             answers: true,
             network: false,
@@ -658,6 +653,9 @@ impl SimServer {
         if let Some(node) = self.nodes.values_mut().find(|node| node.service == name) {
             node.mode = Mode::Replica;
         }
+        if name == haproxy::SERVICE {
+            self.out.clear();
+        }
         if let Some(service) = self.services.get_mut(name) {
             service.wanted = false;
             service.running = false;
@@ -673,6 +671,7 @@ impl SimServer {
         }
         self.state = ServerState::Off;
         self.ready_at = None;
+        self.out.clear();
         for node in self.nodes.values_mut() {
             node.mode = Mode::Replica;
         }

@@ -59,13 +59,15 @@ pub fn expected(format: &str) -> &'static str {
 /// The smallest text that fits.
 pub fn sample(format: &str) -> &'static str {
     match format {
-        "role" | "word" | "service" | "text" | "git-url" | "store" | "host" => "x",
+        "role" | "word" | "service" | "text" | "git-url" | "store" | "host" | "ssh-place" => "x",
         "variable" => "X",
         "secret" => "env",
         "time" | "ttl" => "1s",
         "amount" => "1GiB",
         "absolute-path" | "url-path" => "/",
         "http-url" => "http://x/",
+        "host-key" => "ssh-ed25519 AAAA",
+        "address" => "::1",
         other => unreachable!("the types use the format `{other}`, which has no sample"),
     }
 }
@@ -105,7 +107,10 @@ pub fn check(format: &str, text: &str) -> Result<(), Wrong> {
         "http-url" => http_url(text),
         "git-url" => git_url(text),
         "host" => host(text),
-        "store" => plain(text),
+        "store" => no_password(text).and_then(|()| plain(text)),
+        "host-key" => host_key(text),
+        "ssh-place" => ssh_place(text).map(drop),
+        "address" => address(text),
         other => unreachable!("the types use the format `{other}`, which has no reader"),
     }
 }
@@ -369,6 +374,80 @@ fn http_url(text: &str) -> Result<(), Wrong> {
         return Err(expected());
     }
     Ok(())
+}
+
+fn host_key(text: &str) -> Result<(), Wrong> {
+    let word = |text: &str, also: &str| {
+        !text.is_empty()
+            && text
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || also.contains(c))
+    };
+    let good = text.split_once(' ').is_some_and(|(kind, body)| {
+        word(kind, "-@.") && kind.contains('-') && body.starts_with("AAAA") && word(body, "+/=")
+    });
+    match good {
+        true => Ok(()),
+        false => Err(Wrong::new(format!(
+            "expected a public key such as `ssh-ed25519 AAAA...`, found `{text}`"
+        ))),
+    }
+}
+
+/// How `ssh` reaches a server.
+#[derive(Debug, PartialEq)]
+pub struct SshParts<'a> {
+    pub user: Option<&'a str>,
+    pub host: &'a str,
+    pub port: Option<u16>,
+}
+
+/// `user@host:port`; an IPv6 address with a port is in brackets.
+pub fn ssh_place(text: &str) -> Result<SshParts<'_>, Wrong> {
+    let wrong = || {
+        Wrong::new(format!(
+            "expected a server such as `root@203.0.113.7`, found `{text}`"
+        ))
+    };
+    let (user, place) = match text.rsplit_once('@') {
+        Some((user, place)) => (Some(user), place),
+        None => (None, text),
+    };
+    let bracketed = place
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once(']'));
+    let (host, port) = match (bracketed, place.rsplit_once(':')) {
+        (Some((host, "")), _) => (host, None),
+        (Some((host, rest)), _) => (host, Some(rest.strip_prefix(':').ok_or_else(wrong)?)),
+        (None, Some((host, port))) if !host.contains(':') => (host, Some(port)),
+        (None, _) => (place, None),
+    };
+    let port = match port.map(str::parse::<u16>) {
+        None => None,
+        Some(Ok(port @ 1..)) => Some(port),
+        Some(_) => return Err(wrong()),
+    };
+    // ssh would take what begins with a hyphen for an option.
+    let word = |text: &str, also: &str| {
+        !text.is_empty()
+            && !text.starts_with('-')
+            && text
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || also.contains(c))
+    };
+    match word(host, "-._:%") && user.is_none_or(|user| word(user, "-._")) {
+        true => Ok(SshParts { user, host, port }),
+        false => Err(wrong()),
+    }
+}
+
+fn address(text: &str) -> Result<(), Wrong> {
+    match text.parse::<IpAddr>() {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Wrong::new(format!(
+            "expected an IP address such as `203.0.113.7`, found `{text}`"
+        ))),
+    }
 }
 
 fn git_url(text: &str) -> Result<(), Wrong> {

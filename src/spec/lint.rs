@@ -1,12 +1,12 @@
 //! Lints: specs that are valid and will disappoint. Each has a name, because `check` prints it and some plans refuse
 //! until a person accepts it by that name.
 //!
-//! A store is a folder on the machine that runs hafog, so where the arbiter lives is only asked on clouds that are
-//! not this machine. Object stores will bring `arbiter-in-primary` with them.
+//! Where the arbiter lives is only asked on clouds that are not this machine. That it is in neither of them cannot be
+//! seen in a host's name; object stores will bring `arbiter-in-primary` with them.
 
 use crate::error::{Fault, Kind, Place};
 use crate::model::id::RecipeName;
-use crate::model::stack::{Check, Site, Stack};
+use crate::model::stack::{Check, Site, Stack, Store};
 use crate::model::units::Ttl;
 
 use super::resolve::is_published;
@@ -100,7 +100,8 @@ fn both_sites_one_account(stack: &Stack, root: Spot, found: &mut Vec<Found>) {
         let Some(other) = stack.sites[..index].iter().find(same) else {
             continue;
         };
-        if site.cloud == THIS_MACHINE {
+        // Nobody sees from here what listed hosts have in common.
+        if site.cloud == THIS_MACHINE || !site.seals {
             continue;
         }
         let message = format!(
@@ -150,13 +151,15 @@ fn zone_in_primary(stack: &Stack, root: Spot, found: &mut Vec<Found>) {
 }
 
 fn arbiter_out_of_reach(stack: &Stack, root: Spot, found: &mut Vec<Found>) {
-    let remote = stack.sites.iter().find(|site| site.cloud != THIS_MACHINE);
-    if let (Some(site), false) = (remote, stack.databases.is_empty()) {
+    let elsewhere = stack.sites.iter().find(|site| site.cloud != THIS_MACHINE);
+    let is_here = |store: &Store| store.arbiter && store.remote.is_none();
+    let here = stack.stores.iter().any(is_here);
+    if let (Some(site), true, false) = (elsewhere, here, stack.databases.is_empty()) {
         let message = format!(
             "the arbiter is a folder on this machine, which the database servers of `{}` cannot reach",
             site.name
         );
-        let hint = "keep the arbiter in a store that every site can reach";
+        let hint = "write `{ url: \"ssh://user@host/folder\", arbiter: true }` at `state`: a third place, in neither cloud";
         add(
             found,
             "arbiter-out-of-reach",

@@ -49,6 +49,8 @@ pub struct CloudWord {
     pub name: &'static str,
     /// May listen below port 1024.
     pub low_ports: bool,
+    /// Makes images by sealing a server. Where not, its servers exist already and are listed.
+    pub seal: bool,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -3,6 +3,7 @@
 //! The tree that comes with the spec fits the rules (see `check.rs`), so texts parse. What is left are the mistakes
 //! that need more than one place to see: words that refer to nothing, numbers that do not go together.
 
+mod hosts;
 mod names;
 mod servers;
 
@@ -42,6 +43,7 @@ pub fn resolve(spec: &Spec, root: Spot, known: &Known, mistakes: &mut Mistakes) 
     let recipes = resolver.recipes();
     let balancer = resolver.balancer();
     let servers = resolver.servers(&sites, &databases);
+    resolver.enough_hosts(&sites, &servers);
     let (zones, names) = resolver.names();
     Stack {
         name: StackName::new(&spec.stack.0),
@@ -101,19 +103,6 @@ impl<'a> Resolver<'a, '_> {
             ),
         };
         self.complain_hinted(spot, message, did_you_mean(word, words.iter().copied()));
-    }
-
-    fn sites(&mut self) -> Vec<Site> {
-        self.spec
-            .sites
-            .iter()
-            .map(|(name, site)| Site {
-                name: SiteName::new(&name.0),
-                cloud: site.cloud.0.clone(),
-                region: site.region.as_ref().map(|region| region.0.clone()),
-                tier: site.tier,
-            })
-            .collect()
     }
 
     fn primary(&mut self) {
@@ -480,16 +469,18 @@ impl<'a> Resolver<'a, '_> {
                 .into_iter()
                 .find(|at| at.is_written())
                 .unwrap_or(spot);
-            if let Some((scheme, _)) = place.split_once("://") {
-                let message = format!(
-                    "state stores at `{scheme}://` are not built yet, expected a folder such as `./.hafog`"
-                );
+            let (folder, remote) = self.store_place(at, store, place);
+            if index == 0 && remote.is_some() {
+                let message = "the first store is a folder of this machine, such as `./.hafog`";
                 self.complain(at, message);
             }
-            let folder = place.strip_prefix("file:").unwrap_or(place).to_owned();
-            let same = |other: &Store| clean_path(&other.folder) == clean_path(&folder);
+            let same = |other: &Store| {
+                clean_path(&other.folder) == clean_path(&folder)
+                    && other.remote.as_ref().map(|at| &at.host)
+                        == remote.as_ref().map(|at| &at.host)
+            };
             if at.sound && stores.iter().any(same) {
-                self.complain(at, format!("there is a store `{folder}` already"));
+                self.complain(at, format!("there is a store `{place}` already"));
             }
             if arbiter && spot.sound && stores.iter().any(|other| other.arbiter) {
                 self.complain(
@@ -500,6 +491,7 @@ impl<'a> Resolver<'a, '_> {
             stores.push(Store {
                 folder,
                 arbiter: arbiter || only,
+                remote,
             });
         }
         let marks_sound = (0..stores.len())
@@ -510,6 +502,36 @@ impl<'a> Resolver<'a, '_> {
             self.complain_hinted(list, message, [hint]);
         }
         stores
+    }
+
+    /// The folder, and the machine that keeps it.
+    fn store_place(
+        &mut self,
+        at: Spot,
+        store: &StoreSpec,
+        place: &str,
+    ) -> (String, Option<Remote>) {
+        let folder = place.strip_prefix("file:").unwrap_or(place).to_owned();
+        let Some((scheme, _)) = place.split_once("://") else {
+            return (folder, None);
+        };
+        if scheme != "ssh" {
+            let message = format!(
+                "state stores at `{scheme}://` are not built yet, expected a folder such as `./.hafog`, or \
+                 `ssh://user@host/folder`"
+            );
+            self.complain(at, message);
+            return (folder, None);
+        }
+        match remote(place, store.host_key()) {
+            Some((folder, remote)) => (folder, Some(remote)),
+            None => {
+                let message =
+                    format!("expected a URL such as `ssh://user@host:22/folder`, found `{place}`");
+                self.complain(at, message);
+                (folder, None)
+            }
+        }
     }
 
     fn commit_window(&mut self) -> units::Span {
@@ -606,6 +628,31 @@ fn nodes(replicas: u32) -> String {
         1 => "a node and 1 replica".to_owned(),
         more => format!("a node and {more} replicas"),
     }
+}
+
+/// `ssh://user@host:port/folder`, without a password.
+fn remote(text: &str, host_key: Option<&str>) -> Option<(String, Remote)> {
+    let url = url::Url::parse(text).ok()?;
+    let good = |c: char| c.is_ascii_alphanumeric() || "-._:@".contains(c);
+    let host = url
+        .host_str()?
+        .trim_start_matches('[')
+        .trim_end_matches(']');
+    let plain = url.password().is_none() && url.query().is_none() && url.fragment().is_none();
+    let plain = plain && !text.contains(char::is_control);
+    let folder = text.splitn(4, '/').nth(3)?.trim_end_matches('/');
+    let word = |text: &str| text.chars().all(good) && !text.starts_with('-');
+    // Agents come as this user too, whoever they run as.
+    let user = url.username();
+    (plain && !folder.is_empty() && word(host) && word(user) && !user.is_empty()).then(|| {
+        let remote = Remote {
+            host: host.to_owned(),
+            user: user.to_owned(),
+            port: url.port(),
+            host_key: host_key.map(str::to_owned),
+        };
+        (format!("/{folder}"), remote)
+    })
 }
 
 /// Two spellings of one folder are one store.

@@ -79,9 +79,34 @@ pub struct SiteSpec {
     /// The cloud's own name of a region.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<Text>,
+    /// Servers that exist already, in the order in which they are taken. For `cloud: ssh`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<HostSpec>,
     /// How much of the site runs while it is a standby. Default: `warm`.
     #[serde(default)]
     pub tier: Tier,
+}
+
+/// A server that exists already.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged, deny_unknown_fields)]
+pub enum HostSpec {
+    /// As `ssh` reaches it.
+    Place(SshPlace),
+    /// As `ssh` reaches it, and more.
+    Server {
+        /// `user@host:22`, or a name of `~/.ssh/config`. Root, or a user whom `sudo` asks for no password.
+        ssh: SshPlace,
+        /// The address at which clients and other servers reach it. Default: that of its name.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        address: Option<AddressText>,
+        /// Its public SSH key, such as `ssh-ed25519 AAAA...`. Default: one that `ssh` knows already.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        host_key: Option<HostKeyText>,
+        /// Only for servers of this group. Default: for any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        r#for: Option<Word>,
+    },
 }
 
 /// What goes into an image.
@@ -403,10 +428,14 @@ pub enum StoreSpec {
         #[serde(default)]
         arbiter: bool,
     },
-    /// The same as a URL: `file:./path`.
+    /// A URL: `file:./path`, or `ssh://user@host/folder`.
     Url {
-        /// `file:./path`; object stores are not built yet.
+        /// `file:./path`, or `ssh://user@host:22/folder`: a folder of another machine, which has hafog; object stores
+        /// are not built yet.
         url: StorePlace,
+        /// The public SSH key of that machine, such as `ssh-ed25519 AAAA...`. Default: one that `ssh` knows already.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        host_key: Option<HostKeyText>,
         /// Holds the lease and the writer records. Exactly one store does. Default: the only one.
         #[serde(default)]
         arbiter: bool,
@@ -419,7 +448,14 @@ impl StoreSpec {
         match self {
             StoreSpec::Place(place) => (&place.0, false),
             StoreSpec::Folder { folder, arbiter } => (&folder.0, *arbiter),
-            StoreSpec::Url { url, arbiter } => (&url.0, *arbiter),
+            StoreSpec::Url { url, arbiter, .. } => (&url.0, *arbiter),
+        }
+    }
+
+    pub fn host_key(&self) -> Option<&str> {
+        match self {
+            StoreSpec::Url { host_key, .. } => host_key.as_ref().map(|key| key.0.as_str()),
+            StoreSpec::Place(_) | StoreSpec::Folder { .. } => None,
         }
     }
 }
@@ -479,7 +515,13 @@ texts! {
     GitUrl: "x-format" = "git-url", "minLength" = 1;
     /// A DNS name in small letters, without a final dot.
     HostText: "x-format" = "host", "pattern" = "^([a-z0-9]([a-z0-9-]*[a-z0-9])?\\.)*[a-z0-9]([a-z0-9-]*[a-z0-9])?$", "maxLength" = 253;
-    /// A folder, or `file:./folder`.
+    /// The public half of an SSH host key, as OpenSSH writes it.
+    HostKeyText: "x-format" = "host-key", "pattern" = "^(ssh|ecdsa|sk)-[a-z0-9@.-]+ [A-Za-z0-9+/=]+$";
+    /// A server as `ssh` reaches it: `host`, `user@host` or `user@host:22`.
+    SshPlace: "x-format" = "ssh-place", "minLength" = 1;
+    /// An IP address.
+    AddressText: "x-format" = "address", "minLength" = 2;
+    /// A folder, `file:./folder` or `ssh://user@host/folder`.
     StorePlace: "x-format" = "store", "minLength" = 1;
     /// The name of a cloud.
     CloudName: "x-known" = "clouds";

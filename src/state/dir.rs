@@ -15,11 +15,12 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{PutError, StateStore, Version};
+use super::door::Door;
+use super::{Guest, PutError, StateStore, Version, nobody_comes, text_of};
 use crate::durable::{self, Lock, blocking};
 use crate::error::Fault;
 use crate::model::digest::sha256;
-use crate::model::id::RunId;
+use crate::model::id::{RunId, ServerName};
 
 /// How long another writer is waited for.
 const LOCK_LIMIT: Duration = Duration::from_secs(5);
@@ -29,6 +30,7 @@ const FILE_MODE: u32 = 0o600;
 #[derive(Clone)]
 pub struct DirStore {
     folder: PathBuf,
+    door: Option<Door>,
 }
 
 /// The first line of a document's file.
@@ -54,7 +56,15 @@ impl Header {
 impl DirStore {
     /// The folder is made by the first write.
     pub fn new(folder: PathBuf) -> DirStore {
-        DirStore { folder }
+        DirStore { folder, door: None }
+    }
+
+    /// One that servers come to.
+    pub fn behind(door: Door) -> DirStore {
+        DirStore {
+            folder: door.folder.clone(),
+            door: Some(door),
+        }
     }
 
     fn journal(&self, run: &RunId) -> Result<PathBuf, Fault> {
@@ -77,9 +87,7 @@ impl DirStore {
     }
 
     fn lock_docs(&self) -> Result<Lock, Fault> {
-        let docs = self.folder.join("docs");
-        make_folder(&docs)?;
-        Lock::take(&docs.join(".lock"), LOCK_LIMIT)
+        Lock::take(&self.folder.join("docs/.lock"), LOCK_LIMIT)
     }
 
     fn put_now(
@@ -88,32 +96,40 @@ impl DirStore {
         bytes: &[u8],
         expect: Option<&Version>,
     ) -> Result<Version, PutError> {
-        let path = self.doc(key).map_err(PutError::Fault)?;
-        let write = || {
+        let path = self.doc(key)?;
+        let is_expected = |header: Option<&Header>| header.map(Header::version).as_ref() == expect;
+        let current = read_doc(&path)?.map(|(header, _)| header);
+        if !is_expected(current.as_ref()) {
+            return Err(PutError::Changed);
+        }
+        let now = Timestamp::now().as_microsecond().unsigned_abs();
+        let ended = || durable::fault("count a write of", &path, "its number is the last there is");
+        let header = Header {
+            writes: current
+                .map_or(Some(now), |header| header.next())
+                .ok_or_else(ended)?,
+            sha256: sha256(bytes),
+        };
+        let mut file = serde_json::to_vec(&header).expect("a header is always JSON");
+        file.push(b'\n');
+        file.extend_from_slice(bytes);
+        let folder = path.parent().expect("it has `docs` above it");
+        make_folder(&self.folder.join("docs"))?;
+        durable::make_folders(folder, FOLDER_MODE)?;
+        // Whoever is stopped while the disk is slow keeps nobody else out.
+        let unnamed = durable::Unnamed::write(&path, &file, FILE_MODE, None)?;
+        {
             let _lock = self.lock_docs()?;
             let current = read_doc(&path)?.map(|(header, _)| header);
-            if current.as_ref().map(Header::version).as_ref() != expect {
-                return Ok(None);
+            if !is_expected(current.as_ref()) {
+                return Err(PutError::Changed);
             }
-            let now = Timestamp::now().as_microsecond().unsigned_abs();
-            let ended =
-                || durable::fault("count a write of", &path, "its number is the last there is");
-            let header = Header {
-                writes: current
-                    .map_or(Some(now), |header| header.next())
-                    .ok_or_else(ended)?,
-                sha256: sha256(bytes),
-            };
-            let mut file = serde_json::to_vec(&header).expect("a header is always JSON");
-            file.push(b'\n');
-            file.extend_from_slice(bytes);
-            let folder = path.parent().expect("it has `docs` above it");
-            durable::make_folders(folder, FOLDER_MODE)?;
             durable::sweep(folder)?;
-            durable::replace(&path, &file, FILE_MODE, None)?;
-            Ok(Some(header.version()))
-        };
-        write().map_err(PutError::Fault)?.ok_or(PutError::Changed)
+            unnamed.name()?;
+        }
+        durable::sync_folder(folder)
+            .map_err(|error| durable::fault("sync the folder of", &path, error))?;
+        Ok(header.version())
     }
 
     fn delete_now(&self, key: &str) -> Result<(), Fault> {
@@ -121,8 +137,10 @@ impl DirStore {
         if !path.exists() {
             return Ok(());
         }
-        let _lock = self.lock_docs()?;
-        durable::remove(&path)?;
+        {
+            let _lock = self.lock_docs()?;
+            durable::remove(&path)?;
+        }
         durable::sync_folder(path.parent().expect("it has `docs` above it"))
             .map_err(|error| durable::fault("sync the folder of", &path, error))
     }
@@ -205,8 +223,7 @@ fn replace_journal_now(path: &Path, lines: &[String]) -> Result<(), Fault> {
         .expect("there are more numbers than files");
     // A link, so that the name always leads to a journal.
     std::fs::hard_link(path, &aside).map_err(failed)?;
-    let whole: String = lines.iter().flat_map(|line| [line, "\n"]).collect();
-    durable::replace(path, whole.as_bytes(), FILE_MODE, None)
+    durable::replace(path, text_of(lines).as_bytes(), FILE_MODE, None)
 }
 
 /// What a crash left of a last line: a whole line gets its line break (a reader has taken it for true), a torn one goes.
@@ -241,6 +258,11 @@ fn mend_tail(file: &mut File) -> std::io::Result<u64> {
 impl StateStore for DirStore {
     fn name(&self) -> String {
         self.folder.display().to_string()
+    }
+
+    /// This machine's own disk may be busy, and there is none to go to instead.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(10)
     }
 
     async fn append(&self, run: &RunId, line: &str) -> Result<(), Fault> {
@@ -293,6 +315,34 @@ impl StateStore for DirStore {
     async fn delete(&self, key: &str) -> Result<(), Fault> {
         let (store, key) = (self.clone(), key.to_owned());
         blocking(move || store.delete_now(&key)).await
+    }
+
+    async fn admit(&self, guest: &Guest) -> Result<(), Fault> {
+        match &self.door {
+            Some(door) => door.admit(guest).await,
+            None => Err(nobody_comes(&self.name())),
+        }
+    }
+
+    async fn admits(&self, guest: &Guest) -> Result<bool, Fault> {
+        match &self.door {
+            Some(door) => door.admits(guest).await,
+            None => Ok(false),
+        }
+    }
+
+    async fn dismiss(&self, server: &ServerName) -> Result<(), Fault> {
+        match &self.door {
+            Some(door) => door.dismiss(server).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn host_keys(&self) -> Result<Vec<String>, Fault> {
+        match &self.door {
+            Some(door) => door.host_keys().await,
+            None => Err(nobody_comes(&self.name())),
+        }
     }
 }
 
@@ -466,9 +516,9 @@ mod tests {
     #[tokio::test]
     async fn a_held_lock_is_waited_for_up_to_the_limit() {
         let (_home, store) = store();
-        store.put("roles", b"{}", None).await.unwrap();
+        let version = store.put("roles", b"{}", None).await.unwrap();
         let held = store.lock_docs().unwrap();
-        let Err(PutError::Fault(fault)) = store.put("roles", b"x", None).await else {
+        let Err(PutError::Fault(fault)) = store.put("roles", b"x", Some(&version)).await else {
             panic!("the lock was ignored");
         };
         assert!(

@@ -1,14 +1,26 @@
 //! State stores: journals that only grow, and small documents that change by compare-and-set.
 //!
-//! One store is the arbiter: it holds the lease and the writer records. The others are mirrors.
+//! One store is the arbiter: it holds the lease and the writer records. The others are mirrors. A store is a folder,
+//! here ([`dir`]) or on another machine ([`ssh`]).
 
 pub mod dir;
+pub mod door;
+pub mod ssh;
 pub mod stores;
+pub mod wire;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
+use self::dir::DirStore;
+use self::ssh::SshStore;
 use crate::error::Fault;
-use crate::model::id::RunId;
+use crate::model::id::{RunId, ServerName};
+use crate::model::stack::Remote;
 
 /// Changes with every write of a document. Opaque: an ETag, a generation, a digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,10 +40,24 @@ impl From<Fault> for PutError {
     }
 }
 
+/// A server whose agent comes to a store by itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Guest {
+    pub server: ServerName,
+    /// Its public key, as OpenSSH writes it.
+    pub key: String,
+    /// All that it may read and change.
+    pub documents: Vec<String>,
+}
+
 #[async_trait]
 pub trait StateStore: Send + Sync {
     /// What to call it in messages: a path or a URL without credentials.
     fn name(&self) -> String;
+    /// How long an answer is waited for.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(5)
+    }
     /// Durable when it returns. `line` has no line break; the store adds it.
     async fn append(&self, run: &RunId, line: &str) -> Result<(), Fault>;
     /// The same for several lines. What fails says how many of them are durable all the same.
@@ -61,4 +87,43 @@ pub trait StateStore: Send + Sync {
     ) -> Result<Version, PutError>;
     /// Gone already is success.
     async fn delete(&self, key: &str) -> Result<(), Fault>;
+    /// Lets a server come by itself, in place of its older key.
+    async fn admit(&self, _: &Guest) -> Result<(), Fault> {
+        Err(nobody_comes(&self.name()))
+    }
+    /// Whether the server is let in, with just this key and these documents.
+    async fn admits(&self, _: &Guest) -> Result<bool, Fault> {
+        Ok(false)
+    }
+    /// The server comes no more. Never let in is success.
+    async fn dismiss(&self, _: &ServerName) -> Result<(), Fault> {
+        Ok(())
+    }
+    /// The SSH host keys of the machine that keeps the store, as OpenSSH writes them.
+    async fn host_keys(&self) -> Result<Vec<String>, Fault> {
+        Err(nobody_comes(&self.name()))
+    }
+}
+
+/// The store in a folder, which is absolute: of this machine, or of another one, with this key alone or with whatever
+/// the user's own `ssh` goes with.
+pub fn open(
+    folder: &Path,
+    remote: Option<&Remote>,
+    identity: Option<&Path>,
+) -> Arc<dyn StateStore> {
+    match remote {
+        Some(remote) => Arc::new(SshStore::open(remote, &folder.to_string_lossy(), identity)),
+        // Without the dots in its middle, for whoever reads its name.
+        None => Arc::new(DirStore::new(folder.components().collect())),
+    }
+}
+
+/// Each line with its line break.
+fn text_of<T: std::fmt::Display>(lines: &[T]) -> String {
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+fn nobody_comes(name: &str) -> Fault {
+    Fault::new(format!("no server can come to state store {name}"))
 }

@@ -13,12 +13,9 @@ use tokio::time::Instant;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{PutError, StateStore, Version};
+use super::{Guest, PutError, StateStore, Version};
 use crate::error::Fault;
-use crate::model::id::RunId;
-
-/// How long one store may take before it counts as unreachable.
-const LIMIT: Duration = Duration::from_secs(5);
+use crate::model::id::{RunId, ServerName};
 
 /// How long a mirror that did not answer in time is not asked again.
 const QUIET: Duration = Duration::from_secs(30);
@@ -104,7 +101,8 @@ impl Stores {
         index: usize,
         call: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
-        let answered = tokio::time::timeout(LIMIT, call).await;
+        let limit = self.all[index].patience();
+        let answered = tokio::time::timeout(limit, call).await;
         self.mirrors()[index].quiet_until = match answered {
             Ok(_) => None,
             Err(_) => Some(Instant::now() + QUIET),
@@ -255,6 +253,30 @@ impl Stores {
         })?;
         let put = self.arbiter().put(key, &bytes, expect);
         self.ask_again(self.arbiter, put).await
+    }
+
+    /// [`StateStore::admit`] of the arbiter.
+    pub async fn admit(&self, guest: &Guest) -> Result<(), Fault> {
+        self.ask_again(self.arbiter, self.arbiter().admit(guest))
+            .await
+    }
+
+    /// [`StateStore::admits`] of the arbiter.
+    pub async fn admits(&self, guest: &Guest) -> Result<bool, Fault> {
+        self.ask_again(self.arbiter, self.arbiter().admits(guest))
+            .await
+    }
+
+    /// [`StateStore::dismiss`] of the arbiter.
+    pub async fn dismiss(&self, server: &ServerName) -> Result<(), Fault> {
+        let dismissal = self.arbiter().dismiss(server);
+        self.ask_again(self.arbiter, dismissal).await
+    }
+
+    /// [`StateStore::host_keys`] of the arbiter.
+    pub async fn host_keys(&self) -> Result<Vec<String>, Fault> {
+        self.ask_again(self.arbiter, self.arbiter().host_keys())
+            .await
     }
 
     /// Reads a mirrored document: the copy with the highest serial among the stores that answer. An error when
@@ -447,7 +469,7 @@ fn silent(store: &dyn StateStore) -> Fault {
     Fault::unavailable(format!(
         "state store {} did not answer within {} s",
         store.name(),
-        LIMIT.as_secs()
+        store.patience().as_secs()
     ))
 }
 
@@ -461,6 +483,8 @@ mod tests {
     use crate::clock::RealClock;
     use crate::journal::event::Event;
     use crate::journal::{Journal, Silent};
+
+    const LIMIT: Duration = Duration::from_secs(5);
 
     /// In memory; hangs or fails when it is told to.
     #[derive(Default)]

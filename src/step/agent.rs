@@ -4,17 +4,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Act, Context, Standing};
-use crate::agent::{AgentConfig, Peer};
+use super::{Act, Context, Standing, program};
+use crate::agent::{ARBITER_KEY, AgentConfig, Peer};
 use crate::db::AGENT_SERVICE;
 use crate::db::keys::RENEW_BEFORE;
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::digest::sha256;
 use crate::model::id::{DatabaseName, ServerName};
+use crate::model::stack::Remote;
 use crate::plan::action::*;
-use crate::program;
-use crate::shell::{File, Host, Service, ServiceChange};
-use crate::world::World;
+use crate::shell::{Command, File, Host, Service, ServiceChange};
+use crate::state::Guest;
+use crate::world::{World, writer_key};
 
 const CONFIG: &str = "agent.json";
 
@@ -22,9 +23,13 @@ fn folder(host: &Host) -> String {
     format!("{}/agent", host.dirs.etc)
 }
 
-fn service(host: &Host) -> Result<Service, Fault> {
+fn arbiter_key(host: &Host) -> String {
+    format!("{}/{ARBITER_KEY}", folder(host))
+}
+
+fn service(world: &World, host: &Host) -> Result<Service, Fault> {
     let argv = vec![
-        program::text()?,
+        program::path(world, host)?,
         "agent".to_owned(),
         "--config".to_owned(),
         format!("{}/{CONFIG}", folder(host)),
@@ -45,7 +50,9 @@ pub(super) async fn is_current(
     let (host, config) = agent.config(world).await?;
     let mark = started_with(&host, &config);
     let started = world.shell(&host.site)?.get(&host, &mark.path).await?;
-    Ok(started == Some(mark.bytes) && are_fresh(world, database, node).await?)
+    Ok(started == Some(mark.bytes)
+        && are_fresh(world, database, node).await?
+        && is_admitted(world, &host, &config).await?)
 }
 
 /// Whether no certificate on the node is due to be renewed.
@@ -108,6 +115,12 @@ impl StartAgent {
                 .join(&arbiter.folder)
                 .to_string_lossy()
                 .into_owned(),
+            arbiter_at: match &arbiter.remote {
+                Some(remote) => Some(with_host_key(world, remote).await?),
+                None => None,
+            },
+            machine: world.has_machines(&node.host.site),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
             self_fence: world.stack.self_fence,
             every: crate::model::stack::BEAT_EVERY,
             others,
@@ -140,6 +153,60 @@ impl StartAgent {
     }
 }
 
+/// The machine that keeps the arbiter, as a server must be told: what `ssh` knows here, it does not know there.
+async fn with_host_key(world: &World, remote: &Remote) -> Result<Remote, Fault> {
+    let mut remote = remote.clone();
+    if remote.host_key.is_none() {
+        let keys = world.stores.host_keys().await?;
+        let newest = keys.iter().find(|key| key.starts_with("ssh-ed25519 "));
+        remote.host_key = newest.or(keys.first()).cloned();
+    }
+    Ok(remote)
+}
+
+/// The node's own key for the arbiter. It is made there, and its private half leaves that machine never.
+async fn admit(world: &World, host: &Host, config: &AgentConfig) -> Result<(), Trouble> {
+    if config.arbiter_at.is_none() {
+        return Ok(());
+    }
+    const MAKE: &str =
+        r#"[ -s "$1.pub" ] || { rm -f "$1"; ssh-keygen -q -t ed25519 -N '' -C "$2" -f "$1"; }"#;
+    let shell = world.shell(&host.site).nothing_changed()?;
+    let path = arbiter_key(host);
+    let make = Command::new(["sh", "-euc", MAKE, "sh", &path, host.name.as_str()]);
+    let made = shell.run(host, &make).await?;
+    let guest = guest(world, host, config).await.partial()?;
+    let Some(guest) = guest.filter(|_| made.code == 0) else {
+        let message = format!("`{}` cannot make a key for the arbiter", host.name);
+        return Err(Trouble::Partial(
+            Fault::new(message).because(made.stderr.trim()),
+        ));
+    };
+    world.stores.admit(&guest).await.partial()
+}
+
+/// Whether the arbiter still knows the node: somebody may have made its machine or its user's keys anew.
+async fn is_admitted(world: &World, host: &Host, config: &AgentConfig) -> Result<bool, Fault> {
+    if config.arbiter_at.is_none() {
+        return Ok(true);
+    }
+    match guest(world, host, config).await? {
+        Some(guest) => world.stores.admits(&guest).await,
+        None => Ok(false),
+    }
+}
+
+/// The node as the arbiter knows it; `None` while it has no key.
+async fn guest(world: &World, host: &Host, config: &AgentConfig) -> Result<Option<Guest>, Fault> {
+    let path = format!("{}.pub", arbiter_key(host));
+    let public = world.shell(&host.site)?.get(host, &path).await?;
+    Ok(public.map(|public| Guest {
+        server: host.name.clone(),
+        key: String::from_utf8_lossy(&public).trim().to_owned(),
+        documents: vec![writer_key(&config.database.name)],
+    }))
+}
+
 #[async_trait]
 impl Act for StartAgent {
     async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
@@ -153,6 +220,9 @@ impl Act for StartAgent {
             }
         }
         if !are_fresh(context.world, &self.database, &self.node).await? {
+            return Ok(Standing::Ready);
+        }
+        if !is_admitted(context.world, &host, &config).await? {
             return Ok(Standing::Ready);
         }
         let states = shell.services(&host).await?;
@@ -178,7 +248,9 @@ impl Act for StartAgent {
         for file in self.files(context, &host, &config).nothing_changed()? {
             shell.put(&host, &file).await?;
         }
-        let service = service(&host).partial()?;
+        program::bring(world, &host).await?;
+        admit(world, &host, &config).await?;
+        let service = service(world, &host).partial()?;
         shell
             .service(
                 &host,

@@ -13,6 +13,11 @@ use crate::probe::HttpAsk;
 use crate::shell::{File, Host, Service};
 use crate::world::World;
 
+pub(super) const SERVICE: &str = "haproxy";
+
+/// HAProxy's, in its server's data folder: where it runs. The path of a socket has at most 107 bytes (unix(7)).
+pub(super) const SOCKET: &str = "haproxy.sock";
+
 #[derive(Serialize)]
 struct Backend {
     name: String,
@@ -23,6 +28,7 @@ struct Backend {
 /// What `templates/haproxy/haproxy.cfg` is rendered with.
 #[derive(Serialize)]
 struct Values {
+    socket: &'static str,
     listen: Vec<u16>,
     address: String,
     check: String,
@@ -56,6 +62,7 @@ pub(super) async fn configuration(
         .map(|port| world.port(&server.site, *port))
         .collect();
     let values = Values {
+        socket: SOCKET,
         listen,
         address: host.address.to_string(),
         check: balancer.check.clone(),
@@ -76,7 +83,7 @@ fn service(config: String) -> Service {
     let argv = words(&["haproxy", "-db", "-f", &config]);
     Service {
         before: vec![words(&["haproxy", "-c", "-f", &config])],
-        ..Service::new("haproxy", argv, Duration::from_secs(5))
+        ..Service::new(SERVICE, argv, Duration::from_secs(5))
     }
 }
 

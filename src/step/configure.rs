@@ -9,13 +9,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 
-use super::{Act, Context, Standing, Tags, balancer, role};
+use super::{Act, Context, Standing, Tags, balancer, program, role, rotation};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::digest::hex;
 use crate::model::roles::Roles;
 use crate::model::stack::{Job, RecipeService, Server};
 use crate::plan::action::*;
-use crate::program;
 use crate::shell::{File, Host, Service, ServiceChange};
 use crate::world::World;
 
@@ -117,7 +116,7 @@ async fn app(
         ("HAFOG_ADDRESS".to_owned(), host.address.to_string()),
         ("HAFOG_IMAGE".to_owned(), host.dirs.image.clone()),
         ("HAFOG_ROLE_FILE".to_owned(), role::path(host)),
-        ("HAFOG_EXE".to_owned(), program::text()?),
+        ("HAFOG_EXE".to_owned(), program::path(world, host)?),
     ]);
     if let Some(port) = port {
         env.insert("PORT".to_owned(), port.to_string());
@@ -288,6 +287,9 @@ impl Act for ConfigureServer {
             .await
             .nothing_changed()?;
         let shell = world.shell(&self.site).nothing_changed()?;
+        if server.job == Job::App {
+            program::bring(world, &host).await?;
+        }
         for file in wanted.files.iter().chain(&wanted.secret_files) {
             shell.put(&host, file).await?;
         }
@@ -306,9 +308,14 @@ impl Act for ConfigureServer {
                     ServiceChange::Install(Box::new(service.clone())),
                 )
                 .await?;
-            shell
-                .service(&host, &service.name, ServiceChange::Restart)
-                .await?;
+            let started = shell.service(&host, &service.name, ServiceChange::Restart);
+            if let Err(trouble) = started.await {
+                return Err(with_its_words(world, &host, &service.name, trouble).await);
+            }
+        }
+        let found = world.find(&self.site, &self.server).await.partial()?;
+        if found.is_some_and(|found| is_changing(&found.tags)) {
+            rotation::let_in(world, &self.server).await?;
         }
         let tags = Tags::from([(TAG.to_owned(), wanted.digest())]);
         world
@@ -317,6 +324,31 @@ impl Act for ConfigureServer {
             .tag_server(&self.server, &tags)
             .await
     }
+}
+
+/// Why a service does not start is in what it said last, which may be more than it should say.
+async fn with_its_words(world: &World, host: &Host, service: &str, trouble: Trouble) -> Trouble {
+    const LINES: usize = 5;
+    let Ok(shell) = world.shell(&host.site) else {
+        return trouble;
+    };
+    let path = format!("{}/{service}.log", host.dirs.log);
+    let log = shell.get(host, &path).await.ok().flatten();
+    let mut log = String::from_utf8_lossy(&log.unwrap_or_default()).into_owned();
+    for name in world.stack.secrets.keys() {
+        let Ok(secret) = world.secrets.read(name) else {
+            return trouble;
+        };
+        let secret = secret.expose();
+        for form in [secret.to_owned(), percent(secret)] {
+            if !form.is_empty() {
+                log = log.replace(&form, "***");
+            }
+        }
+    }
+    let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+    let last = &lines[lines.len().saturating_sub(LINES)..];
+    trouble.map(|fault| last.iter().fold(fault, Fault::because))
 }
 
 fn names(services: &[Service]) -> String {

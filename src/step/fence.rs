@@ -116,7 +116,11 @@ impl StopWrites {
         let world = context.world;
         if let Ok(found) = world.find(&self.site, &self.node).await {
             match found {
-                None => return Some(format!("{} is gone", self.node)),
+                // A server that exists already may be on no list any more, and at work.
+                None if world.stack.seals(&self.site) => {
+                    return Some(format!("{} is gone", self.node));
+                }
+                None => {}
                 Some(found) if found.state == ServerState::Off => {
                     return Some(format!("{} is powered off", self.node));
                 }

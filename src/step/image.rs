@@ -1,160 +1,27 @@
-//! Images: put a recipe into a builder, seal it, move servers to it.
+//! Images: seal a builder, move servers to what it became.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Act, Context, Standing, balancer, configure};
+use super::{Act, Context, Standing, apply, balancer, rotation};
 use crate::error::{Fault, Trouble, TroubleExt};
-use crate::image::recipe;
+use crate::image::shelf::Shelf;
 use crate::journal::event::Output;
 use crate::model::id::ImageName;
 use crate::plan::action::*;
-use crate::shell::{Command, File, ServiceChange};
+use crate::shell::{Host, Ran, ServiceChange};
 use crate::wait;
+use crate::world::World;
 
-const MARK: &str = "hafog-recipe.json";
-
-impl ApplyRecipe {
-    fn mark(&self) -> String {
-        format!("{{\"image\":\"{}\"}}\n", self.image)
-    }
-}
-
-#[async_trait]
-impl Act for ApplyRecipe {
-    /// The mark is written last, so it is there only when everything before it is.
-    async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
-        let world = context.world;
-        if world
-            .cloud(&self.site)?
-            .images()
-            .await?
-            .iter()
-            .any(|image| image.name == self.image)
-        {
-            return Ok(Standing::done(format!("{} is there already", self.image)));
-        }
-        let Some(host) = world
-            .find(&self.site, &self.builder)
-            .await?
-            .and_then(|found| found.host)
-        else {
-            return Ok(Standing::Ready);
-        };
-        let mark = world
-            .shell(&self.site)?
-            .get(&host, &format!("{}/{MARK}", host.dirs.image))
-            .await?;
-        if mark.as_deref() == Some(self.mark().as_bytes()) {
-            return Ok(Standing::done(format!(
-                "recipe `{}` is in {}",
-                self.recipe, self.builder
-            )));
-        }
-        Ok(Standing::Ready)
-    }
-
-    async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
-        let world = context.world;
-        let found = world
-            .find(&self.site, &self.builder)
-            .await
-            .nothing_changed()?;
-        let host = found.and_then(|found| found.host);
-        let host = host.ok_or_else(|| {
-            Trouble::NothingChanged(Fault::unavailable(format!("{} is not there", self.builder)))
-        })?;
-        let shell = world.shell(&self.site).nothing_changed()?;
-        let recipe = world.stack.recipes.get(&self.recipe);
-        let recipe = recipe.ok_or_else(|| {
-            Trouble::NothingChanged(Fault::new(format!("there is no recipe `{}`", self.recipe)))
-        })?;
-        let (owned, stack, base) = (recipe.clone(), world.stack.clone(), world.base.clone());
-        let read = move || recipe::contents(&owned, &base, &stack.secrets);
-        let read = tokio::task::spawn_blocking(read).await;
-        let lost = |error| Fault::new("nobody read the recipe to its end").because(error);
-        let contents = read.map_err(lost).nothing_changed()?.nothing_changed()?;
-        if contents.image != self.image {
-            return Err(Trouble::NothingChanged(
-                Fault::new(format!(
-                    "the files of recipe `{}` changed since the plan was made",
-                    self.recipe
-                ))
-                .hint("run the same command again"),
-            ));
-        }
-        for program in recipe::programs(recipe) {
-            let found = shell
-                .run(&host, &Command::new(["sh", "-c", &program.look]))
-                .await?;
-            if found.code != 0 {
-                return Err(Trouble::NothingChanged(
-                    Fault::new(format!("`{}` is not installed", program.name))
-                        .hint(format!("apt-get install {}", program.package)),
-                ));
-            }
-        }
-        let count = contents.files.len();
-        for file in contents.files {
-            let file = File {
-                path: format!("{}{}", host.dirs.image, file.to),
-                bytes: file.bytes,
-                mode: if file.executable { 0o755 } else { 0o644 },
-                for_service_user: false,
-            };
-            shell.put(&host, &file).await?;
-        }
-        context
-            .progress(format!("{count} files are in {}", self.builder))
-            .await;
-        for service in &recipe.services {
-            let Some(line) = &service.run else { continue };
-            let file = File {
-                path: configure::launcher(&host, &service.name),
-                bytes: format!("#!/bin/sh\nexec {line}\n").into_bytes(),
-                mode: 0o755,
-                for_service_user: false,
-            };
-            shell.put(&host, &file).await?;
-        }
-        for line in &recipe.run {
-            let command = Command::new(["sh", "-euc", line])
-                .env("HAFOG_IMAGE", host.dirs.image.clone())
-                .limit(Duration::from_secs(900));
-            let command = Command {
-                dir: Some(host.dirs.image.clone()),
-                ..command
-            };
-            context.progress(format!("running `{line}`")).await;
-            let ran = shell.run(&host, &command).await?;
-            if ran.code != 0 {
-                let last: Vec<&str> = ran
-                    .stderr
-                    .lines()
-                    .chain(ran.stdout.lines())
-                    .rev()
-                    .take(10)
-                    .collect();
-                let mut fault = Fault::new(format!(
-                    "`{line}` of recipe `{}` ended with code {}",
-                    self.recipe, ran.code
-                ));
-                for line in last.into_iter().rev() {
-                    fault = fault.because(line);
-                }
-                return Err(Trouble::Partial(fault));
-            }
-        }
-        let mark = File {
-            path: format!("{}/{MARK}", host.dirs.image),
-            bytes: self.mark().into_bytes(),
-            mode: 0o644,
-            for_service_user: false,
-        };
-        shell.put(&host, &mark).await
-    }
+/// With the last lines of what it said.
+pub(super) fn ended_badly(ran: &Ran, what: &str) -> Trouble {
+    let lines = ran.stderr.lines().chain(ran.stdout.lines());
+    let lines: Vec<&str> = lines.collect();
+    let last = &lines[lines.len().saturating_sub(10)..];
+    let fault = Fault::new(format!("{what} ended with code {}", ran.code));
+    Trouble::Partial(last.iter().fold(fault, Fault::because))
 }
 
 #[async_trait]
@@ -195,43 +62,70 @@ impl Act for DeleteImage {
             .cloud(&self.site)
             .nothing_changed()?
             .delete_image(&self.image)
-            .await
+            .await?;
+        let shelf = Shelf::of(&context.world.home, &self.site, &self.image);
+        shelf.clear().await.partial()
     }
 }
 
 impl ChangeImage {
-    /// Everything is stopped before the change, so that whatever runs after it runs the new image.
+    /// Nobody asks it anything while it changes. Everything is stopped before the change, so that whatever runs after it
+    /// runs the new image. Marked as changing until [`ChangeImage::back`].
     async fn to(&self, context: &Context<'_>, image: &ImageName) -> Result<(), Trouble> {
         let world = context.world;
         let host = world.host(&self.server).await.nothing_changed()?;
+        let config = self.config(world).await.nothing_changed()?;
+        self.mark(world, format!("{CHANGING}{config}")).await?;
+        let changed = self.change(context, &host, image).await;
+        changed.map_err(Trouble::after_a_change)
+    }
+
+    async fn change(
+        &self,
+        context: &Context<'_>,
+        host: &Host,
+        image: &ImageName,
+    ) -> Result<(), Trouble> {
+        let world = context.world;
         let shell = world.shell(&self.site).nothing_changed()?;
-        let services = shell.services(&host).await.nothing_changed()?;
         let cloud = world.cloud(&self.site).nothing_changed()?;
-        let found = world
-            .find(&self.site, &self.server)
-            .await
-            .nothing_changed()?;
-        let config = found
-            .and_then(|mut found| found.tags.remove(CONFIG_TAG))
-            .unwrap_or_default();
-        let config = config.strip_prefix(CHANGING).unwrap_or(&config);
-        let tag = |value: String| BTreeMap::from([(CONFIG_TAG.to_owned(), value)]);
-        cloud
-            .tag_server(&self.server, &tag(format!("{CHANGING}{config}")))
-            .await?;
+        let services = shell.services(host).await.nothing_changed()?;
+        rotation::take_out(context, &self.server).await?;
         for service in &services {
             let stop = ServiceChange::Stop { signal: None };
-            shell.service(&host, &service.name, stop).await?;
+            shell.service(host, &service.name, stop).await?;
         }
-        cloud.change_image(&self.server, image).await?;
+        match world.stack.seals(&self.site) {
+            true => cloud.change_image(&self.server, image).await?,
+            false => apply::change(context, &self.site, &self.server, image).await?,
+        }
         for service in &services {
             shell
-                .service(&host, &service.name, ServiceChange::Start)
+                .service(host, &service.name, ServiceChange::Start)
                 .await?;
         }
-        cloud
-            .tag_server(&self.server, &tag(config.to_owned()))
-            .await
+        Ok(())
+    }
+
+    /// Into rotation again. Until then it is changing, so that whoever goes on after a crash does this too.
+    async fn back(&self, context: &Context<'_>) -> Result<(), Trouble> {
+        rotation::put_in(context, &self.server).await?;
+        let config = self.config(context.world).await.partial()?;
+        self.mark(context.world, config).await
+    }
+
+    /// The digest of its configuration, with or without the mark.
+    async fn config(&self, world: &World) -> Result<String, Fault> {
+        let found = world.find(&self.site, &self.server).await?;
+        let config = found.and_then(|mut found| found.tags.remove(CONFIG_TAG));
+        let config = config.unwrap_or_default();
+        Ok(config.strip_prefix(CHANGING).unwrap_or(&config).to_owned())
+    }
+
+    async fn mark(&self, world: &World, config: String) -> Result<(), Trouble> {
+        let tags = BTreeMap::from([(CONFIG_TAG.to_owned(), config)]);
+        let cloud = world.cloud(&self.site).nothing_changed()?;
+        cloud.tag_server(&self.server, &tags).await
     }
 
     async fn all_run(&self, context: &Context<'_>) -> Result<bool, Fault> {
@@ -263,7 +157,11 @@ impl Act for ChangeImage {
         if !changed || !self.all_run(context).await? {
             return Ok(Standing::Ready);
         }
-        match balancer::answers(context.world, &self.server).await {
+        let works = match balancer::answers(context.world, &self.server).await {
+            Ok(()) => rotation::is_in(context.world, &self.server).await,
+            answers => answers,
+        };
+        match works {
             Ok(()) => Ok(Standing::done(format!(
                 "{} runs {} and is healthy",
                 self.server, self.to
@@ -273,18 +171,28 @@ impl Act for ChangeImage {
     }
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
-        self.to(context, &self.to).await?;
-        let Err(fault) = self.answers(context).await else {
-            return Ok(());
+        let came_up = match self.to(context, &self.to).await {
+            Ok(()) => self.answers(context).await,
+            // A service that ends at once, a recipe whose command fails.
+            Err(Trouble::Partial(fault)) => Err(fault),
+            Err(trouble) => return Err(trouble),
+        };
+        let Err(fault) = came_up else {
+            return self.back(context).await;
         };
         // What does not come up goes back at once, so that the next server is never tried.
-        self.to(context, &self.from).await?;
-        let back = self.answers(context).await;
-        let back = match back {
+        let back = async {
+            self.to(context, &self.from).await?;
+            self.answers(context).await.partial()?;
+            self.back(context).await
+        };
+        let back = match back.await {
             Ok(()) => format!("{} is back on {}", self.server, self.from),
-            Err(fault) => format!(
-                "{} was put back on {} and is not healthy: {fault}",
-                self.server, self.from
+            Err(trouble) => format!(
+                "{} is not back on {}: {}",
+                self.server,
+                self.from,
+                trouble.fault()
             ),
         };
         Err(Trouble::Partial(
@@ -297,6 +205,7 @@ impl Act for ChangeImage {
     async fn undo(&self, context: &Context<'_>) -> Result<String, Trouble> {
         self.to(context, &self.from).await?;
         self.answers(context).await.partial()?;
+        self.back(context).await?;
         context
             .made(Output::Server {
                 name: self.server.to_string(),

@@ -4,6 +4,7 @@
 //! done, whoever did it. Evidence is one line for people and never read back to decide.
 
 mod agent;
+mod apply;
 mod balancer;
 mod configure;
 mod database;
@@ -12,10 +13,14 @@ mod health;
 mod image;
 mod name;
 mod outage;
+mod packages;
+mod program;
 mod promote;
+mod release;
 mod replica;
 mod role;
 mod roles;
+mod rotation;
 mod server;
 
 use std::collections::BTreeMap;
@@ -32,7 +37,7 @@ use crate::plan::{Action, Step};
 use crate::world::World;
 
 pub use configure::is_configured;
-pub use health::front_door;
+pub use health::{Door, front_door};
 pub use promote::OPEN_LIMIT;
 
 /// Whether a step's goal holds.

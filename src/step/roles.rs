@@ -6,6 +6,7 @@ use super::{Act, Context, Standing};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::SiteName;
 use crate::model::roles::{Published, Roles, RolesDocument};
+use crate::model::stack::Job;
 use crate::plan::action::*;
 use crate::world::{NAMES, ROLES, writer_key};
 
@@ -96,11 +97,18 @@ impl Act for ForgetState {
             ..Published::default()
         };
         stores.forget_everywhere(NAMES, &empty).await.unknown()?;
+        // Also those that somebody removed without hafog.
+        for server in &context.world.stack.servers {
+            if matches!(server.job, Job::Database(_)) {
+                stores.dismiss(&server.name).await.unknown()?;
+            }
+        }
+        context.world.keys.forget().unknown()?;
+        // Last: until it is gone, whoever is cut here finds that there is something left to remove.
         let gone = RolesDocument::Gone {
             serial: serial.saturating_add(1),
             destroyed: context.world.clock.now(),
         };
-        stores.forget_everywhere(ROLES, &gone).await.unknown()?;
-        context.world.keys.forget().unknown()
+        stores.forget_everywhere(ROLES, &gone).await.unknown()
     }
 }

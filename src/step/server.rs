@@ -24,8 +24,12 @@ impl CreateServer {
         found.tags.get(MADE_FOR) == self.want.tags.get(MADE_FOR)
     }
 
-    /// Something half-made for another image stands in the way, or a builder that cannot be used again.
-    fn is_in_the_way(&self, found: &Server) -> bool {
+    /// Something half-made for another image stands in the way, or a builder that cannot be used again. A server that
+    /// exists already and is silent may be at work.
+    fn is_in_the_way(&self, context: &Context<'_>, found: &Server) -> bool {
+        if !context.world.stack.seals(&self.site) {
+            return found.state == ServerState::Pending && !self.is_made_for_this(found);
+        }
         let half_made = matches!(found.state, ServerState::Pending | ServerState::Failed(_));
         let is_builder = self.want.image.is_none();
         // A builder that is off was being sealed: it is of no use any longer.
@@ -44,7 +48,7 @@ impl Act for CreateServer {
         let Some(found) = context.world.find(&self.site, &self.want.name).await? else {
             return Ok(Standing::Ready);
         };
-        if self.is_in_the_way(&found) {
+        if self.is_in_the_way(context, &found) {
             return Ok(Standing::Ready);
         }
         match (&found.state, &found.host) {
@@ -70,7 +74,7 @@ impl Act for CreateServer {
             .find(&self.site, &self.want.name)
             .await
             .nothing_changed()?;
-        if found.is_some_and(|found| self.is_in_the_way(&found)) {
+        if found.is_some_and(|found| self.is_in_the_way(context, &found)) {
             cloud.delete_server(&self.want.name).await?;
         }
         let server = cloud.create_server(&self.want, &self.once(context)).await?;
@@ -103,14 +107,23 @@ impl Act for CreateServer {
         .partial()
     }
 
+    /// A server that exists already is let go only while nothing was applied to it: it may be one of before this run.
     async fn undo(&self, context: &Context<'_>) -> Result<String, Trouble> {
-        context
-            .world
-            .cloud(&self.site)
-            .nothing_changed()?
-            .delete_server(&self.want.name)
-            .await?;
-        Ok(format!("{} is removed", self.want.name))
+        let (world, name) = (context.world, &self.want.name);
+        let cloud = world.cloud(&self.site).nothing_changed()?;
+        if !world.stack.seals(&self.site) {
+            let found = world.find(&self.site, name).await.nothing_changed()?;
+            let is_bare = |found: &Server| match found.state {
+                ServerState::Pending => true,
+                ServerState::Running => found.image.is_none(),
+                ServerState::Off | ServerState::Frozen | ServerState::Failed(_) => false,
+            };
+            if found.is_some_and(|found| !is_bare(&found)) {
+                return Ok(format!("{name} stays as it is: it is in use, or silent"));
+            }
+        }
+        cloud.delete_server(name).await?;
+        Ok(format!("{name} is removed"))
     }
 }
 
@@ -151,13 +164,17 @@ impl Act for DeleteServer {
         }
     }
 
+    /// First its way to the arbiter, so that nothing is left there of a server that nobody finds any more.
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
-        context
-            .world
-            .cloud(&self.site)
-            .nothing_changed()?
-            .delete_server(&self.server)
-            .await
+        let world = context.world;
+        let cloud = world.cloud(&self.site).nothing_changed()?;
+        let dismissed = world.stores.dismiss(&self.server).await;
+        dismissed.nothing_changed()?;
+        let deleted = cloud.delete_server(&self.server).await;
+        deleted.map_err(|trouble| match trouble {
+            Trouble::NothingChanged(fault) => Trouble::Partial(fault),
+            trouble => trouble,
+        })
     }
 }
 

@@ -110,6 +110,32 @@ pub async fn install(cloud: &dyn Cloud, host: &Host, service: Service) {
         .unwrap();
 }
 
+/// The service whose program is in the image.
+pub async fn install_app(cloud: &dyn Cloud, host: &Host) {
+    let mut service = script("app", "");
+    service.argv = vec![format!("{}/srv/app", host.dirs.image)];
+    install(cloud, host, service).await;
+}
+
+/// Waits until it has said just this.
+pub async fn app_said(cloud: &dyn Cloud, host: &Host, text: &str) {
+    eventually("the app said it", || async {
+        output(cloud, host, "cat ../log/app.log").await == text
+    })
+    .await;
+}
+
+/// Everything that a site has.
+pub async fn destroy(cloud: &dyn Cloud) {
+    for server in cloud.servers().await.unwrap() {
+        cloud.delete_server(&server.name).await.unwrap();
+    }
+    for image in cloud.images().await.unwrap() {
+        cloud.delete_image(&image.name).await.unwrap();
+    }
+    cloud.remove_site().await.unwrap();
+}
+
 pub async fn state(cloud: &dyn Cloud, host: &Host, name: &str) -> ServiceState {
     let states = cloud.shell().services(host).await.unwrap();
     states.into_iter().find(|state| state.name == name).unwrap()
@@ -363,6 +389,10 @@ pub async fn commands_end_or_are_killed(cloud: &dyn Cloud) {
         .unwrap();
     assert_eq!(ran.stdout, format!("out\n{}\nword\n", host.dirs.data));
     assert_eq!((ran.code, ran.stderr.as_str()), (3, "err\n"));
+    let odd = r#"${SAID} $SAID $$ %n \t "quoted" 'so'"#;
+    let command = Command::new(["/bin/echo", odd]).env("SAID", "word");
+    let ran = shell.run(&host, &command).await.unwrap();
+    assert_eq!(ran.stdout, format!("{odd}\n"));
     // Its child left its session, and has to go too.
     let limit = Duration::from_millis(400);
     let command =
@@ -599,15 +629,8 @@ pub async fn servers_change_their_image(cloud: &dyn Cloud) {
     let mut one = want("one");
     one.image = Some(ImageName::from("web-1"));
     let host = booted(cloud, &one).await;
-    let mut service = script("app", "");
-    service.argv = vec![format!("{}/srv/app", host.dirs.image)];
-    install(cloud, &host, service).await;
-    let said = async |text: &str| {
-        eventually("the app said it", || async {
-            output(cloud, &host, "cat ../log/app.log").await == text
-        })
-        .await
-    };
+    install_app(cloud, &host).await;
+    let said = async |text: &str| app_said(cloud, &host, text).await;
     said("one\n").await;
     unchanged(
         cloud

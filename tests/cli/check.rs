@@ -30,7 +30,7 @@ fn every_mistake_is_shown_with_its_place() {
     );
     assert_snapshot!(home.run(&["check"]).all(), @r"
     --- stderr
-    error: unknown cloud `lokal`, expected `local`
+    error: unknown cloud `lokal`, expected `local`, `incus` or `ssh`
      --> hafog.yaml:3:18
     3 |   east: { cloud: lokal }
       |                  ^^^^^

@@ -47,7 +47,7 @@ fn the_overview() {
       dns          Show the names, move their TTLs, serve zones
       lock         Show who may change the stack now, or free that right
       show         Print the spec, the stack, facts, or a run's plan, journal or report
-      image        List images
+      image        List images, and remove old ones
       destroy      Remove sites and everything that was made for them
       explain      Say what a refusal or a check of preflight means
       schema       Print the JSON Schema of the spec
@@ -125,7 +125,10 @@ fn making() {
       [SITE]...  Sites to build on; all of them if none is named
 
     Options:
-      -h, --help  Print help
+          --upgrade          Take the versions of packages that there are now, and write them to
+                             hafog.lock
+          --keep-on-failure  Leave the machine of an image that cannot be made as it is, to look at it
+      -h, --help             Print help
 
     (consent and safety as for `up`)
     ");
@@ -166,7 +169,9 @@ fn making() {
     Usage: hafog deploy [OPTIONS]
 
     Options:
-      -h, --help  Print help
+          --batch <NUMBER>  How many servers of a group change at the same time; one always stays in
+                            rotation [default: 1]
+      -h, --help            Print help
 
     (consent and safety as for `up`)
     ");
@@ -493,13 +498,14 @@ fn looking() {
       -h, --help  Print help
     ");
     assert_snapshot!(help(&["image"]), @r"
-    List images
+    List images, and remove old ones
 
     Usage: hafog image [OPTIONS] <COMMAND>
 
     Commands:
-      list  List the images of every site
-      help  Print this message or the help of the given subcommand(s)
+      list   List the images of every site
+      prune  Remove images that no recipe makes now and no server runs
+      help   Print this message or the help of the given subcommand(s)
 
     Options:
       -h, --help  Print help

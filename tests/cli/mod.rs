@@ -8,6 +8,7 @@ mod hostile;
 mod init;
 mod look;
 mod schema;
+mod store;
 mod unfinished;
 mod usage;
 

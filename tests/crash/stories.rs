@@ -409,3 +409,36 @@ async fn a_clock_that_is_stepped_does_not_end_a_lease() {
     let waited = sim.clock().elapsed() - began;
     assert!(waited >= Duration::from_secs(10_000), "{waited:?}, {end:?}");
 }
+
+/// A deploy is cut, and a person types something else: nobody stays out of rotation.
+#[tokio::test]
+async fn a_server_that_was_cut_in_its_change_is_put_into_rotation_by_whoever_comes_next() {
+    let story = Story::begin().await;
+    let target = Arc::new(released(&story.stack));
+    let out = |sim: &SimWorld| {
+        let balancers = ["shop-east-balancer-1", "shop-west-balancer-1"];
+        let out = balancers.map(|name| sim.server(&name.into()).expect("a balancer").out);
+        out.into_iter().flatten().collect::<Vec<_>>()
+    };
+    let mut were_out = 0;
+    for n in 1.. {
+        let sim = story.sim.twin();
+        sim.script(Script::on_change(n, Mishap::CrashAfter));
+        let deploying = command(&sim, &target, &story.keys, verb("deploy"));
+        if sim.until_death(deploying).await.is_some() {
+            break;
+        }
+        let sim = sim.restart();
+        sim.advance(Duration::from_secs(31));
+        were_out += out(&sim).len();
+        for name in ["up", "clone"] {
+            let ended = command(&sim, &target, &story.keys, verb(name)).await;
+            assert!(
+                matches!(ended, Ended::Done),
+                "change {n}, {name}: {ended:?}"
+            );
+        }
+        assert_eq!(out(&sim), [], "change {n}");
+    }
+    assert!(were_out > 0, "nobody was ever out");
+}

@@ -180,6 +180,8 @@ cut! {
     failover_by_lease_cut_anywhere_is_completed: ASSUMED,
     rejoin_cut_anywhere_is_completed: "rejoin",
     deploy_cut_anywhere_is_completed: "deploy",
+    cloning_in_place_cut_anywhere_is_completed: "clone, in place",
+    deploying_in_place_cut_anywhere_is_completed: "deploy, in place",
     lowering_cut_anywhere_is_completed: "dns lower",
     restoring_cut_anywhere_is_completed: "dns restore",
     destroy_cut_anywhere_is_completed: "destroy",

@@ -91,7 +91,18 @@ pub const VERBS: &[Verb] = &[
     Verb {
         name: "deploy",
         before: &["up", "clone", "(a new release)"],
-        plan: plan::deploy::deploy,
+        plan: |s, f| plan::deploy::deploy(s, f, plan::deploy::Batch(1)),
+    },
+    // The west is made of servers that exist already.
+    Verb {
+        name: "clone, in place",
+        before: &["up"],
+        plan: |s, f| plan::site::clone(s, f, &west()),
+    },
+    Verb {
+        name: "deploy, in place",
+        before: &["up", "clone", "(a new release)"],
+        plan: |s, f| plan::deploy::deploy(s, f, plan::deploy::Batch(1)),
     },
     Verb {
         name: "dns lower",
@@ -114,6 +125,9 @@ pub const VERBS: &[Verb] = &[
 pub const ASSUMED: &str = "failover --assume-down east";
 pub const LEASED: &str = "(east had a write lease)";
 
+/// What a verb's name ends with where the west seals nothing.
+const IN_PLACE: &str = ", in place";
+
 pub fn unasked() -> failover::Options {
     failover::Options {
         assume_down: true,
@@ -130,6 +144,9 @@ pub fn stack_of(verb: &Verb) -> Arc<Stack> {
     let mut stack = stacks::small();
     if verb.name == ASSUMED {
         stack.self_fence = hafog::model::stack::SelfFence::Strict;
+    }
+    for site in &mut stack.sites {
+        site.seals = !verb.name.ends_with(IN_PLACE) || site.name == east();
     }
     Arc::new(stack)
 }

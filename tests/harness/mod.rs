@@ -1,10 +1,13 @@
 //! A folder of its own and a cleared environment for each test, and output that does not depend on either.
 
+pub mod load;
 pub mod skip;
 pub mod wait;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+
+use serde_json::Value;
 
 /// Removed when it is dropped, also when the test fails.
 pub struct Home {
@@ -91,6 +94,12 @@ impl Home {
 }
 
 impl Ran {
+    /// What it printed under `--json`.
+    pub fn json(&self) -> Value {
+        let read = serde_json::from_slice(&self.raw);
+        read.unwrap_or_else(|error| panic!("{error}\n{}", self.all()))
+    }
+
     /// Everything at once, for a snapshot.
     pub fn all(&self) -> String {
         let mut text = String::new();
@@ -102,6 +111,14 @@ impl Ran {
         text.push_str(&format!("--- exit {}", self.code));
         text
     }
+}
+
+/// Nodes that accept writes, in every site, as `show facts` says it.
+pub fn writable(facts: &Value) -> Vec<String> {
+    let nodes = facts["nodes"].as_object().expect("facts have nodes");
+    let is_open = |node: &Value| node["status"]["known"]["writable"] == Value::Bool(true);
+    let open = nodes.iter().filter(|(_, node)| is_open(node));
+    open.map(|(name, _)| name.clone()).collect()
 }
 
 /// Replaces whole words of exactly `length` hexadecimal digits.

@@ -36,6 +36,7 @@ pub fn open_world(sim: &SimWorld, stack: &Arc<Stack>, keys: &Arc<Keys>) -> World
     World {
         stack: stack.clone(),
         base: "/nowhere".into(),
+        home: concat!(env!("CARGO_TARGET_TMPDIR"), "/simulated").into(),
         clock: sim.clock(),
         stores: Arc::new(Stores::new(stores, arbiter)),
         clouds: stack
@@ -56,7 +57,12 @@ pub fn open_world(sim: &SimWorld, stack: &Arc<Stack>, keys: &Arc<Keys>) -> World
         keys: keys.clone(),
         secrets: Arc::new(AnySecret),
         assumed_down: Default::default(),
-        images: hafog::image::recipe::names(stack, std::path::Path::new("/nowhere"))
-            .expect("recipes without files"),
+        images: hafog::image::recipe::names(
+            stack,
+            std::path::Path::new("/nowhere"),
+            hafog::image::recipe::GIT_LIMIT,
+            hafog::image::recipe::Versions::Locked,
+        )
+        .expect("recipes without files"),
     }
 }

@@ -8,13 +8,13 @@ use serde_json::Value;
 
 use crate::harness::skip::{missing_program, skipped};
 use crate::harness::wait::wait_until;
-use crate::harness::{Home, Ran};
+use crate::harness::{Home, Ran, writable};
 
 /// The demo's spec: what the tests try is what a new user sees.
 pub const SPEC: &str = include_str!("../../templates/demo/hafog.yaml");
 const PASSWORD: (&str, &str) = ("DATABASE_PASSWORD", "a-password-of-the-tests");
 /// For things that take milliseconds; a limit, not an expectation.
-const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_secs(60);
 
 static TURN: Mutex<()> = Mutex::new(());
 
@@ -84,9 +84,7 @@ impl Lab {
     }
 
     pub fn json(&self, words: &str) -> Value {
-        let ran = self.run(&format!("{words} --json"));
-        serde_json::from_slice(&ran.raw)
-            .unwrap_or_else(|error| panic!("`hafog {words}`: {error}\n{}", ran.all()))
+        self.run(&format!("{words} --json")).json()
     }
 
     pub fn start(&self, words: &str) -> Child {
@@ -105,17 +103,7 @@ impl Lab {
 
     /// Nodes that accept writes, in every site.
     pub fn writable(&self) -> Vec<String> {
-        let facts = self.facts();
-        let nodes = facts["nodes"]
-            .as_object()
-            .expect("facts have nodes")
-            .clone();
-        let is_open = |node: &Value| node["status"]["known"]["writable"] == Value::Bool(true);
-        nodes
-            .iter()
-            .filter(|(_, node)| is_open(node))
-            .map(|(name, _)| name.clone())
-            .collect()
+        writable(&self.json("show facts"))
     }
 
     /// Polls until the condition holds.

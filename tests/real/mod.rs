@@ -4,6 +4,7 @@
 
 mod aside;
 mod dead;
+mod deploy;
 mod lab;
 mod secrets;
 mod story;

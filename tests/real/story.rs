@@ -38,6 +38,8 @@ fn an_old_primary_that_returns_is_not_writable() {
         return;
     };
     let lab = Lab::with_standby();
+    let said = lab.must("status").stdout;
+    assert!(said.ends_with("\nwest can take over\n"), "{said}");
     lab.must("local power east off");
     lab.must("failover --yes");
     assert_eq!(lab.writable(), ["shop-west-db-1"]);

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use crate::results::STRAY;
+
 pub fn names_in(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries
@@ -26,7 +28,7 @@ pub fn beside(folder: &Path, wrong: &mut Vec<String>) {
             .filter(|part| part.parse::<u64>().is_ok())
             .count();
         if name.starts_with('.') && parts.len() == 3 && numbers == 2 {
-            wrong.push(format!("stray: {}", path.display()));
+            wrong.push(format!("{STRAY}{}", path.display()));
         }
         if path.is_dir() {
             beside(&path, wrong);

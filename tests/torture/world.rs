@@ -15,6 +15,7 @@ use hafog::cloud::local::base_folder;
 
 use crate::harness::wait::poll;
 use crate::processes::{mark_of, parent, pids, program, words};
+use crate::results::{DOUBLE, STRAY};
 use crate::stack::{Stack, Wrong};
 use crate::tree::{beside, files, names_in};
 
@@ -42,6 +43,8 @@ pub struct Expect {
 pub struct Ledger {
     orders: BTreeSet<String>,
     pictures: Arc<Mutex<BTreeMap<Expect, BTreeSet<String>>>>,
+    /// What the last look saw of an uncut run: it is at rest when the next look sees the same.
+    last_look: BTreeSet<String>,
     number: usize,
 }
 
@@ -82,7 +85,8 @@ impl World<'_> {
 
     fn look(&mut self, expect: &Expect, uncut: bool) -> Result<Vec<String>, Wrong> {
         let mut wrong = Vec::new();
-        self.servers(expect, &mut wrong);
+        let running = self.processes();
+        self.servers(expect, &running, &mut wrong);
         self.strays(expect, &mut wrong);
         if !wrong.is_empty() {
             return Ok(wrong);
@@ -96,21 +100,33 @@ impl World<'_> {
             }
         }
         if wrong.is_empty() {
-            self.picture(expect, uncut, &mut wrong);
+            self.picture(expect, uncut, &running, &mut wrong);
         }
         Ok(wrong)
     }
 
     /// Every server of the sites that are on has processes, and nobody else has.
-    fn servers(&self, expect: &Expect, wrong: &mut Vec<String>) {
-        let running = self.processes();
+    fn servers(
+        &self,
+        expect: &Expect,
+        running: &BTreeMap<String, Vec<String>>,
+        wrong: &mut Vec<String>,
+    ) {
         let found: BTreeSet<String> = running.keys().cloned().collect();
         let wanted: BTreeSet<String> = expect.on.iter().copied().flat_map(servers_of).collect();
         for name in wanted.difference(&found) {
             wrong.push(format!("{name} does not run"));
         }
         for name in found.difference(&wanted) {
-            wrong.push(format!("{name} runs and should not"));
+            wrong.push(format!("{STRAY}{name} runs and should not"));
+        }
+        for (name, programs) in running
+            .iter()
+            .filter(|(name, _)| name.contains("-balancer-"))
+        {
+            if programs.is_empty() {
+                wrong.push(format!("{name} runs no balancer yet"));
+            }
         }
         // Also that of an old primary which is back: its engine boots closed.
         for (name, programs) in running.iter().filter(|(name, _)| name.contains("-db-")) {
@@ -156,6 +172,7 @@ impl World<'_> {
             stack: "shop".into(),
             site: site.into(),
             region: None,
+            hosts: Vec::new(),
             home: self.stack.home.path().join(".hafog"),
         };
         base_folder(&settings).expect("the folder of a site has a name")
@@ -193,22 +210,34 @@ impl World<'_> {
                 ));
             }
             if expect.primary.is_none() && base.exists() {
-                wrong.push(format!("{} is left", base.display()));
+                wrong.push(format!("{STRAY}{} is left", base.display()));
             }
             for name in names_in(&base.join("images")) {
                 if !base.join("images").join(&name).join("image.json").exists() {
-                    wrong.push(format!("image {name} of {site} is half made"));
+                    wrong.push(format!("{STRAY}image {name} of {site} is half made"));
                 }
             }
             beside(&base, wrong);
         }
         beside(self.stack.home.path(), wrong);
+        let keys = self.stack.home.path().join(".hafog/keys");
+        if expect.primary.is_none() && keys.exists() {
+            wrong.push(format!("{STRAY}{} is left", keys.display()));
+        }
     }
 
     /// What is there at rest, without what differs from run to run.
-    fn picture(&mut self, expect: &Expect, uncut: bool, wrong: &mut Vec<String>) {
+    /// The processes are those that were judged: a database that boots may end once and start again, because nobody has
+    /// buried yet the process that its lock file names.
+    fn picture(
+        &mut self,
+        expect: &Expect,
+        uncut: bool,
+        running: &BTreeMap<String, Vec<String>>,
+        wrong: &mut Vec<String>,
+    ) {
         let mut lines = BTreeSet::new();
-        for (server, programs) in self.processes() {
+        for (server, programs) in running {
             lines.insert(format!("{server} runs {}", programs.join(", ")));
         }
         for site in SITES {
@@ -229,8 +258,12 @@ impl World<'_> {
                 wrong.extend(
                     lines
                         .difference(whole)
-                        .map(|line| format!("not there after an uncut run: {line}")),
+                        .map(|line| format!("{STRAY}not there after an uncut run: {line}")),
                 );
+            }
+            None if uncut && self.ledger.last_look != lines => {
+                self.ledger.last_look = lines;
+                wrong.push("it is not seen to be at rest yet".to_owned());
             }
             None if uncut => drop(pictures.insert(expect.clone(), lines)),
             None => {}
@@ -283,10 +316,7 @@ impl World<'_> {
     ) -> Result<(), Wrong> {
         let writers = self.writers_at(addresses);
         if writers.len() > 1 {
-            return Err(format!(
-                "DOUBLE WRITER: {} take rows",
-                writers.join(" and ")
-            ));
+            return Err(format!("{DOUBLE}: {} take rows", writers.join(" and ")));
         }
         if writers != [format!("shop-{primary}-db-1")] {
             wrong.push(format!(

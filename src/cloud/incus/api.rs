@@ -72,6 +72,16 @@ impl Incus {
         Ok(answer["metadata"].clone())
     }
 
+    /// What is at a path that has no JSON.
+    pub(super) async fn text(&self, path: &str) -> Said<String> {
+        let ask = Ask::new(Method::GET, path, ANSWER_LIMIT);
+        let answer = self.api.send(ask).await.map_err(No::Lost)?;
+        match answer.status.is_success() {
+            true => Ok(String::from_utf8_lossy(&answer.body).into_owned()),
+            false => Err(no(path, &envelope(path, &answer.body)?)),
+        }
+    }
+
     /// Sends a raw file.
     pub(super) async fn write(
         &self,

@@ -21,7 +21,7 @@ use serde_json::json;
 use self::api::{Incus, No, there};
 use self::way::Way;
 use super::{Can, Cloud, CloudAbout, Image, OnceKey, Power, Server, ServerWant, SiteSettings};
-use crate::error::{Fault, Trouble};
+use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{ImageName, ServerName, SiteName, StackName};
 use crate::shell::Shell;
 use crate::shell::ssh::Ssh;
@@ -34,6 +34,7 @@ pub const ABOUT: CloudAbout = CloudAbout {
         seal: true,
         low_ports: true,
         power: true,
+        machines: true,
     },
     open: |settings| open_with(settings, &settings::folder()?),
 };
@@ -152,7 +153,7 @@ impl Site {
             let deleted = self.incus.delete(&path, QUICK_LIMIT);
             deleted.await.map_err(No::trouble)?;
         }
-        Ok(())
+        self.way.ssh.leave().await.partial()
     }
 
     fn refuse_left(&self, what: &str, names: Vec<String>) -> Result<(), Trouble> {

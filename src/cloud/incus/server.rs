@@ -12,8 +12,8 @@ use super::{QUICK_LIMIT, SITE, STACK, Site, WORK_LIMIT};
 use crate::cloud::{OnceKey, Power, Server, ServerState, ServerWant};
 use crate::error::{Fault, Kind, Trouble, TroubleExt};
 use crate::model::id::{ImageName, ServerName};
-use crate::shell::ssh::{HostKey, HostKeyPair, SERVER_DIRS};
-use crate::shell::{Dirs, Host};
+use crate::shell::ssh::{HostKey, HostKeyPair, Login, SERVER_DIRS};
+use crate::shell::{Dirs, Host, Shell};
 
 const KEY: &str = "user.hafog.key";
 pub(super) const IMAGE: &str = "user.hafog.image";
@@ -21,6 +21,8 @@ pub(super) const IMAGE: &str = "user.hafog.image";
 pub(super) const HOST_KEY: &str = "user.hafog.hostkey";
 /// Set when everything is there; without it a server is half made.
 const MADE: &str = "user.hafog.made";
+/// Set until its folders are there: nothing can be done on it before.
+const BOOTING: &str = "user.hafog.booting";
 /// Before the name of each tag.
 const TAG: &str = "user.hafog.tag.";
 
@@ -30,8 +32,10 @@ const RUNNING: u64 = 103;
 const FROZEN: u64 = 110;
 const ERROR: u64 = 112;
 
-/// From the end of a stop until the host shows it.
+/// From the end of what was done until the host shows it.
 const SHOW_LIMIT: Duration = Duration::from_secs(20);
+/// For a list that says everything; shorter than anybody waits for it.
+const LIST_LIMIT: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_millis(100);
 
 impl Site {
@@ -50,15 +54,34 @@ impl Site {
         self.find(name).await?.ok_or_else(none)
     }
 
-    /// The instances of the site, with their states.
+    /// The instances of the site.
     async fn instances(&self) -> Result<Vec<Value>, Fault> {
-        let path = self.within("/1.0/instances?recursion=2");
-        let listed = there(self.incus.get(&path).await).map_err(No::fault)?;
-        let Some(Value::Array(listed)) = listed else {
-            return Ok(Vec::new());
-        };
+        let listed = self
+            .list(&self.within("/1.0/instances?recursion=1"))
+            .await?;
         let ours = |instance: &Value| instance["config"][STACK] == self.stack.as_str();
         Ok(listed.into_iter().filter(ours).collect())
+    }
+
+    /// Of an instance that it is at work on, Incus may say its name and nothing else: that is no answer. Asked for the
+    /// states too (`recursion=2`), it does so whenever one is published.
+    async fn list(&self, path: &str) -> Result<Vec<Value>, Fault> {
+        let until = Instant::now() + LIST_LIMIT;
+        loop {
+            let listed = there(self.incus.get(path).await).map_err(No::fault)?;
+            let Some(Value::Array(listed)) = listed else {
+                return Ok(Vec::new());
+            };
+            let bare = |one: &&Value| !one["config"].is_object() || !one["devices"].is_object();
+            let Some(bare) = listed.iter().find(bare) else {
+                return Ok(listed);
+            };
+            if Instant::now() >= until {
+                let message = format!("Incus does not say what instance {} is", bare["name"]);
+                return Err(Fault::unavailable(message));
+            }
+            tokio::time::sleep(POLL).await;
+        }
     }
 
     pub(super) async fn listed(&self) -> Result<Vec<String>, Fault> {
@@ -79,6 +102,7 @@ impl Site {
         let address = address_of(instance);
         let state = match instance["status_code"].as_u64() {
             _ if text(MADE).is_none() => ServerState::Pending,
+            Some(RUNNING) if text(BOOTING).is_some() => ServerState::Pending,
             Some(RUNNING) => ServerState::Running,
             Some(STOPPED) => ServerState::Off,
             Some(FROZEN) => ServerState::Frozen,
@@ -94,9 +118,12 @@ impl Site {
             ))
         });
         if let (Some(key), Some(address)) = (text(HOST_KEY), address) {
-            self.way
-                .ssh
-                .know(&name, address, HostKey(key), text(IMAGE).is_some());
+            self.way.ssh.know(
+                &name,
+                address,
+                Login::Ours(HostKey(key)),
+                text(IMAGE).is_some(),
+            );
         }
         Server {
             id: format!("{}/{name}", self.project),
@@ -131,10 +158,7 @@ impl Site {
                 if there.state == ServerState::Off {
                     self.action(name, "start").await?;
                 }
-                if let Some(host) = &there.host {
-                    self.machine().prepare(host).await?;
-                }
-                return Ok(self.describe(&self.known(name).await.unknown()?));
+                return self.ready(name).await;
             }
             // Of a call that was cut: it may be empty, so it is made again.
             Some(_) => {
@@ -149,13 +173,19 @@ impl Site {
         self.begin(want, key, &image, &host_key.public, &place)
             .await?;
         self.equip(name, &host_key.private).await?;
-        self.set(name, &[(MADE, "true")]).await?;
+        self.set(name, &[(BOOTING, "true"), (MADE, "true")]).await?;
         self.action(name, "start").await?;
-        let made = self.describe(&self.known(name).await.unknown()?);
-        if let Some(host) = &made.host {
+        self.ready(name).await
+    }
+
+    /// The first thing that is done on a machine that runs.
+    async fn ready(&self, name: &ServerName) -> Result<Server, Trouble> {
+        let found = self.describe(&self.known(name).await.unknown()?);
+        if let Some(host) = &found.host {
             self.machine().prepare(host).await?;
         }
-        Ok(made)
+        self.set(name, &[(BOOTING, "")]).await?;
+        Ok(self.describe(&self.known(name).await.unknown()?))
     }
 
     async fn begin(
@@ -381,7 +411,7 @@ impl Site {
             deleted.map_err(No::trouble)?;
             self.shown_gone(name).await?;
         }
-        self.way.ssh.forget(name);
+        self.way.ssh.forget(name).await.partial()?;
         let place = self.place().await.nothing_changed()?;
         let path = self.within(&format!("{}/{}", place.volumes(), volume_name(name)));
         let deleted = self.incus.delete(&path, WORK_LIMIT).await;
@@ -470,11 +500,9 @@ impl Site {
             return Err(Fault::new(message).hint(format!("incus network show {}", place.network)));
         };
         let all = self
-            .incus
-            .get("/1.0/instances?all-projects=true&recursion=2")
-            .await;
-        let all = all.map_err(No::fault)?;
-        let reserved = all.as_array().into_iter().flatten().filter_map(reserved);
+            .list("/1.0/instances?all-projects=true&recursion=1")
+            .await?;
+        let reserved = all.iter().filter_map(reserved);
         let mut taken: BTreeSet<Ipv4Addr> = reserved.collect();
         let leases = format!("/1.0/networks/{}/leases?project=default", place.network);
         if let Ok(leases) = self.incus.get(&leases).await {

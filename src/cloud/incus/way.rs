@@ -1,5 +1,6 @@
 //! The way into a server: SSH, and Incus's word for why it does not lead anywhere.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use crate::error::{Fault, Kind, Trouble};
 use crate::shell::Host;
 use crate::shell::ssh::Ssh;
 use crate::shell::systemd::{Output, Wire};
+use crate::shell::tunnel::Stream;
 
 pub(super) struct Way {
     pub(super) ssh: Ssh,
@@ -18,10 +20,51 @@ pub(super) struct Way {
     pub(super) project: String,
 }
 
+/// Control sequences of a terminal (ECMA-48, section 5.4).
+fn plain(text: &str) -> String {
+    let mut parts = text.split("\u{1b}[");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|c: char| c.is_ascii_alphabetic());
+        out.push_str(end.map_or("", |end| &part[end + 1..]));
+    }
+    out.replace(|c: char| c.is_control() && c != '\n', "")
+}
+
+impl Way {
+    /// With the last lines of its console: a machine that does not boot says why there.
+    async fn is_off(&self, on: &Host) -> Fault {
+        const LINES: usize = 4;
+        let path = format!(
+            "/1.0/instances/{}/console?project={}",
+            on.name, self.project
+        );
+        let console = plain(&self.incus.text(&path).await.unwrap_or_default());
+        let lines: Vec<&str> = console
+            .lines()
+            .filter(|line| !line.trim().is_empty())
+            .collect();
+        let last = &lines[lines.len().saturating_sub(LINES)..];
+        let fault = Fault::unavailable(format!("server `{}` is off", on.name));
+        let fault = last
+            .iter()
+            .fold(fault, |fault, line| fault.because(line.trim()));
+        // Each systemd needs some of them, and all containers of a host share what there are.
+        match console.contains("Too many open files") {
+            true => fault.hint("on its host: sysctl fs.inotify.max_user_instances=1024"),
+            false => fault,
+        }
+    }
+}
+
 #[async_trait]
 impl Wire for Way {
     fn is_sealed(&self, on: &Host) -> bool {
         self.ssh.is_sealed(on)
+    }
+
+    async fn dial(&self, on: &Host, port: u16) -> io::Result<Stream> {
+        self.ssh.dial(on, port).await
     }
 
     async fn exec(
@@ -39,11 +82,23 @@ impl Wire for Way {
                     Err(_) => false,
                 };
                 Err(Trouble::NothingChanged(match off {
-                    true => Fault::unavailable(format!("server `{}` is off", on.name)),
+                    true => self.is_off(on).await,
                     false => fault,
                 }))
             }
             other => other,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_consoles_colours_are_left_out() {
+        let console =
+            "Welcome!\r\n[\u{1b}[0;1;31m!!!!!!\u{1b}[0m] Failed to allocate\r\nend\u{1b}[";
+        assert_eq!(plain(console), "Welcome!\n[!!!!!!] Failed to allocate\nend");
     }
 }

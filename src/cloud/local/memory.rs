@@ -9,6 +9,12 @@ use std::process::{Command, Stdio};
 
 use super::processes;
 
+/// Where POSIX shared memory is, and what PostgreSQL calls its own, before a number.
+const SHARED: &str = "/dev/shm";
+const POSTGRES: &str = "PostgreSQL.";
+/// Longest file that can be the list of the others.
+const LIST_MOST: u64 = 512 << 10;
+
 /// What some processes had mapped.
 #[derive(Debug, Default, PartialEq)]
 pub struct Memory {
@@ -25,7 +31,31 @@ impl Memory {
         for pid in pids {
             memory.add(&maps(pid));
         }
+        memory.add_listed(Path::new(SHARED));
         memory
+    }
+
+    /// PostgreSQL keeps some that no process has mapped at the moment: their numbers are in the one file that all of
+    /// them have mapped (its `dsm_control_header`), and in their names.
+    fn add_listed(&mut self, folder: &Path) {
+        let numbered = |name: &str| name.strip_prefix(POSTGRES)?.parse::<u32>().ok();
+        let there = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let there: BTreeSet<u32> = there
+            .filter_map(|entry| numbered(entry.file_name().to_str()?))
+            .collect();
+        let mut listed = BTreeSet::new();
+        for file in &self.files {
+            let small = std::fs::metadata(file).is_ok_and(|meta| meta.len() <= LIST_MOST);
+            let name = file.file_name().and_then(|name| name.to_str());
+            if small && name.and_then(numbered).is_some() {
+                let bytes = std::fs::read(file).unwrap_or_default();
+                let words = bytes.as_chunks::<4>().0.iter();
+                listed.extend(words.map(|word| u32::from_ne_bytes(*word)));
+            }
+        }
+        let names = there.intersection(&listed);
+        self.files
+            .extend(names.map(|number| folder.join(format!("{POSTGRES}{number}"))));
     }
 
     /// The lines of /proc/PID/maps: addresses, permissions, offset, device, inode and path, proc_pid_maps(5).
@@ -39,7 +69,7 @@ impl Memory {
             if path.starts_with("/SYSV") {
                 // Its inode is its id.
                 self.segments.extend(inode.parse::<u64>());
-            } else if path.starts_with("/dev/shm/") && !is_gone {
+            } else if Path::new(path).starts_with(SHARED) && !is_gone {
                 self.files.insert(PathBuf::from(path));
             }
         }
@@ -98,5 +128,24 @@ mod tests {
         let file = PathBuf::from("/dev/shm/PostgreSQL.170804122");
         assert_eq!(memory.files, [file].into());
         assert_eq!(memory.segments, [3_047_434].into());
+    }
+    #[test]
+    fn what_is_listed_in_the_one_that_all_have_mapped_is_found_too() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = |number: u32| folder.path().join(format!("PostgreSQL.{number}"));
+        for number in [7, 1_029_109_974, 9] {
+            std::fs::write(file(number), b"").expect("written");
+        }
+        let list: Vec<u8> = [0, 1_029_109_974, 8, 0_u32]
+            .iter()
+            .flat_map(|word| word.to_ne_bytes())
+            .collect();
+        std::fs::write(file(7), list).expect("written");
+        let mut memory = Memory {
+            files: [file(7)].into(),
+            ..Memory::default()
+        };
+        memory.add_listed(folder.path());
+        assert_eq!(memory.files, [file(7), file(1_029_109_974)].into());
     }
 }

@@ -45,6 +45,7 @@ pub const ABOUT: CloudAbout = CloudAbout {
         seal: true,
         low_ports: false,
         power: true,
+        machines: false,
     },
     open: |settings| Ok(Arc::new(Local(Arc::new(Site::new(settings)?)))),
 };

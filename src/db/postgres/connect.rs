@@ -2,32 +2,40 @@
 //! (a frozen server keeps no time).
 
 use std::io::ErrorKind;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, Row};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::db::{Node, Reach};
 use crate::error::{Fault, Trouble};
+use crate::shell::tunnel::Stream;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// A crashed replica that restarts answers again within a second or two, when it has little to replay.
 const STARTING_LIMIT: Duration = Duration::from_secs(5);
 const STARTING_PAUSE: Duration = Duration::from_millis(50);
+/// For the word that ends a session, without which the server's log has an error.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
 /// For one statement, where nothing else is said.
 pub(super) const STATEMENT_LIMIT: Duration = Duration::from_secs(10);
 
 /// Our own database: the heartbeat is there, and nothing of the application's.
 pub(super) const OURS: &str = "postgres";
 
-/// An open session. Dropped, it is closed at once.
+/// An open session. Dropped, it says goodbye; in the middle of a statement it is cut.
 pub(super) struct Session {
     client: Client,
     driver: JoinHandle<()>,
+    /// A statement is under way.
+    waits: AtomicBool,
     limit: Duration,
     server: String,
 }
@@ -83,13 +91,23 @@ fn failure(error: &tokio_postgres::Error, what: String) -> Failure {
         };
     }
     let source = error.source();
-    let refused = source
-        .and_then(|source| source.downcast_ref::<std::io::Error>())
-        .is_some_and(|error| error.kind() == ErrorKind::ConnectionRefused);
+    if let Some(error) = source.and_then(|source| source.downcast_ref::<std::io::Error>()) {
+        return unreached(error, what);
+    }
     let why = source.map_or_else(|| error.to_string(), |source| source.to_string());
     Failure {
         fault: Fault::unavailable(what).because(why),
-        how: if refused { How::Refused } else { How::Lost },
+        how: How::Lost,
+    }
+}
+
+fn unreached(error: &std::io::Error, what: String) -> Failure {
+    Failure {
+        fault: Fault::unavailable(what).because(error),
+        how: match error.kind() {
+            ErrorKind::ConnectionRefused => How::Refused,
+            _ => How::Lost,
+        },
     }
 }
 
@@ -150,11 +168,9 @@ pub(super) async fn connect_as(
         fault,
         how: How::Lost,
     };
-    let tls = MakeRustlsConnect::new(reach.keys.client_config(role).map_err(lost)?);
+    let mut tls = MakeRustlsConnect::new(reach.keys.client_config(role).map_err(lost)?);
     let mut config = Config::new();
     config
-        .host(node.host.address.to_string())
-        .port(node.database.port)
         .user(role)
         .dbname(database)
         .application_name("hafog")
@@ -166,17 +182,27 @@ pub(super) async fn connect_as(
             limit.as_millis()
         ));
     let what = || format!("cannot log in to PostgreSQL on `{server}`");
-    match tokio::time::timeout(CONNECT_LIMIT, config.connect(tls)).await {
+    let stream = reach.shell.dial(&node.host, node.database.port).await;
+    let stream = stream.map_err(|error| unreached(&error, what()))?;
+    let talk = async {
+        let address = node.host.address.to_string();
+        let tls = MakeTlsConnect::<Stream>::make_tls_connect(&mut tls, &address);
+        let tls = tls.map_err(|error| lost(Fault::new(what()).because(error)))?;
+        let opened = config.connect_raw(stream, tls).await;
+        opened.map_err(|error| failure(&error, what()))
+    };
+    match tokio::time::timeout(CONNECT_LIMIT, talk).await {
         Ok(Ok((client, connection))) => Ok(Session {
             client,
             driver: tokio::spawn(async move {
                 // Its error comes out of the statement that was waiting.
                 let _ = connection.await;
             }),
+            waits: AtomicBool::new(false),
             limit,
             server,
         }),
-        Ok(Err(error)) => Err(failure(&error, what())),
+        Ok(Err(failure)) => Err(failure),
         Err(_) => Err(lost(
             Fault::unavailable(what())
                 .because(format!("no answer within {} s", CONNECT_LIMIT.as_secs())),
@@ -186,7 +212,16 @@ pub(super) async fn connect_as(
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.driver.abort();
+        let driver = self.driver.abort_handle();
+        match Handle::try_current() {
+            Ok(runtime) if !self.waits.load(Ordering::Relaxed) => {
+                runtime.spawn(async move {
+                    tokio::time::sleep(GOODBYE_LIMIT).await;
+                    driver.abort();
+                });
+            }
+            _ => driver.abort(),
+        }
     }
 }
 
@@ -198,7 +233,10 @@ impl Session {
     ) -> Result<T, Failure> {
         let limit = self.limit + CONNECT_LIMIT;
         let what = || format!("PostgreSQL on `{}` did not do as it was told", self.server);
-        match tokio::time::timeout(limit, work).await {
+        self.waits.store(true, Ordering::Relaxed);
+        let done = tokio::time::timeout(limit, work).await;
+        self.waits.store(done.is_err(), Ordering::Relaxed);
+        match done {
             Ok(result) => result.map_err(|error| failure(&error, what())),
             Err(_) => Err(Failure {
                 fault: Fault::unavailable(what())

@@ -78,7 +78,14 @@ fn servers(flip: &Flip) -> Option<Refusal> {
 fn loss_of(flip: &Flip, one: &Move) -> Loss {
     match flip.options.planned {
         true => loss::planned(one.database),
-        false => loss::forced(flip.facts, one.database, flip.from, &one.old, &one.new.name),
+        false => loss::forced(
+            flip.stack,
+            flip.facts,
+            one.database,
+            flip.from,
+            &one.old,
+            &one.new.name,
+        ),
     }
 }
 

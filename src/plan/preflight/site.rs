@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Check, fail, not_applicable, pass, tier, unknown};
 use crate::cloud::ServerState;
 use crate::model::id::*;
-use crate::model::stack::{Job, Stack, Tier};
+use crate::model::stack::{Job, Server, Stack, Tier};
 use crate::plan::facts::{Facts, Seen};
 use crate::plan::failover;
 
@@ -61,6 +61,9 @@ pub(super) fn images(stack: &Stack, facts: &Facts, site: &SiteName) -> Vec<Check
         .servers_at(site)
         .map(|server| &server.recipe)
         .collect();
+    if !stack.seals(site) {
+        return recipes_in_place(stack, facts, site);
+    }
     let check = |recipe: &RecipeName| {
         let name = format!("image {recipe}");
         let mend = format!("hafog build {site}");
@@ -79,17 +82,54 @@ pub(super) fn images(stack: &Stack, facts: &Facts, site: &SiteName) -> Vec<Check
     recipes.into_iter().map(check).collect()
 }
 
+/// The servers that run while the site is a standby.
+fn running<'a>(stack: &'a Stack, site: &'a SiteName) -> impl Iterator<Item = &'a Server> {
+    let tier = tier(stack, site);
+    let runs = move |server: &&Server| match tier {
+        Tier::Cold => false,
+        Tier::PilotLight => matches!(server.job, Job::Database(_)),
+        Tier::Warm | Tier::Hot => true,
+    };
+    stack.servers_at(site).filter(runs)
+}
+
+/// Where servers have no images: whether each has what its recipe says now. `deploy` changes applications alone.
+fn recipes_in_place(stack: &Stack, facts: &Facts, site: &SiteName) -> Vec<Check> {
+    let check = |server: &Server| {
+        let name = format!("recipe {}", server.name);
+        let seen = facts.server(site, &server.name);
+        let has = seen.and_then(|seen| seen.image.as_ref());
+        match (facts.images.get(&server.recipe), has) {
+            (None, _) => unknown(name, "nobody knows its name", "hafog check"),
+            (Some(_), _) if !facts.answers(site) => {
+                unknown(name, format!("{site} did not answer"), "hafog status")
+            }
+            (Some(image), None) => fail(
+                name,
+                format!("{image} was not applied"),
+                format!("hafog clone {site}"),
+            ),
+            (Some(image), Some(has)) if has == image || server.job != Job::App => {
+                pass(name, format!("it has {has}"))
+            }
+            (Some(image), Some(has)) => {
+                fail(name, format!("it has {has}, not {image}"), "hafog deploy")
+            }
+        }
+    };
+    let checks: Vec<Check> = running(stack, site).map(check).collect();
+    match checks.is_empty() {
+        true => vec![not_applicable("recipe", "no server runs there")],
+        false => checks,
+    }
+}
+
 pub(super) fn servers(stack: &Stack, facts: &Facts, site: &SiteName) -> Check {
     let name = format!("servers {site}");
-    let wanted: Vec<&ServerName> = match tier(stack, site) {
-        Tier::Cold => return not_applicable(name, "a cold site runs none"),
-        Tier::PilotLight => stack
-            .servers_at(site)
-            .filter(|server| matches!(server.job, Job::Database(_)))
-            .map(|server| &server.name)
-            .collect(),
-        Tier::Warm | Tier::Hot => stack.servers_at(site).map(|server| &server.name).collect(),
-    };
+    if tier(stack, site) == Tier::Cold {
+        return not_applicable(name, "a cold site runs none");
+    }
+    let wanted: Vec<&ServerName> = running(stack, site).map(|server| &server.name).collect();
     if wanted.is_empty() {
         return not_applicable(name, "the spec asks for none");
     }

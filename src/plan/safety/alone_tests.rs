@@ -157,7 +157,7 @@ fn clone(world: &World) -> Plan {
 }
 
 fn deployed(world: &World) -> Plan {
-    deploy::deploy(&world.stack, &world.facts)
+    deploy::deploy(&world.stack, &world.facts, deploy::Batch(1))
 }
 
 fn replicate(world: &World) -> Plan {

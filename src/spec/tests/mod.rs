@@ -17,10 +17,18 @@ use crate::ui::snippet;
 
 /// The words of today's registries.
 const KNOWN: Known = Known {
-    clouds: &[CloudWord {
-        name: "local",
-        low_ports: false,
-    }],
+    clouds: &[
+        CloudWord {
+            name: "local",
+            low_ports: false,
+            seal: true,
+        },
+        CloudWord {
+            name: "ssh",
+            low_ports: true,
+            seal: false,
+        },
+    ],
     engines: &[EngineWord {
         name: "postgres",
         port: 5432,
@@ -37,14 +45,17 @@ const WIDE: Known = Known {
         CloudWord {
             name: "local",
             low_ports: false,
+            seal: true,
         },
         CloudWord {
             name: "aws",
             low_ports: true,
+            seal: true,
         },
         CloudWord {
             name: "digitalocean",
             low_ports: true,
+            seal: true,
         },
     ],
     engines: KNOWN.engines,

@@ -63,7 +63,8 @@ fn the_small_stack_is_resolved() {
         stack.stores,
         [Store {
             folder: "./.hafog".into(),
-            arbiter: true
+            arbiter: true,
+            remote: None,
         }]
     );
     assert_eq!(stack.commit_window.to_string(), "30m");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::*;
 
 /// `DATABASE_PASSWORD` of the second `up`, and of the application that was given a wrong one.
-const OTHER: &str = CORES[2];
+static OTHER: LazyLock<&str> = LazyLock::new(|| CORES[2].as_str());
 
 #[test]
 fn no_secret_is_said_when_things_go_wrong() {
@@ -25,7 +25,7 @@ fn no_secret_is_said_when_things_go_wrong() {
 fn panicking(canaries: &mut Canaries) {
     let mut command = canaries.lab.home.command(&["up", "--yes"]);
     command
-        .env("DATABASE_PASSWORD", value(CORES[0]))
+        .env("DATABASE_PASSWORD", value(&CORES[0]))
         .env(MARK, canaries.lab.home.path())
         .env("RUST_BACKTRACE", "full")
         .env("HAFOG_PANIC", "create-database");
@@ -86,11 +86,14 @@ fn wrong_password(canaries: &mut Canaries) {
     let web = server(&sites, "shop-east-web-1");
     let path = web.join("etc/env");
     let good = std::fs::read_to_string(&path).expect("it was delivered");
-    assert!(good.contains(CORES[0]), "another password than expected");
-    std::fs::write(&path, good.replace(CORES[0], OTHER)).expect("it is ours");
+    assert!(
+        good.contains(CORES[0].as_str()),
+        "another password than expected"
+    );
+    std::fs::write(&path, good.replace(CORES[0].as_str(), &OTHER)).expect("it is ours");
     let log = server(&sites, "shop-east-db-1").join("log");
     let refused = |canaries: &Canaries| {
-        let _ = canaries.quietly("status", &value(CORES[0]));
+        let _ = canaries.quietly("status", &value(&CORES[0]));
         logs(&log).contains("password authentication failed")
     };
     assert!(!logs(&log).contains("password authentication failed"));
@@ -115,7 +118,7 @@ fn wrong_password(canaries: &mut Canaries) {
 fn unreachable_database(canaries: &mut Canaries) {
     for (power, back) in [("freeze", "thaw"), ("off", "on")] {
         canaries.must(&format!("local power shop-east-db-1 {power}"));
-        let ran = canaries.quietly("up --yes --parallelism 1", &value(OTHER));
+        let ran = canaries.quietly("up --yes --parallelism 1", &value(&OTHER));
         for stream in [&ran.stdout, &ran.stderr] {
             if canaries.search.is_in(stream) {
                 canaries

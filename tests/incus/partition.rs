@@ -1,0 +1,357 @@
+//! The way between two places is cut while a switchover is under way, and clients write on both sides all the time.
+//! What they were told is the judge: never two nodes that acknowledge, and nothing lost.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::lab::{Pair, lab};
+use crate::random::Random;
+
+/// During which step it is cut; the last is while nothing moves.
+const STEPS: [&str; 9] = [
+    "vet-standby",
+    "lower-ttl",
+    "stop-writes",
+    "await-replay",
+    "promote-standby",
+    "open-app",
+    "set-record",
+    "reverse-replication",
+    "",
+];
+const SECONDS: [u64; 3] = [1, 10, 60];
+/// The clouds from each other, also one way, and the old and the new primary's from the arbiter.
+const CUTS: [[&str; 3]; 5] = [
+    ["from", "to", ""],
+    ["from", "to", "one-way"],
+    ["to", "from", "one-way"],
+    ["from", "c", ""],
+    ["to", "c", ""],
+];
+/// A write that was not acknowledged by then is not.
+const PATIENCE: Duration = Duration::from_secs(3);
+const PAUSE: Duration = Duration::from_millis(20);
+
+#[derive(Clone, Debug)]
+struct Ack {
+    id: String,
+    site: &'static str,
+    sent: Instant,
+    told: Instant,
+}
+
+/// A client at each site's balancer.
+struct Writers {
+    acks: Arc<Mutex<Vec<Ack>>>,
+    ended: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Writers {
+    fn start(pair: &Pair) -> Writers {
+        let acks: Arc<Mutex<Vec<Ack>>> = Arc::default();
+        let ended = Arc::new(AtomicBool::new(false));
+        let start = |site: &'static str| {
+            let address: SocketAddr = format!("{}:80", pair.address(site))
+                .parse()
+                .expect("an address");
+            let (acks, ended) = (acks.clone(), ended.clone());
+            std::thread::spawn(move || {
+                for number in 0.. {
+                    if ended.load(Ordering::SeqCst) {
+                        return;
+                    }
+                    let (id, sent) = (format!("{site}-{number}"), Instant::now());
+                    if order(address, &id).is_some_and(|status| status == 201) {
+                        let told = Instant::now();
+                        let ack = Ack {
+                            id,
+                            site,
+                            sent,
+                            told,
+                        };
+                        acks.lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .push(ack);
+                    }
+                    std::thread::sleep(PAUSE);
+                }
+            })
+        };
+        let threads = ["east", "west"].map(start).into_iter().collect();
+        Writers {
+            acks,
+            ended,
+            threads,
+        }
+    }
+
+    fn acks(&self) -> MutexGuard<'_, Vec<Ack>> {
+        self.acks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Writers {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::SeqCst);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn order(address: SocketAddr, id: &str) -> Option<u16> {
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    let request = format!(
+        "POST /orders HTTP/1.1\r\nHost: www.shop.test\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{id}",
+        id.len()
+    );
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    answer.split(' ').nth(1)?.parse().ok()
+}
+
+fn other(site: &str) -> &'static str {
+    if site == "east" { "west" } else { "east" }
+}
+
+fn cloud(site: &str) -> &'static str {
+    if site == "east" { "a" } else { "b" }
+}
+
+#[derive(Debug)]
+struct Case {
+    step: &'static str,
+    cut: [&'static str; 3],
+    seconds: u64,
+}
+
+impl Case {
+    fn of(random: &mut Random) -> Case {
+        let mut pick = |count: usize| random.below(count as u64) as usize;
+        Case {
+            step: STEPS[pick(STEPS.len())],
+            cut: CUTS[pick(CUTS.len())],
+            seconds: SECONDS[pick(SECONDS.len())],
+        }
+    }
+
+    /// Cuts, and heals after its time.
+    fn cut(&self, from: &str) -> JoinHandle<()> {
+        let place = |word: &'static str| match word {
+            "from" => cloud(from),
+            "to" => cloud(other(from)),
+            word => word,
+        };
+        let words = self.cut.map(place);
+        let words: Vec<&str> = ["cut"]
+            .into_iter()
+            .chain(words)
+            .filter(|word| !word.is_empty())
+            .collect();
+        lab(&words);
+        let seconds = self.seconds;
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_secs(seconds));
+            lab(&["heal"]);
+        })
+    }
+
+    /// Moves to the other site, and cuts when the step begins.
+    fn play(&self, pair: &Pair, from: &str) {
+        if self.step.is_empty() {
+            let healed = self.cut(from);
+            healed.join().expect("it heals");
+            return;
+        }
+        let mut command = pair.command("switchover --yes --events");
+        let mut moving = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the binary starts");
+        // What is true already is not started: it is cut when that is found.
+        let names = format!("\"step\":\"{}", self.step);
+        let mut healed = None;
+        let events = BufReader::new(moving.stdout.take().expect("a pipe")).lines();
+        // The first is the plan, which names all of them.
+        for line in events.skip(1) {
+            let line = line.expect("a line");
+            if healed.is_none() && line.contains(&names) {
+                healed = Some(self.cut(from));
+            }
+        }
+        moving.wait().expect("it ends");
+        let healed = healed.unwrap_or_else(|| panic!("{self:?}: nothing was cut"));
+        healed.join().expect("it heals");
+    }
+}
+
+/// The site that is primary when everything is done or taken back, ready to move again.
+fn settle(pair: &Pair, case: &Case) -> &'static str {
+    pair.until(&format!("after {case:?} no run is unfinished"), || {
+        let ran = pair.run("resume --yes");
+        ran.code == 0 && ran.stdout.contains("no run is unfinished")
+    });
+    pair.until(&format!("after {case:?} one node is open"), || {
+        let open = pair.writable();
+        assert!(open.len() <= 1, "after {case:?} several are open: {open:?}");
+        open.len() == 1
+    });
+    let open = pair.writable();
+    let site = match open[0].as_str() {
+        "shop-east-db-1" => "east",
+        "shop-west-db-1" => "west",
+        other => panic!("after {case:?} {other} is open"),
+    };
+    let _ = pair.run("commit --yes");
+    let preflight = format!("preflight {}", other(site));
+    pair.until(&format!("after {case:?} the other site is ready"), || {
+        pair.run(&preflight).code == 0
+    });
+    site
+}
+
+fn judge(
+    pair: &Pair,
+    case: &Case,
+    (from, now): (&'static str, &str),
+    began: Instant,
+    acks: &[Ack],
+) {
+    let here = |site: &'static str| {
+        acks.iter()
+            .filter(move |ack| ack.site == site && ack.told >= began)
+    };
+    let opened = here(other(from)).map(|ack| ack.told).min();
+    if now == from {
+        assert_eq!(opened, None, "{case:?}: the standby acknowledged");
+    }
+    if let Some(opened) = opened {
+        let late: Vec<&Ack> = here(from).filter(|ack| ack.sent > opened).collect();
+        assert!(
+            late.is_empty(),
+            "{case:?}: two nodes acknowledged: {late:?}"
+        );
+    }
+    let there = pair.orders(&pair.address(now));
+    let there: BTreeSet<&str> = there.iter().map(String::as_str).collect();
+    let told = acks.iter().map(|ack| ack.id.as_str());
+    let lost: Vec<&str> = told.filter(|id| !there.contains(id)).collect();
+    assert!(lost.is_empty(), "{case:?}: lost {lost:?}");
+}
+
+/// Past the test runner's capture: it takes minutes.
+fn say(line: &str) {
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
+/// What was played, so that the long road goes on where it was.
+struct Book {
+    path: Option<PathBuf>,
+    lines: Vec<String>,
+}
+
+impl Book {
+    fn open(seed: u64, keep: bool) -> Book {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/torture");
+        let path = keep.then(|| folder.join(format!("partitions-{seed}")));
+        let text = path
+            .as_ref()
+            .and_then(|path| std::fs::read_to_string(path).ok());
+        let lines = text.unwrap_or_default();
+        Book {
+            lines: lines.lines().map(str::to_owned).collect(),
+            path,
+        }
+    }
+
+    fn add(&mut self, case: &Case) {
+        let cut = case.cut.join(" ");
+        let step = if case.step.is_empty() {
+            "none"
+        } else {
+            case.step
+        };
+        self.lines.push(format!(
+            "{step:<20} {:<16} {:>2} s",
+            cut.trim(),
+            case.seconds
+        ));
+        if let Some(path) = &self.path {
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            std::fs::write(path, format!("{}\n", self.lines.join("\n"))).expect("it is written");
+        }
+    }
+
+    fn table(&self) -> String {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for line in &self.lines {
+            *counts.entry(line).or_default() += 1;
+        }
+        let rows = counts
+            .iter()
+            .map(|(line, count)| format!("{line} {count:>4} one writer, nothing lost\n"));
+        format!(
+            "STEP                 CUT              FOR  CASES\n{}{} partitions\n",
+            rows.collect::<String>(),
+            self.lines.len()
+        )
+    }
+}
+
+/// Moves with the same data, at most: who asks for all orders gets all of them.
+const ROUND: usize = 25;
+
+#[test]
+fn a_cut_in_the_middle_of_a_move_makes_no_second_writer_and_loses_nothing() {
+    let Some(pair) = Pair::new() else {
+        return;
+    };
+    let number = |name: &str, default: u64| {
+        let text = std::env::var(name).ok();
+        text.map_or(default, |text| text.parse().expect("a number"))
+    };
+    let long = std::env::var("HAFOG_TORTURE").is_ok_and(|which| which == "all");
+    let seed = number("HAFOG_SEED", 1);
+    let count = number("HAFOG_PARTITIONS", if long { 300 } else { 4 });
+    let mut random = Random::of(seed, "partitions");
+    let cases: Vec<Case> = (0..count).map(|_| Case::of(&mut random)).collect();
+    // Whoever names the seed goes on with it; else everything is played.
+    let mut book = Book::open(seed, long && std::env::var_os("HAFOG_SEED").is_some());
+    let done = book.lines.len().min(cases.len());
+    for round in cases[done..].chunks(ROUND) {
+        pair.must("up --yes");
+        pair.must("clone west --yes");
+        pair.until("the standby is ready", || pair.run("preflight").code == 0);
+        let writers = Writers::start(&pair);
+        let mut primary = "east";
+        for case in round {
+            let began = Instant::now();
+            case.play(&pair, primary);
+            let now = settle(&pair, case);
+            let acks = writers.acks().clone();
+            judge(&pair, case, (primary, now), began, &acks);
+            book.add(case);
+            say(&format!(
+                "partition {} (HAFOG_SEED={seed}): {case:?}: {primary} → {now}, {} acknowledged, {:.0} s",
+                book.lines.len(),
+                acks.len(),
+                began.elapsed().as_secs_f64()
+            ));
+            primary = now;
+        }
+        drop(writers);
+        pair.must("destroy --yes");
+    }
+    say(&book.table());
+}

@@ -1,0 +1,104 @@
+//! A standby of servers that exist already: recipes are applied in place, and nothing of hafog stays when it goes.
+
+use crate::harness::load::Load;
+use crate::lab::{Pair, incus};
+
+/// What a machine of the west says.
+fn on(number: u32, script: &str) -> String {
+    let name = format!("old-{number}");
+    let (done, said) = incus("b", &["exec", &name, "--", "sh", "-c", script]);
+    assert!(done, "{script} on {name}: {said}");
+    said
+}
+
+#[test]
+fn servers_that_exist_already_are_a_standby() {
+    let Some(pair) = Pair::registered() else {
+        return;
+    };
+    // Somebody else's program is on one of them.
+    on(5, "mkdir -p /srv && echo theirs >/srv/file");
+    pair.must("up --yes");
+    let east = pair.address("east");
+    assert!(pair.order(&east, "one"), "an order in the east");
+    pair.must("clone west --yes");
+    pair.until("the standby is ready", || pair.run("preflight").code == 0);
+    let again = pair.must("clone west --yes");
+    assert!(again.stdout.contains("nothing to do"), "{}", again.all());
+
+    // A new release in place, under load, and one that does not start.
+    let release = |run: &str| {
+        let spec = pair.home.read("hafog.yaml");
+        let old = spec.lines().find(|line| line.contains("{ name: app,"));
+        let new = format!("      - {{ name: app, run: \"{run}\" }}");
+        let spec = spec.replace(old.expect("the app has a line"), &new);
+        pair.home.write("hafog.yaml", &spec);
+    };
+    let images = || {
+        let facts = pair.json("show facts");
+        [1, 2].map(|number| {
+            let server = &facts["sites"]["west"]["servers"][format!("shop-west-web-{number}")];
+            server["image"].as_str().expect("it has one").to_owned()
+        })
+    };
+    let first = images();
+    let load = Load::on(&format!("http://{}/", pair.address("west")));
+    release("env RELEASE=2 $HAFOG_EXE demo-app");
+    pair.must("deploy --yes");
+    load.end_well();
+    let second = images();
+    assert!(
+        first[0] != second[0] && second[0] == second[1],
+        "{second:?}"
+    );
+    release("/bin/false");
+    let failed = pair.run("deploy --yes");
+    assert_ne!(failed.code, 0, "{}", failed.all());
+    assert!(failed.all().contains("is back on"), "{}", failed.all());
+    assert_eq!(images(), second);
+    release("env RELEASE=2 $HAFOG_EXE demo-app");
+    pair.must("deploy --yes");
+    pair.until("the standby is ready", || pair.run("preflight").code == 0);
+
+    pair.must("switchover --yes");
+    assert_eq!(pair.writable(), ["shop-west-db-1"]);
+    let west = pair.address("west");
+    assert_eq!(pair.orders(&west), ["one"]);
+    assert!(pair.order(&west, "two"), "an order in the west");
+    pair.must("commit --yes");
+
+    // One of them dies: the others are seen as they are.
+    let facts = pair.json("show facts");
+    let id = facts["sites"]["west"]["servers"]["shop-west-web-2"]["id"].clone();
+    let id = id.as_str().expect("a host").to_owned();
+    let last = id.rsplit('.').next().expect("an address");
+    let dead = format!("old-{}", last.parse::<u32>().expect("a number") - 10);
+    assert!(incus("b", &["stop", "--force", &dead]).0);
+    let facts = pair.json("show facts");
+    let servers = &facts["sites"]["west"]["servers"];
+    assert!(servers["shop-west-web-2"]["state"]["failed"].is_string());
+    assert_eq!(servers["shop-west-db-1"]["state"], "running");
+    assert!(pair.order(&west, "three"), "an order in the west");
+    assert!(incus("b", &["start", &dead]).0);
+    pair.until("the west is whole again", || {
+        pair.json("show facts")["sites"]["west"]["servers"]["shop-west-web-2"]["state"] == "running"
+    });
+    pair.until("the east is ready", || pair.run("preflight").code == 0);
+
+    pair.must("switchover --yes");
+    pair.must("commit --yes");
+    assert_eq!(pair.orders(&east), ["one", "two", "three"]);
+    pair.must("destroy --yes");
+    for number in 1..=5 {
+        let left = on(
+            number,
+            "ls -d /var/lib/hafog /hafog-* /usr/share/hafog /etc/systemd/system/hafog-* 2>/dev/null; ps -eo comm= | grep -xE 'postgres|haproxy|hafog'; true",
+        );
+        assert_eq!(left, "", "old-{number}");
+    }
+    assert_eq!(on(5, "cat /srv/file"), "theirs\n");
+    assert!(
+        !pair.home.path().join(".hafog/hosts").exists(),
+        "a note is left"
+    );
+}

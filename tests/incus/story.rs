@@ -1,0 +1,106 @@
+//! The whole story across two clouds.
+
+use std::collections::BTreeMap;
+
+use crate::harness::load::Load;
+use crate::lab::{Pair, lab};
+
+#[test]
+fn a_stack_moves_to_the_other_cloud_loses_it_and_comes_back() {
+    let Some(pair) = Pair::new() else {
+        return;
+    };
+    let before = lab(&["inventory"]);
+    pair.must("up --yes");
+    let again = pair.must("up --yes");
+    assert!(again.stdout.contains("nothing to do"), "{}", again.all());
+    let east = pair.address("east");
+    assert!(pair.order(&east, "one"), "an order in the east");
+    pair.must("clone west --yes");
+    pair.until("the standby is ready", || pair.run("preflight").code == 0);
+
+    // Both have the same, down to the last package, and a list of it.
+    let lock = pair.home.read("hafog.lock");
+    assert!(lock.contains("curl: "), "{lock}");
+    let bills = ["east", "west"].map(|site| bills(&pair, site));
+    assert_eq!(bills[0].len(), 3, "{:?}", bills[0].keys());
+    assert_eq!(bills[0], bills[1]);
+    let load = Load::on(&format!("http://{east}/"));
+    let spec = pair.home.read("hafog.yaml");
+    let run = "$HAFOG_EXE demo-app";
+    let spec = spec.replace(run, &format!("env RELEASE=2 {run}"));
+    pair.home.write("hafog.yaml", &spec);
+    pair.must("deploy --yes");
+    load.end_well();
+    assert_eq!(pair.orders(&east), ["one"]);
+    assert_eq!(lock, pair.home.read("hafog.lock"));
+    let pruned = pair.must("image prune --yes");
+    assert!(pruned.stdout.contains("2 steps"), "{}", pruned.all());
+    pair.until("the standby is ready", || pair.run("preflight").code == 0);
+
+    pair.must("switchover --yes");
+    assert_eq!(pair.writable(), ["shop-west-db-1"]);
+    let west = pair.address("west");
+    assert_eq!(pair.orders(&west), ["one"]);
+    assert!(pair.order(&west, "two"), "an order in the west");
+    assert!(
+        !pair.order(&east, "lost"),
+        "an order in the east, which is closed"
+    );
+    pair.must("commit --yes");
+    pair.until("the east has what the west has", || {
+        pair.orders(&east) == ["one", "two"]
+    });
+
+    // The whole cloud of the primary: its daemon and every machine.
+    lab(&["kill", "b"]);
+    let refused = pair.run("failover --assume-down west --yes");
+    assert_eq!(refused.code, 3, "{}", refused.all());
+    assert!(refused.stderr.contains("unfenced-primary"));
+    pair.must("failover --assume-down west --accept unfenced-primary --yes");
+    assert_eq!(pair.orders(&east), ["one", "two"]);
+    assert!(pair.order(&east, "three"), "an order in the east");
+
+    // It comes back, and its machines boot: nobody there may write.
+    lab(&["revive", "b"]);
+    pair.until("the old primary's database answers", || {
+        let facts = pair.json("show facts");
+        facts["nodes"]["shop-west-db-1"]["status"]["known"].is_object()
+    });
+    assert_eq!(pair.writable(), ["shop-east-db-1"]);
+    assert!(
+        !pair.order(&west, "lost too"),
+        "an order in the west, which is closed"
+    );
+    pair.must("commit --yes");
+    pair.must("failback --rejoin-only --yes");
+    pair.until("the west is ready again", || {
+        pair.run("preflight").code == 0
+    });
+    assert_eq!(pair.orders(&west), ["one", "two", "three"]);
+    pair.must("destroy --yes");
+    assert_eq!(lab(&["inventory"]), before);
+    let keys = pair.admitted();
+    assert!(
+        !keys.contains("hafog:"),
+        "servers that are gone may come in: {keys}"
+    );
+    assert!(
+        !pair.home.path().join(".hafog/ssh").exists(),
+        "keys are left"
+    );
+}
+
+/// The bills of materials of a site's images.
+fn bills(pair: &Pair, site: &str) -> BTreeMap<String, String> {
+    let folder = pair.home.path().join(".hafog/images").join(site);
+    let files = std::fs::read_dir(folder).expect("what is kept of images");
+    let names = files.map(|file| file.expect("a file").file_name());
+    let names = names.map(|name| name.to_string_lossy().into_owned());
+    let bills = names.filter(|name| name.ends_with(".cdx.json"));
+    let read = |name: String| {
+        let bill = pair.home.read(&format!(".hafog/images/{site}/{name}"));
+        (name, bill)
+    };
+    bills.map(read).collect()
+}
