@@ -30,10 +30,23 @@ pub fn fault(verb: &str, path: &Path, error: impl std::fmt::Display) -> Fault {
 }
 
 /// Writes beside, fsyncs, renames and fsyncs the folder. Owner and mode are set before the file has its name, so
-/// that a secret is never readable by others.
+/// that a secret is never readable by others. What writers of the same file left who were killed goes.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32, owner: Option<Owner>) -> Result<(), Fault> {
     Unnamed::write(path, bytes, mode, owner)?.name()?;
+    sweep_beside(path)?;
     sync_folder(folder_of(path)).map_err(|error| fault("write", path, error))
+}
+
+/// Makes a symbolic link, or points it elsewhere, in one step. Only under a lock that all who change it take.
+pub fn link(target: &Path, path: &Path) -> Result<(), Fault> {
+    let beside = beside(path);
+    std::os::unix::fs::symlink(target, &beside)
+        .and_then(|()| fs::rename(&beside, path))
+        .map_err(|error| fault("link", path, error))?;
+    for left in left_beside(path).filter(|left| left.is_symlink()) {
+        remove(&left)?;
+    }
+    sync_folder(folder_of(path)).map_err(|error| fault("link", path, error))
 }
 
 /// What a file will hold, on the disk already: what takes long is over before somebody locks others out.
@@ -42,8 +55,8 @@ pub struct Unnamed<'a> {
     bytes: &'a [u8],
     mode: u32,
     owner: Option<Owner>,
-    /// None where the file system knows no files without a name.
-    file: Option<File>,
+    /// Locked, which says that its writer lives. None where the file system knows no files without a name.
+    file: Option<Flock<File>>,
 }
 
 impl<'a> Unnamed<'a> {
@@ -68,6 +81,7 @@ impl<'a> Unnamed<'a> {
             file: None,
         };
         if let Some(file) = file {
+            let file = held(file).map_err(|error| unnamed.cannot(error))?;
             unnamed.fill(&file).map_err(|error| unnamed.cannot(error))?;
             unnamed.file = Some(file);
         }
@@ -96,7 +110,9 @@ impl<'a> Unnamed<'a> {
                 None => {
                     let mut new = OpenOptions::new();
                     let new = new.write(true).create_new(true).mode(0o600);
-                    self.fill(&new.open(&beside)?)?;
+                    let file = held(new.open(&beside)?)?;
+                    self.fill(&file)?;
+                    return fs::rename(&beside, self.path);
                 }
             }
             fs::rename(&beside, self.path)
@@ -112,8 +128,13 @@ impl<'a> Unnamed<'a> {
     }
 }
 
+/// Nobody else knows the file yet.
+fn held(file: File) -> std::io::Result<Flock<File>> {
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno.into())
+}
+
 /// A name in the same folder that nobody else uses. Starts with a dot, so that listings skip it.
-pub fn beside(path: &Path) -> PathBuf {
+fn beside(path: &Path) -> PathBuf {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -126,14 +147,45 @@ pub fn sweep(folder: &Path) -> Result<(), Fault> {
         return Ok(());
     };
     for entry in entries.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let mut parts = name.rsplitn(3, '.');
-        let mut is_number = || parts.next().is_some_and(|part| part.parse::<u64>().is_ok());
-        if name.starts_with('.') && is_number() && is_number() {
+        if written(&entry.file_name().to_string_lossy()).is_some() {
             remove(&entry.path())?;
         }
     }
     Ok(())
+}
+
+/// Removes what writers of one file left beside it and who live no more.
+fn sweep_beside(path: &Path) -> Result<(), Fault> {
+    for left in left_beside(path).filter(|left| !left.is_symlink()) {
+        let is_left = |file: File| Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok();
+        if File::open(&left).is_ok_and(is_left) {
+            remove(&left)?;
+        }
+    }
+    Ok(())
+}
+
+/// Names that [`beside`] made for `path`.
+fn left_beside(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let name = path.file_name().unwrap_or_default().to_owned();
+    let entries = fs::read_dir(folder_of(path))
+        .into_iter()
+        .flatten()
+        .flatten();
+    entries
+        .filter(move |entry| {
+            written(&entry.file_name().to_string_lossy()).is_some_and(|of| *of == *name)
+        })
+        .map(|entry| entry.path())
+}
+
+/// Of which file a name is that [`beside`] made.
+fn written(beside: &str) -> Option<&str> {
+    let mut parts = beside.strip_prefix('.')?.rsplitn(3, '.');
+    for _ in ["count", "process"] {
+        parts.next()?.parse::<u64>().ok()?;
+    }
+    parts.next()
 }
 
 /// Makes a new, renamed or removed name in `folder` durable.
@@ -353,6 +405,35 @@ mod tests {
         fs::write(beside(&path), "").unwrap();
         sweep(home.path()).unwrap();
         assert_eq!(fs::read_dir(home.path()).unwrap().count(), 6);
+    }
+
+    #[test]
+    fn what_dead_writers_of_the_same_name_left_goes_and_nothing_else() {
+        let home = tempfile::tempdir().unwrap();
+        let at = |name: &str| home.path().join(name);
+        for name in [".a.7.0", ".b.7.0", ".a.7.x", ".b.a.7.0"] {
+            fs::write(at(name), "").unwrap();
+        }
+        let living = held(File::create(at(".a.8.0")).unwrap()).unwrap();
+        std::os::unix::fs::symlink("nowhere", at(".a.9.0")).unwrap();
+        let left = || {
+            let entries = fs::read_dir(home.path()).unwrap();
+            let mut names: Vec<String> = entries
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
+            names.sort();
+            names.join(" ")
+        };
+        replace(&at("a"), b"one", 0o644, None).unwrap();
+        assert_eq!(left(), ".a.7.x .a.8.0 .a.9.0 .b.7.0 .b.a.7.0 a");
+        drop(living);
+        replace(&at("a"), b"two", 0o644, None).unwrap();
+        assert_eq!(left(), ".a.7.x .a.9.0 .b.7.0 .b.a.7.0 a");
+        link(Path::new("a"), &at("b")).unwrap();
+        std::os::unix::fs::symlink("nowhere", at(".b.9.0")).unwrap();
+        link(Path::new("."), &at("b")).unwrap();
+        assert_eq!(left(), ".a.7.x .a.9.0 .b.7.0 .b.a.7.0 a b");
+        assert_eq!(fs::read_link(at("b")).unwrap(), Path::new("."));
     }
 
     #[test]

@@ -133,12 +133,7 @@ pub(super) fn link_image(folder: &Path, image: Option<&ImageName>) -> Result<(),
         Some(name) => Path::new("../../images").join(name.as_str()).join("tree"),
         None => PathBuf::from("tree"),
     };
-    let link = folder.join("image");
-    let beside = durable::beside(&link);
-    std::os::unix::fs::symlink(&target, &beside)
-        .and_then(|()| fs::rename(&beside, &link))
-        .and_then(|()| durable::sync_folder(folder))
-        .map_err(|error| durable::fault("link", &link, error))
+    durable::link(&target, &folder.join("image"))
 }
 
 /// One call for a whole tree: fsync of thousands of files takes far longer.
