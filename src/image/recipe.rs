@@ -255,11 +255,8 @@ fn run_within(
 /// The programs that a builtin recipe needs.
 pub fn programs(recipe: &Recipe) -> Vec<Program> {
     match &recipe.builtin {
-        Some(Builtin::Haproxy) => vec![Program {
-            name: "haproxy",
-            package: "haproxy".to_owned(),
-            look: "PATH=\"$PATH:/usr/sbin:/usr/local/sbin\" command -v haproxy".to_owned(),
-        }],
+        Some(Builtin::Haproxy) => vec![daemon("haproxy", "haproxy")],
+        Some(Builtin::Varnish) => vec![daemon("varnishd", "varnish"), daemon("haproxy", "haproxy")],
         Some(Builtin::Postgres { major }) => {
             let version = major.map_or_else(|| "*".to_owned(), |major| major.to_string());
             let package = match major {
@@ -274,6 +271,14 @@ pub fn programs(recipe: &Recipe) -> Vec<Program> {
             }]
         }
         None => Vec::new(),
+    }
+}
+
+fn daemon(name: &'static str, package: &str) -> Program {
+    Program {
+        name,
+        package: package.to_owned(),
+        look: format!("PATH=\"$PATH:/usr/sbin:/usr/local/sbin\" command -v {name}"),
     }
 }
 

@@ -11,6 +11,12 @@ pub const HAPROXY: (&str, &str) = (
     include_str!("../../templates/haproxy/haproxy.cfg"),
 );
 
+/// Varnish's, for a stack's cache.
+pub const VARNISH: (&str, &str) = (
+    "cache.vcl",
+    include_str!("../../templates/varnish/cache.vcl"),
+);
+
 pub fn render(template: (&str, &str), with: impl Serialize) -> Result<String, Fault> {
     let fault = |error: minijinja::Error| {
         Fault::new(format!("cannot render `{}`", template.0)).because(error)

@@ -20,6 +20,7 @@ pub struct Stack {
     /// Every server of every site.
     pub servers: Vec<Server>,
     pub balancer: Option<Balancer>,
+    pub cache: Option<Cache>,
     pub databases: Vec<Database>,
     pub zones: Vec<Zone>,
     pub names: Vec<Name>,
@@ -60,6 +61,16 @@ impl Stack {
         self.databases
             .iter()
             .find(|database| &database.name == name)
+    }
+
+    /// The servers of a site whose HAProxy knows the application servers.
+    pub fn balancers_at<'a>(&'a self, site: &'a SiteName) -> impl Iterator<Item = &'a Server> {
+        let job = match self.cache {
+            Some(_) => Job::Cache,
+            None => Job::Balancer,
+        };
+        self.servers_at(site)
+            .filter(move |server| server.job == job)
     }
 
     /// Whether a site's servers are made from images.
@@ -177,6 +188,8 @@ pub struct Server {
 pub enum Job {
     App,
     Balancer,
+    /// And the second balancer, on the same server: it knows the application servers.
+    Cache,
     Database(DatabaseName),
 }
 
@@ -204,6 +217,8 @@ pub struct Recipe {
 #[serde(rename_all = "kebab-case")]
 pub enum Builtin {
     Haproxy,
+    /// With HAProxy beside it.
+    Varnish,
     /// `None` takes the newest version on the machine.
     Postgres {
         major: Option<u32>,
@@ -254,6 +269,16 @@ pub struct Balancer {
 
 /// The group that `balancer:` adds.
 pub const BALANCER_GROUP: &str = "balancer";
+
+/// What stands between the balancer and the servers behind it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cache {
+    /// How long after its time a copy is still given out while no application server answers.
+    pub grace: Span,
+}
+
+/// The group that `cache:` adds.
+pub const CACHE_GROUP: &str = "cache";
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Database {

@@ -196,7 +196,7 @@ fn converge(
     let mut configured = Vec::new();
     let fresh = !there.is_empty();
     for server in stack.servers_at(site).filter(wanted) {
-        // A balancer's configuration lists the servers behind it, so it comes after all of them.
+        // The configuration of a balancer or a cache lists the servers behind it, so it comes after all of them.
         if matches!(server.job, Job::Database(_))
             || (facts.configured.contains(&server.name) && !fresh)
         {
@@ -204,7 +204,7 @@ fn converge(
         }
         let mut after: Vec<StepName> = data.clone();
         match server.job {
-            Job::Balancer => after.extend(there.values().cloned()),
+            Job::Balancer | Job::Cache => after.extend(there.values().cloned()),
             _ => after.extend(there.get(&server.name).cloned()),
         }
         configured.push(

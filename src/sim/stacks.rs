@@ -31,6 +31,7 @@ pub fn small() -> Stack {
             listen: vec![80],
             check: "/healthz".to_owned(),
         }),
+        cache: None,
         databases: vec![database()],
         zones: vec![Zone {
             name: "shop.test".into(),
@@ -189,7 +190,7 @@ async fn stand_site(world: &SimWorld, stack: &Stack, site: &SiteName) {
         make_server(world, site, &server.name, Some(image)).await;
         let service = match &server.job {
             Job::App => "web",
-            Job::Balancer => "haproxy",
+            Job::Balancer | Job::Cache => "haproxy",
             Job::Database(_) => continue,
         };
         let host = world.server(&server.name).expect("made").host(&server.name);

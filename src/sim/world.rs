@@ -546,11 +546,11 @@ impl World {
         let healthy = match planned.job {
             Job::Database(_) => return Err(refused()),
             Job::App => self.works(name, server),
-            Job::Balancer => self.works(name, server) && self.balances(name),
+            Job::Balancer | Job::Cache => self.works(name, server) && self.balances(name),
         };
         Ok(match (healthy, &planned.job) {
             (true, _) => 200,
-            (false, Job::Balancer) => 503,
+            (false, Job::Balancer | Job::Cache) => 503,
             (false, _) => 500,
         })
     }

@@ -42,6 +42,7 @@ pub fn resolve(spec: &Spec, root: Spot, known: &Known, mistakes: &mut Mistakes) 
     let databases = resolver.databases();
     let recipes = resolver.recipes();
     let balancer = resolver.balancer();
+    let cache = resolver.cache();
     let servers = resolver.servers(&sites, &databases);
     resolver.enough_hosts(&sites, &servers);
     let (zones, names) = resolver.names();
@@ -57,6 +58,7 @@ pub fn resolve(spec: &Spec, root: Spot, known: &Known, mistakes: &mut Mistakes) 
         recipes,
         servers,
         balancer,
+        cache,
         databases,
         zones,
         names,
@@ -146,11 +148,15 @@ impl<'a> Resolver<'a, '_> {
                 }
             }
         }
-        if self.spec.balancer.is_some() {
-            let name = RecipeName::from("haproxy");
+        let brings = [
+            ("haproxy", Builtin::Haproxy, self.spec.balancer.is_some()),
+            ("varnish", Builtin::Varnish, self.spec.cache.is_some()),
+        ];
+        for (name, builtin, _) in brings.into_iter().filter(|(.., needed)| *needed) {
+            let name = RecipeName::from(name);
             recipes
                 .entry(name.clone())
-                .or_insert_with(|| brought(name, Builtin::Haproxy));
+                .or_insert_with(|| brought(name, builtin));
         }
         recipes
     }
@@ -302,7 +308,7 @@ impl<'a> Resolver<'a, '_> {
         let fits = match builtin(&group.image.0) {
             None => true,
             Some(Builtin::Postgres { .. }) => database.engine.0 == "postgres",
-            Some(Builtin::Haproxy) => false,
+            Some(Builtin::Haproxy | Builtin::Varnish) => false,
         };
         if !fits && engine.sound {
             let message = format!(
@@ -412,6 +418,30 @@ impl<'a> Resolver<'a, '_> {
             to: GroupName::new(&balancer.to.0),
             listen: self.ports(&balancer.listen, spot.key("listen")),
             check: balancer.check.http.0.clone(),
+        })
+    }
+
+    fn cache(&mut self) -> Option<Cache> {
+        let cache = self.spec.cache.as_ref()?;
+        let spot = self.root.key("cache");
+        match &self.spec.balancer {
+            None if self.root.sound => {
+                let hint = format!("write `balancer: {{ to: {} }}`", cache.to.0);
+                let message = "a cache stands behind a balancer, and there is no `balancer:`";
+                self.complain_hinted(spot, message, [hint]);
+            }
+            Some(balancer) if balancer.to.0 != cache.to.0 => {
+                let message = format!(
+                    "the cache stands between the balancer and `{}`, not `{}`",
+                    balancer.to.0, cache.to.0
+                );
+                let hint = format!("write `to: {}`", balancer.to.0);
+                self.complain_hinted(spot.key("to"), message, [hint]);
+            }
+            _ => {}
+        }
+        Some(Cache {
+            grace: time(&cache.grace),
         })
     }
 
@@ -565,6 +595,7 @@ fn builtin(word: &str) -> Option<Builtin> {
 fn brought(name: RecipeName, builtin: Builtin) -> Recipe {
     let package = match &builtin {
         Builtin::Haproxy => "haproxy".to_owned(),
+        Builtin::Varnish => "varnish".to_owned(),
         Builtin::Postgres { major: None } => "postgresql".to_owned(),
         Builtin::Postgres { major: Some(major) } => format!("postgresql-{major}"),
     };

@@ -17,7 +17,7 @@ use crate::model::stack::{SelfFence, Tier};
 /// One stack: what runs, where, and how traffic reaches it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("x-not-yet" = ["cache", "files", "watch", "notify"]))]
+#[schemars(extend("x-not-yet" = ["files", "watch", "notify"]))]
 pub struct Spec {
     /// The stack's name. Servers are called STACK-SITE-GROUP-N.
     pub stack: Word,
@@ -36,6 +36,9 @@ pub struct Spec {
     /// A load balancer at every site.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub balancer: Option<BalancerSpec>,
+    /// An HTTP cache at every site, between the balancer and the servers behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheSpec>,
     /// Databases that are replicated to the other sites.
     #[serde(default, skip_serializing_if = "Entries::is_empty")]
     pub databases: Entries<Word, DatabaseSpec>,
@@ -272,6 +275,41 @@ impl Default for BalancerCheck {
             http: UrlPath("/".to_owned()),
         }
     }
+}
+
+/// The HTTP cache of each site. It gives out copies that are too old while no server behind it answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CacheSpec {
+    /// The group of servers behind it: the balancer's.
+    #[schemars(extend("x-noun" = "group"))]
+    pub to: Word,
+    /// The program. Default: `varnish`.
+    #[serde(default)]
+    pub engine: CacheEngine,
+    /// How many servers at each site. Default: 1.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 100))]
+    pub count: u32,
+    /// Default: `{ cpu: 1, memory: 1GiB }`. Half of the memory holds copies.
+    #[serde(default)]
+    pub size: SizeSpec,
+    /// How long after its time a copy is still given out while no server answers. Default: `24h`.
+    #[serde(default = "default_grace")]
+    pub grace: Time,
+}
+
+fn default_grace() -> Time {
+    Time("24h".to_owned())
+}
+
+/// The program of a cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum CacheEngine {
+    /// Varnish.
+    #[default]
+    Varnish,
 }
 
 /// A replicated database.

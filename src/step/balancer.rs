@@ -1,14 +1,18 @@
-//! The balancer of a site: what HAProxy is told, and whether a server behind it would pass its check.
+//! The balancers of a site: what HAProxy is told, and whether a server behind it would pass its check.
+//!
+//! Where there is a cache, the first balancer sends to the caches, and a second one on each cache's server sends what
+//! the cache does not have to the application servers.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Serialize;
 
+use super::cache;
 use crate::error::Fault;
 use crate::image::render;
 use crate::model::id::*;
-use crate::model::stack::Server;
+use crate::model::stack::{Balancer, CACHE_GROUP, Job, Server};
 use crate::probe::HttpAsk;
 use crate::shell::{File, Host, Service};
 use crate::world::World;
@@ -29,26 +33,43 @@ struct Backend {
 #[derive(Serialize)]
 struct Values {
     socket: &'static str,
+    /// Clients come to it; what comes to the second balancer says already for whom.
+    is_first: bool,
     listen: Vec<u16>,
     address: String,
     check: String,
     servers: Vec<Backend>,
 }
 
-/// HAProxy's configuration file, and the service that runs it.
+/// Where the second balancer listens.
+pub(super) const SECOND_PORT: u16 = 8081;
+
+pub(super) fn of(world: &World) -> Result<&Balancer, Fault> {
+    let balancer = world.stack.balancer.as_ref();
+    balancer.ok_or_else(|| Fault::new("the spec has no balancer"))
+}
+
+/// HAProxy's configuration file, and the service that runs it: of the balancer that clients meet, or of the one on a
+/// cache's server.
 pub(super) async fn configuration(
     world: &World,
     server: &Server,
     host: &Host,
 ) -> Result<(File, Service), Fault> {
-    let balancer = world
-        .stack
-        .balancer
-        .as_ref()
-        .ok_or_else(|| Fault::new("the spec has no balancer"))?;
+    let balancer = of(world)?;
+    let is_first = server.job == Job::Balancer;
+    let listen = match is_first {
+        true => &balancer.listen[..],
+        false => &[SECOND_PORT],
+    };
+    let caches = GroupName::from(CACHE_GROUP);
+    let (to, check) = match world.stack.cache {
+        Some(_) if is_first => (&caches, cache::ALIVE),
+        _ => (&balancer.to, balancer.check.as_str()),
+    };
     let mut servers = Vec::new();
     let hosts = world.hosts_at(&server.site).await?;
-    for behind in world.stack.group_at(&server.site, &balancer.to) {
+    for behind in world.stack.group_at(&server.site, to) {
         let address = world.host_among(&hosts, &behind.name)?.address.to_string();
         servers.push(Backend {
             name: behind.name.to_string(),
@@ -56,16 +77,13 @@ pub(super) async fn configuration(
             port: port_of(world, behind),
         });
     }
-    let listen: Vec<u16> = balancer
-        .listen
-        .iter()
-        .map(|port| world.port(&server.site, *port))
-        .collect();
+    let listen = listen.iter();
     let values = Values {
         socket: SOCKET,
-        listen,
+        is_first,
+        listen: listen.map(|port| world.port(&server.site, *port)).collect(),
         address: host.address.to_string(),
-        check: balancer.check.clone(),
+        check: check.to_owned(),
         servers,
     };
     let path = format!("{}/haproxy.cfg", host.dirs.etc);
@@ -87,8 +105,8 @@ fn service(config: String) -> Service {
     }
 }
 
-/// Where a server behind the balancer listens.
-fn port_of(world: &World, server: &Server) -> u16 {
+/// Where a server behind a balancer listens.
+pub(super) fn port_of(world: &World, server: &Server) -> u16 {
     world.port(&server.site, server.open.first().copied().unwrap_or(80))
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 
-use super::{Act, Context, Standing, Tags, balancer, program, role, rotation};
+use super::{Act, Context, Standing, Tags, balancer, cache, program, role, rotation};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::digest::hex;
 use crate::model::roles::Roles;
@@ -88,6 +88,16 @@ async fn configuration(
             Ok(Configuration {
                 files: vec![file],
                 services: vec![service],
+                ..Configuration::default()
+            })
+        }
+        Job::Cache => {
+            let second = balancer::configuration(world, server, host).await?;
+            let cache = cache::configuration(world, server, host)?;
+            let (files, services) = [second, cache].into_iter().unzip();
+            Ok(Configuration {
+                files,
+                services,
                 ..Configuration::default()
             })
         }

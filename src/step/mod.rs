@@ -6,6 +6,7 @@
 mod agent;
 mod apply;
 mod balancer;
+mod cache;
 mod configure;
 mod database;
 mod fence;

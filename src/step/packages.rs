@@ -52,6 +52,7 @@ static ASKING: Mutex<()> = Mutex::const_new(());
 fn own_services(recipe: &Recipe) -> &'static [&'static str] {
     match recipe.builtin {
         Some(Builtin::Haproxy) => &["haproxy.service"],
+        Some(Builtin::Varnish) => &["varnish.service", "varnishncsa.service", "haproxy.service"],
         Some(Builtin::Postgres { .. }) => &["postgresql.service"],
         None => &[],
     }

@@ -8,7 +8,6 @@ use std::time::Duration;
 use super::{Context, balancer, program};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::ServerName;
-use crate::model::stack::Job;
 use crate::shell::{Command, Host};
 use crate::wait;
 use crate::world::World;
@@ -46,8 +45,7 @@ async fn balancers(world: &World, name: &ServerName) -> Result<Vec<Host>, Fault>
         return Ok(Vec::new());
     }
     let hosts = world.hosts_at(&server.site).await?;
-    let servers = world.stack.servers_at(&server.site);
-    let balancers = servers.filter(|server| server.job == Job::Balancer);
+    let balancers = world.stack.balancers_at(&server.site);
     let hosts = balancers.map(|server| world.host_among(&hosts, &server.name).cloned());
     hosts.collect()
 }

@@ -4,8 +4,9 @@ use std::io::Write;
 use std::path::Path;
 
 /// What the real stacks are made of, and where it is.
-const PROGRAMS: [(&str, &str); 2] = [
+const PROGRAMS: [(&str, &str); 3] = [
     ("haproxy", "/usr/sbin/haproxy"),
+    ("varnish", "/usr/sbin/varnishd"),
     ("PostgreSQL", "/usr/lib/postgresql"),
 ];
 

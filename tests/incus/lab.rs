@@ -129,7 +129,8 @@ impl Pair {
         Some(pair)
     }
 
-    fn bare() -> Option<Pair> {
+    /// Without a spec, and without the third place.
+    pub fn bare() -> Option<Pair> {
         let conf = LAB.as_ref()?.join("conf");
         let turns = [0, 1].map(turn);
         let home = Home::new();
@@ -249,6 +250,22 @@ impl Pair {
 
     pub fn until(&self, what: &str, holds: impl FnMut() -> bool) {
         wait_until(LIMIT, what, holds).unwrap_or_else(|why| panic!("{why}"));
+    }
+
+    /// Runs a command until it says so. What it said last is in the panic.
+    pub fn until_says(&self, what: &str, words: &str, so: impl Fn(&Ran) -> bool) {
+        let mut last = String::new();
+        let said = wait_until(LIMIT, what, || {
+            let ran = self.run(words);
+            last = ran.all();
+            so(&ran)
+        });
+        said.unwrap_or_else(|why| panic!("{why}; `hafog {words}` said last:\n{last}"));
+    }
+
+    /// The site that is not primary could take over now.
+    pub fn until_ready(&self, what: &str, words: &str) {
+        self.until_says(what, words, |ran| ran.code == 0);
     }
 }
 

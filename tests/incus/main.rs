@@ -3,6 +3,7 @@
 
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
 
+mod cache;
 #[path = "../battery/cloud.rs"]
 mod cloud;
 #[path = "../harness/eventually.rs"]

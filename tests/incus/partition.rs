@@ -198,8 +198,8 @@ impl Case {
 
 /// The site that is primary when everything is done or taken back, ready to move again.
 fn settle(pair: &Pair, case: &Case) -> &'static str {
-    pair.until(&format!("after {case:?} no run is unfinished"), || {
-        let ran = pair.run("resume --yes");
+    let over = format!("after {case:?} no run is unfinished");
+    pair.until_says(&over, "resume --yes", |ran| {
         ran.code == 0 && ran.stdout.contains("no run is unfinished")
     });
     pair.until(&format!("after {case:?} one node is open"), || {
@@ -214,10 +214,8 @@ fn settle(pair: &Pair, case: &Case) -> &'static str {
         other => panic!("after {case:?} {other} is open"),
     };
     let _ = pair.run("commit --yes");
-    let preflight = format!("preflight {}", other(site));
-    pair.until(&format!("after {case:?} the other site is ready"), || {
-        pair.run(&preflight).code == 0
-    });
+    let ready = format!("after {case:?} the other site is ready");
+    pair.until_ready(&ready, &format!("preflight {}", other(site)));
     site
 }
 
@@ -332,7 +330,7 @@ fn a_cut_in_the_middle_of_a_move_makes_no_second_writer_and_loses_nothing() {
     for round in cases[done..].chunks(ROUND) {
         pair.must("up --yes");
         pair.must("clone west --yes");
-        pair.until("the standby is ready", || pair.run("preflight").code == 0);
+        pair.until_ready("the standby is ready", "preflight");
         let writers = Writers::start(&pair);
         let mut primary = "east";
         for case in round {

@@ -22,7 +22,7 @@ fn servers_that_exist_already_are_a_standby() {
     let east = pair.address("east");
     assert!(pair.order(&east, "one"), "an order in the east");
     pair.must("clone west --yes");
-    pair.until("the standby is ready", || pair.run("preflight").code == 0);
+    pair.until_ready("the standby is ready", "preflight");
     let again = pair.must("clone west --yes");
     assert!(again.stdout.contains("nothing to do"), "{}", again.all());
 
@@ -58,7 +58,7 @@ fn servers_that_exist_already_are_a_standby() {
     assert_eq!(images(), second);
     release("env RELEASE=2 $HAFOG_EXE demo-app");
     pair.must("deploy --yes");
-    pair.until("the standby is ready", || pair.run("preflight").code == 0);
+    pair.until_ready("the standby is ready", "preflight");
 
     pair.must("switchover --yes");
     assert_eq!(pair.writable(), ["shop-west-db-1"]);
@@ -83,7 +83,7 @@ fn servers_that_exist_already_are_a_standby() {
     pair.until("the west is whole again", || {
         pair.json("show facts")["sites"]["west"]["servers"]["shop-west-web-2"]["state"] == "running"
     });
-    pair.until("the east is ready", || pair.run("preflight").code == 0);
+    pair.until_ready("the east is ready", "preflight");
 
     pair.must("switchover --yes");
     pair.must("commit --yes");

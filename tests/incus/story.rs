@@ -17,7 +17,7 @@ fn a_stack_moves_to_the_other_cloud_loses_it_and_comes_back() {
     let east = pair.address("east");
     assert!(pair.order(&east, "one"), "an order in the east");
     pair.must("clone west --yes");
-    pair.until("the standby is ready", || pair.run("preflight").code == 0);
+    pair.until_ready("the standby is ready", "preflight");
 
     // Both have the same, down to the last package, and a list of it.
     let lock = pair.home.read("hafog.lock");
@@ -36,7 +36,7 @@ fn a_stack_moves_to_the_other_cloud_loses_it_and_comes_back() {
     assert_eq!(lock, pair.home.read("hafog.lock"));
     let pruned = pair.must("image prune --yes");
     assert!(pruned.stdout.contains("2 steps"), "{}", pruned.all());
-    pair.until("the standby is ready", || pair.run("preflight").code == 0);
+    pair.until_ready("the standby is ready", "preflight");
 
     pair.must("switchover --yes");
     assert_eq!(pair.writable(), ["shop-west-db-1"]);

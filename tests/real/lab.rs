@@ -14,7 +14,7 @@ use crate::harness::{Home, Ran, writable};
 pub const SPEC: &str = include_str!("../../templates/demo/hafog.yaml");
 const PASSWORD: (&str, &str) = ("DATABASE_PASSWORD", "a-password-of-the-tests");
 /// For things that take milliseconds; a limit, not an expectation.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_secs(180);
 
 static TURN: Mutex<()> = Mutex::new(());
 

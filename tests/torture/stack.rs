@@ -19,7 +19,7 @@ mod left;
 const SPEC: &str = include_str!("../../templates/demo/hafog.yaml");
 const PASSWORD: (&str, &str) = ("DATABASE_PASSWORD", "a-password-of-the-tests");
 /// For what takes seconds: a limit, not an expectation.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_secs(180);
 const COMMAND_LIMIT: Duration = Duration::from_secs(180);
 
 /// Where the arbiter's folder is while a case keeps it out of reach, beside it.

@@ -23,7 +23,7 @@ pub const SITES: [&str; 2] = ["east", "west"];
 const NAME: &str = "www.shop.test";
 const TARGET: &str = "www.hafog-shop.shop.test";
 /// How long the world may take to come to rest after a command.
-const SETTLES: Duration = Duration::from_secs(30);
+const SETTLES: Duration = Duration::from_secs(90);
 const ANSWERS: Duration = Duration::from_secs(5);
 
 /// What the world should be like.

@@ -43,8 +43,8 @@ const GROUP_TAG: &str = "group";
 const REMOVE_LIMIT: Duration = Duration::from_secs(300);
 
 /// Everything of hafog that runs, everything that a recipe put there, and the claim at last: whoever is cut finds it
-/// again. Packages stay. `$2` and `$3` are whose it must be: code 17 where it is not, and nothing is
-/// touched. `$4` is nothing, and a folder in tests.
+/// again. Packages stay. `$2` and `$3` are whose it must be: code 17 where it is not, 75 where another removal is at
+/// work, and nothing is touched. `$4` is nothing, and a folder in tests.
 const REMOVE: &str = r#"
 [ -e "$1/claim.json" ] || exit 0
 cd "$1" || exit 1
@@ -279,16 +279,17 @@ impl Site {
         let words = script(REMOVE, &[SERVER_DIRS, name, stack, ""]);
         let removed = self.way.exec(&seen.place, &words, Vec::new(), REMOVE_LIMIT);
         let removed = removed.await?;
-        if removed.code != 0 {
-            let message = format!(
-                "`{name}` is removed only in part from `{}`",
-                seen.place.name
-            );
-            return Err(Trouble::Partial(
-                Fault::new(message).because(removed.said()),
-            ));
+        let place = &seen.place.name;
+        let untouched = |message| Err(Trouble::NothingChanged(Fault::unavailable(message)));
+        match removed.code {
+            0 => Ok(()),
+            17 => untouched(format!("`{place}` is no longer {name}")),
+            75 => untouched(format!("another command is removing {name} from `{place}`")),
+            _ => {
+                let fault = Fault::new(format!("`{name}` is removed only in part from `{place}`"));
+                Err(Trouble::Partial(fault.because(removed.said())))
+            }
         }
-        Ok(())
     }
 }
 

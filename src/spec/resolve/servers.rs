@@ -12,6 +12,8 @@ use crate::spec::types::*;
 
 /// More servers than this in one stack are taken for a slip of the finger.
 const SERVERS_MAX: u64 = 50_000;
+/// Where a cache listens.
+const CACHE_PORT: u16 = 80;
 /// A server's name is a host name's label (RFC 1035 section 2.3.4).
 const SERVER_NAME_MAX: usize = 63;
 
@@ -42,6 +44,7 @@ impl<'a> Resolver<'a, '_> {
                 servers.extend((1..=group.count).map(|index| self.server(site, &want, index)));
             }
             servers.extend(self.balancer_server(site));
+            servers.extend(self.cache_servers(site));
         }
         self.check_groups(sites);
         servers
@@ -67,9 +70,13 @@ impl<'a> Resolver<'a, '_> {
         for (name, group) in self.spec.servers.iter() {
             let spot = self.root.key("servers").key(&name.0);
             self.ports(&group.open, spot.key("open"));
-            if name.0 == BALANCER_GROUP {
-                let hint = "write `balancer:` beside `servers:`".to_owned();
-                let message = "the group `balancer` is made by `balancer:`";
+            let made = [
+                (BALANCER_GROUP, true),
+                (CACHE_GROUP, self.spec.cache.is_some()),
+            ];
+            if made.contains(&(name.0.as_str(), true)) {
+                let hint = format!("write `{}:` beside `servers:`", name.0);
+                let message = format!("the group `{}` is made by `{}:`", name.0, name.0);
                 self.complain_hinted(spot, message, [hint]);
                 continue;
             }
@@ -78,6 +85,10 @@ impl<'a> Resolver<'a, '_> {
         if self.spec.balancer.is_some() {
             let spot = self.root.key("balancer");
             self.server_names(sites, BALANCER_GROUP, 1, spot, &mut prefixes);
+        }
+        if let Some(cache) = &self.spec.cache {
+            let spot = self.root.key("cache");
+            self.server_names(sites, CACHE_GROUP, cache.count, spot, &mut prefixes);
         }
     }
 
@@ -138,6 +149,22 @@ impl<'a> Resolver<'a, '_> {
             open: balancer.listen.iter().map(|port| port.0).collect(),
         };
         Some(self.server(site, &want, 1))
+    }
+
+    fn cache_servers(&self, site: &Site) -> Vec<Server> {
+        let Some(cache) = &self.spec.cache else {
+            return Vec::new();
+        };
+        let want = Want {
+            group: GroupName::from(CACHE_GROUP),
+            recipe: RecipeName::from("varnish"),
+            job: Job::Cache,
+            size: size(&cache.size),
+            disk: None,
+            open: vec![CACHE_PORT],
+        };
+        let servers = (1..=cache.count).map(|index| self.server(site, &want, index));
+        servers.collect()
     }
 }
 
