@@ -75,6 +75,8 @@ enum Verb {
     Clone(cmd::clone::Args),
     /// Put new images on running servers, standby first
     Deploy(cmd::deploy::Args),
+    /// Make servers anew that do not do their work; never a database
+    Heal(cmd::heal::Args),
     /// Set up, watch, compare and copy the databases of a standby
     #[command(subcommand)]
     Replicate(cmd::replicate::Verb),
@@ -220,6 +222,7 @@ async fn go(call: &Call, verb: Verb) -> Ended {
         Verb::Up(args) => cmd::up::run(call, &args).await,
         Verb::Clone(args) => cmd::clone::run(call, &args).await,
         Verb::Deploy(args) => cmd::deploy::run(call, &args).await,
+        Verb::Heal(args) => cmd::heal::run(call, &args).await,
         Verb::Replicate(verb) => cmd::replicate::run(call, &verb).await,
         Verb::Status(args) => cmd::status::run(call, &args).await,
         Verb::Preflight(args) => cmd::preflight::run(call, &args).await,

@@ -23,6 +23,9 @@ const LIMIT: Duration = Duration::from_secs(6);
 /// For how long a standby may answer 503 before it counts.
 const STANDBY_PATIENCE: Duration = Duration::from_secs(2);
 
+/// For how long a server may fail to answer before it is sick.
+const SICK_AFTER: Duration = Duration::from_secs(5);
+
 /// Comparing the contents of two nodes.
 const COMPARE_LIMIT: Duration = Duration::from_secs(120);
 
@@ -90,7 +93,26 @@ pub async fn facts(world: &World) -> Result<Facts, Fault> {
             .filter_map(|(site, door)| Some((site, door?)))
             .collect(),
         apart: BTreeMap::new(),
+        sick: BTreeMap::new(),
     })
+}
+
+/// Servers that run and do not do their work, asked for a while: one answer that does not come is no sickness.
+pub async fn sick(world: &World, facts: &Facts) -> BTreeMap<ServerName, String> {
+    let servers = world.stack.servers.iter();
+    let running = servers.filter(|server| facts.runs(server));
+    let asked = running.map(|server| async {
+        let well = wait::until(world.clock.as_ref(), "well", SICK_AFTER, || {
+            step::works(world, server)
+        });
+        let last = well.await.err()?;
+        let why = last
+            .causes()
+            .last()
+            .map_or_else(|| last.to_string(), Clone::clone);
+        Some((server.name.clone(), why))
+    });
+    join_all(asked).await.into_iter().flatten().collect()
 }
 
 /// What the old primaries of the sites that were left behind have and the current ones lack.

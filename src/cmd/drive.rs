@@ -77,6 +77,8 @@ pub struct Job {
     pub versions: Versions,
     /// The planner asks what old primaries have that the current ones lack.
     pub compares: bool,
+    /// The planner asks which servers do not do their work.
+    pub examines: bool,
     /// Consent is the stack's name, typed.
     pub severe: bool,
     /// One after the other; each is planned from what is true then.
@@ -98,6 +100,7 @@ impl Job {
             makes_images: false,
             versions: Versions::Locked,
             compares: false,
+            examines: false,
             severe: false,
             plans: vec![planner],
             same: Box::new(|_| false),
@@ -212,6 +215,9 @@ impl Road<'_> {
             }
             if job.compares && index == 0 {
                 self.interrupts.or(session.compare()).await?;
+            }
+            if job.examines {
+                self.interrupts.or(session.examine()).await?;
             }
             let plan = planner(&session.world.stack, &session.facts)?;
             let refused = refusals(&plan.refusals, &self.change.accept);

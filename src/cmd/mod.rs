@@ -21,6 +21,7 @@ pub mod explain;
 pub mod failback;
 pub mod failover;
 pub mod haproxy;
+pub mod heal;
 pub mod image;
 pub mod init;
 pub mod local;

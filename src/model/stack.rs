@@ -168,6 +168,17 @@ pub enum Tier {
     Hot,
 }
 
+impl Tier {
+    /// Whether a server runs while its site is a standby.
+    pub fn runs(self, job: &Job) -> bool {
+        match self {
+            Tier::Cold => false,
+            Tier::PilotLight => matches!(job, Job::Database(_)),
+            Tier::Warm | Tier::Hot => true,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Server {
     pub name: ServerName,

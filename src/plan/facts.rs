@@ -7,12 +7,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::cloud::Server as CloudServer;
+use crate::cloud::{Server as CloudServer, ServerState};
 use crate::db::{Certificate, Contents, Divergence, Link, NodeRole, NodeStatus};
 use crate::model::id::*;
 use crate::model::record::{RecordSet, RecordType};
 use crate::model::roles::{Published, Roles, Writer};
-use crate::model::stack::{Name, Stack};
+use crate::model::stack::{Name, Server, Stack};
 
 /// Known, or unknown and why. Unknown never passes for anything.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,6 +57,9 @@ pub struct Facts {
     /// What the old primaries of sites that were left behind have and the current ones lack. Looked at only for a rejoin.
     #[serde(default)]
     pub apart: BTreeMap<ServerName, Seen<Apart>>,
+    /// Servers that run and do not do their work, with the reason. Looked at only for `heal`.
+    #[serde(default)]
+    pub sick: BTreeMap<ServerName, String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -111,6 +114,11 @@ impl Facts {
     /// Whether the site is known to pass its health checks.
     pub fn serves(&self, site: &SiteName) -> bool {
         matches!(self.doors.get(site), Some(Seen::Known(200)))
+    }
+
+    pub fn runs(&self, server: &Server) -> bool {
+        let seen = self.server(&server.site, &server.name);
+        seen.is_some_and(|seen| seen.state == ServerState::Running)
     }
 
     pub fn server(&self, site: &SiteName, name: &ServerName) -> Option<&CloudServer> {

@@ -9,6 +9,7 @@ pub mod deploy;
 pub mod destroy;
 pub mod facts;
 pub mod failover;
+pub mod heal;
 mod loss;
 pub mod preflight;
 pub mod prune;
@@ -91,6 +92,9 @@ pub enum Intent {
     Prune {
         sites: Vec<SiteName>,
     },
+    Heal {
+        sites: Vec<SiteName>,
+    },
 }
 
 impl Intent {
@@ -100,7 +104,8 @@ impl Intent {
             Intent::Build { sites }
             | Intent::Deploy { sites }
             | Intent::Destroy { sites }
-            | Intent::Prune { sites } => sites,
+            | Intent::Prune { sites }
+            | Intent::Heal { sites } => sites,
             _ => &[],
         }
     }
@@ -122,6 +127,7 @@ impl Intent {
             Intent::Rejoin { .. } => "failback (rejoin)",
             Intent::Destroy { .. } => "destroy",
             Intent::Prune { .. } => "image prune",
+            Intent::Heal { .. } => "heal",
         }
     }
 }

@@ -97,6 +97,16 @@ pub const REFUSALS: &[About] = &[
         about: "The standby has no servers that the names could lead to: its tier is cold or pilot-light, or they are gone. A failover makes none.",
     },
     About {
+        name: "all-sick",
+        waivable: true,
+        about: "Every server of a group runs and none does its work, or nobody at the site answers at all. That is seldom the servers' fault: look at the application, at its database, and at the way from here. Accepted: all of them are removed and made anew.",
+    },
+    About {
+        name: "cannot-heal",
+        waivable: false,
+        about: "A server cannot be made anew: its site does not answer, nobody knows which image it ran, or it is a machine that hafog did not make. Nothing is done by guess.",
+    },
+    About {
         name: "standby-not-ready",
         waivable: true,
         about: "The standby has no healthy servers behind its balancer; users moved there would see errors. Accepted: its health checks are not waited for.",

@@ -207,33 +207,31 @@ fn converge(
             Job::Balancer | Job::Cache => after.extend(there.values().cloned()),
             _ => after.extend(there.get(&server.name).cloned()),
         }
-        configured.push(
-            plan.push(
-                step(
-                    format!("configure-server {}", server.name),
-                    format!("configure {} and start its services", server.name),
-                    ConfigureServer {
-                        site: site.clone(),
-                        server: server.name.clone(),
-                    }
-                    .into(),
-                )
-                .after(after),
-            ),
-        );
+        configured.push(plan.push(configure_server(server).after(after)));
     }
     if configured.is_empty() || pilot_light {
         return data.last().cloned();
     }
-    Some(
-        plan.push(
-            step(
-                format!("await-healthy {site}"),
-                format!("wait until {site} answers its health checks"),
-                AwaitHealthy { site: site.clone() }.into(),
-            )
-            .after(configured),
-        ),
+    Some(plan.push(await_healthy(site).after(configured)))
+}
+
+pub(super) fn configure_server(server: &Server) -> super::Step {
+    step(
+        format!("configure-server {}", server.name),
+        format!("configure {} and start its services", server.name),
+        ConfigureServer {
+            site: server.site.clone(),
+            server: server.name.clone(),
+        }
+        .into(),
+    )
+}
+
+pub(super) fn await_healthy(site: &SiteName) -> super::Step {
+    step(
+        format!("await-healthy {site}"),
+        format!("wait until {site} answers its health checks"),
+        AwaitHealthy { site: site.clone() }.into(),
     )
 }
 
@@ -253,36 +251,35 @@ fn ensure_server(
         Some(ServerState::Running) => None,
         Some(ServerState::Off | ServerState::Frozen) => Some(plan.push(power_on(server))),
         Some(ServerState::Pending | ServerState::Failed(_)) | None => {
-            let mut tags = build::tags(stack, &server.site);
-            tags.insert("group".to_owned(), server.group.to_string());
-            tags.insert(build::MADE_FOR.to_owned(), image.to_string());
-            let want = ServerWant {
-                name: server.name.clone(),
-                image: Some(image.clone()),
-                size: server.size,
-                open: server.open.clone(),
-                tags,
-            };
-            Some(
-                plan.push(
-                    step(
-                        format!("create-server {}", server.name),
-                        match stack.seals(&server.site) {
-                            true => format!("start {} from {image}", server.name),
-                            false => format!("take a host for {}", server.name),
-                        },
-                        CreateServer {
-                            site: server.site.clone(),
-                            want,
-                        }
-                        .into(),
-                    )
-                    .after(sealed)
-                    .reversible(),
-                ),
-            )
+            Some(plan.push(create_server(stack, server, image).after(sealed)))
         }
     }
+}
+
+pub(super) fn create_server(stack: &Stack, server: &Server, image: &ImageName) -> super::Step {
+    let mut tags = build::tags(stack, &server.site);
+    tags.insert("group".to_owned(), server.group.to_string());
+    tags.insert(build::MADE_FOR.to_owned(), image.to_string());
+    let want = ServerWant {
+        name: server.name.clone(),
+        image: Some(image.clone()),
+        size: server.size,
+        open: server.open.clone(),
+        tags,
+    };
+    step(
+        format!("create-server {}", server.name),
+        match stack.seals(&server.site) {
+            true => format!("start {} from {image}", server.name),
+            false => format!("take a host for {}", server.name),
+        },
+        CreateServer {
+            site: server.site.clone(),
+            want,
+        }
+        .into(),
+    )
+    .reversible()
 }
 
 pub(super) fn power_on(server: &Server) -> super::Step {
@@ -396,7 +393,7 @@ fn await_writer(
 
 /// Agents must know every other node: who does not answer is asked for before a node fences itself. And they say which
 /// addresses a node lets in. So new nodes and new servers make every agent's configuration old.
-fn tell_agents(plan: &mut Plan, stack: &Stack, facts: &Facts) {
+pub(super) fn tell_agents(plan: &mut Plan, stack: &Stack, facts: &Facts) {
     let ours: BTreeSet<&ServerName> = stack.servers.iter().map(|server| &server.name).collect();
     let is_new = |action: &Action| match action {
         Action::SeedReplica(_) => true,

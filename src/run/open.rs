@@ -94,6 +94,11 @@ impl Session {
         self.facts.apart = observe::apart(&self.world, &self.facts).await;
     }
 
+    /// Looks which servers run and do not do their work.
+    pub async fn examine(&mut self) {
+        self.facts.sick = observe::sick(&self.world, &self.facts).await;
+    }
+
     /// The run that was begun and never closed.
     pub async fn unfinished(&self) -> Result<Option<RunId>, Fault> {
         let opened = unfinished(&self.world.stores).await?;

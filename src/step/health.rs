@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Act, Context, Standing};
+use super::{Act, Context, Standing, balancer, cache};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::*;
-use crate::model::stack::{BALANCER_GROUP, Check, Job};
+use crate::model::stack::{BALANCER_GROUP, Check, Job, Server};
 use crate::plan::action::*;
 use crate::probe::HttpAsk;
 use crate::wait;
@@ -168,6 +168,47 @@ pub async fn knock(world: &World, site: &SiteName) -> Result<Result<String, Stri
     Ok(Ok(format!(
         "{answers} of {answers} health checks pass at {site}"
     )))
+}
+
+/// Whether a server does its work, asked straight. Of a database nobody asks that here.
+pub async fn works(world: &World, server: &Server) -> Result<(), String> {
+    let words = |fault: Fault| fault.to_string();
+    match &server.job {
+        Job::Database(_) => Ok(()),
+        Job::App => {
+            let host = world.host(&server.name).await.map_err(words)?;
+            let shell = world.shell(&server.site).map_err(words)?;
+            let services = shell.services(&host).await.map_err(words)?;
+            if let Some(service) = services.iter().find(|service| !service.running) {
+                return Err(format!("its service `{}` does not run", service.name));
+            }
+            balancer::answers(world, &server.name).await
+        }
+        // Whatever it says of those behind it, it is there and says it.
+        Job::Balancer => ask(world, server, "/").await.map(drop),
+        Job::Cache => match ask(world, server, cache::ALIVE).await? {
+            200 => Ok(()),
+            status => Err(format!("it answers {status}")),
+        },
+    }
+}
+
+async fn ask(world: &World, server: &Server, path: &str) -> Result<u16, String> {
+    let words = |fault: Fault| fault.to_string();
+    let host = world.host(&server.name).await.map_err(words)?;
+    let ask = HttpAsk {
+        to: SocketAddr::new(host.address, balancer::port_of(world, server)),
+        host: server.name.to_string(),
+        path: path.to_owned(),
+        tls: false,
+        limit: ASK_LIMIT,
+    };
+    world
+        .probe
+        .http(&ask)
+        .await
+        .map(|answer| answer.status)
+        .map_err(words)
 }
 
 async fn check(context: &Context<'_>, site: &SiteName) -> Result<Standing, Fault> {

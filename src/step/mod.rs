@@ -38,7 +38,7 @@ use crate::plan::{Action, Step};
 use crate::world::World;
 
 pub use configure::is_configured;
-pub use health::{Door, front_door};
+pub use health::{Door, front_door, works};
 pub use promote::OPEN_LIMIT;
 
 /// Whether a step's goal holds.

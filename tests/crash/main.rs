@@ -96,6 +96,17 @@ async fn happen(sim: &SimWorld, stack: &Arc<Stack>, keys: &Arc<Keys>, what: &str
                     .expect("the power goes off");
             }
         }
+        "(a web server and a balancer die)" => {
+            for (site, server) in [
+                (east(), "shop-east-web-1"),
+                (west(), "shop-west-balancer-1"),
+            ] {
+                let cloud = sim.cloud(&site);
+                let name = server.into();
+                let dies = cloud.power(&name, Power::Off);
+                dies.await.expect("the power goes off");
+            }
+        }
         "(east returns)" => {
             let cloud = sim.cloud(&east());
             for server in stack.servers_at(&east()) {

@@ -180,6 +180,7 @@ cut! {
     failover_by_lease_cut_anywhere_is_completed: ASSUMED,
     rejoin_cut_anywhere_is_completed: "rejoin",
     deploy_cut_anywhere_is_completed: "deploy",
+    heal_cut_anywhere_is_completed: "heal",
     cloning_in_place_cut_anywhere_is_completed: "clone, in place",
     deploying_in_place_cut_anywhere_is_completed: "deploy, in place",
     lowering_cut_anywhere_is_completed: "dns lower",

@@ -93,6 +93,11 @@ pub const VERBS: &[Verb] = &[
         before: &["up", "clone", "(a new release)"],
         plan: |s, f| plan::deploy::deploy(s, f, plan::deploy::Batch(1)),
     },
+    Verb {
+        name: "heal",
+        before: &["up", "clone", "(a web server and a balancer die)"],
+        plan: |s, f| plan::heal::heal(s, f, &[east(), west()]),
+    },
     // The west is made of servers that exist already.
     Verb {
         name: "clone, in place",

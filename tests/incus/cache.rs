@@ -73,7 +73,9 @@ fn machines_give_out_what_is_kept_while_every_application_server_is_gone() {
     assert_eq!(get(&east, "/page"), found("a page"));
     assert_eq!(get(&east, "/new.svg").0, "503");
 
-    pair.must("up --yes");
+    pair.must("heal --yes");
     pair.until("servers answer again", || get(&east, "/now").0 == "200");
+    let healed = pair.must("heal --yes");
+    assert_eq!(healed.stdout, "heal: nothing to do\n");
     pair.must("destroy --yes");
 }

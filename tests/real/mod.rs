@@ -6,6 +6,7 @@ mod aside;
 mod cache;
 mod dead;
 mod deploy;
+mod heal;
 mod lab;
 mod secrets;
 mod story;

@@ -85,12 +85,9 @@ pub(super) fn images(stack: &Stack, facts: &Facts, site: &SiteName) -> Vec<Check
 /// The servers that run while the site is a standby.
 fn running<'a>(stack: &'a Stack, site: &'a SiteName) -> impl Iterator<Item = &'a Server> {
     let tier = tier(stack, site);
-    let runs = move |server: &&Server| match tier {
-        Tier::Cold => false,
-        Tier::PilotLight => matches!(server.job, Job::Database(_)),
-        Tier::Warm | Tier::Hot => true,
-    };
-    stack.servers_at(site).filter(runs)
+    stack
+        .servers_at(site)
+        .filter(move |server| tier.runs(&server.job))
 }
 
 /// Where servers have no images: whether each has what its recipe says now. `deploy` changes applications alone.

@@ -146,6 +146,7 @@ pub(crate) fn fine(stack: &Stack) -> Facts {
         ]
         .into(),
         apart: BTreeMap::new(),
+        sick: BTreeMap::new(),
     }
 }
 

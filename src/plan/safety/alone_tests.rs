@@ -8,10 +8,11 @@ use crate::db::{Link, NodeRole, NodeStatus};
 use crate::model::id::SiteName;
 use crate::model::roles::{Beat, Provisional};
 use crate::model::stack::{SelfFence, Stack};
+use crate::plan::action::CONFIG_TAG;
 use crate::plan::facts::{Facts, Seen};
 use crate::plan::failover::{Options, failover};
 use crate::plan::preflight::tests::fine;
-use crate::plan::{Plan, commit, deploy, destroy, rejoin, site};
+use crate::plan::{Plan, commit, deploy, destroy, heal, rejoin, site};
 use crate::sim::stacks::small;
 
 const EAST: &str = "shop-east-db-1";
@@ -69,6 +70,19 @@ impl World {
     fn waits_for(&mut self, name: &str) {
         let writer = self.facts.writers.get_mut(&"main".into()).unwrap();
         writer.confirmed_by = vec![name.into()];
+    }
+
+    fn sick(&mut self, names: &[&str]) {
+        for site in self.facts.sites.values_mut() {
+            for server in site.servers.values_mut() {
+                server.image = self.facts.images.values().next().cloned();
+                let told = (CONFIG_TAG.to_owned(), "1".to_owned());
+                server.tags.extend([told]);
+            }
+        }
+        for name in names {
+            self.facts.sick.insert((*name).into(), "500".to_owned());
+        }
     }
 
     fn silence(&mut self, name: &str) {
@@ -172,6 +186,10 @@ fn committed(world: &World) -> Plan {
     commit::commit(&world.stack, &world.facts)
 }
 
+fn healed(world: &World) -> Plan {
+    heal::heal(&world.stack, &world.facts, &["east".into()])
+}
+
 fn destroyed(world: &World) -> Plan {
     destroy::destroy(&world.stack, &world.facts, &["east".into()])
 }
@@ -253,6 +271,20 @@ fn cases() -> Vec<Case> {
         case("standby-not-ready", switchover, |w| {
             let why = Seen::Unknown("refused".to_owned());
             w.facts.doors.insert("west".into(), why);
+        }),
+        case("all-sick", healed, |w| {
+            w.sick(&["shop-east-web-1", "shop-east-web-2"])
+        })
+        .given(|w| w.sick(&["shop-east-web-1"])),
+        case("cannot-heal", healed, |w| w.silence_site("east")),
+        case("all-sick", healed, |w| {
+            let all = ["web-1", "web-2", "balancer-1"];
+            w.facts.sick.clear();
+            w.sick(
+                &all.map(|one| format!("shop-east-{one}"))
+                    .each_ref()
+                    .map(String::as_str),
+            );
         }),
         case("no-servers", forced, |w| {
             w.facts.doors.remove(&SiteName::new("west"));

@@ -1,0 +1,345 @@
+//! `hafog heal`: servers that do not do their work are removed and made anew, from the image that their group runs.
+//!
+//! Databases are not touched: what a node has may be nowhere else. A failover and `hafog replicate reseed` are for those.
+
+use super::action::{CONFIG_TAG, DeleteServer};
+use super::facts::Facts;
+use super::safety::{Refusal, not_up, refusal};
+use super::{Intent, Plan, PlanKind, site, step};
+use crate::cloud::ServerState;
+use crate::model::id::*;
+use crate::model::stack::{Job, Server, Stack};
+
+/// What a server has.
+enum Ailment {
+    /// Its cloud says so.
+    Seen(String),
+    /// It runs, and does not do its work as far as one can see from here.
+    Sick(String),
+    /// It runs and was never told what to do: a run was cut behind its creation.
+    Untold,
+}
+
+pub fn heal(stack: &Stack, facts: &Facts, sites: &[SiteName]) -> Plan {
+    let sites = sites.to_vec();
+    let mut plan = Plan::new(PlanKind::Converging, Intent::Heal { sites });
+    if facts.roles.is_none() {
+        plan.refusals.push(not_up());
+        return plan;
+    }
+    for site in plan.intent.sites().to_vec() {
+        if let Err(refusal) = one_site(&mut plan, stack, facts, &site) {
+            plan.refusals.push(refusal);
+        }
+    }
+    site::tell_agents(&mut plan, stack, facts);
+    plan
+}
+
+fn cannot(why: String, hint: &str) -> Refusal {
+    refusal("cannot-heal", why, hint)
+}
+
+fn one_site(plan: &mut Plan, stack: &Stack, facts: &Facts, site: &SiteName) -> Result<(), Refusal> {
+    if !facts.answers(site) {
+        let why = format!("{site} does not answer, so nobody can say which of its servers work");
+        return Err(cannot(why, "hafog status"));
+    }
+    let stays = |server: &&Server| !matches!(server.job, Job::Database(_));
+    let servers: Vec<&Server> = stack.servers_at(site).filter(stays).collect();
+    let ailing = servers.iter().copied();
+    let ailing = ailing.filter_map(|server| Some((server, ailment(stack, facts, server)?)));
+    let ailing: Vec<(&Server, Ailment)> = ailing.collect();
+    plan.refusals.extend(all_sick(site, &servers, &ailing));
+    let mut made = Vec::new();
+    for (server, ailment) in &ailing {
+        made.extend(anew(plan, stack, facts, server, ailment)?);
+    }
+    // A balancer and a cache have the addresses of the servers behind them.
+    let is_told = |server: &&Server| {
+        let has_addresses = matches!(server.job, Job::Balancer | Job::Cache);
+        has_addresses && (!made.is_empty() || !facts.configured.contains(&server.name))
+            || ailing.iter().any(|(one, _)| one.name == server.name)
+    };
+    let told = servers.iter().copied().filter(is_told);
+    let told: Vec<StepName> = told
+        .map(|server| plan.push(site::configure_server(server).after(made.clone())))
+        .collect();
+    if !told.is_empty() {
+        plan.push(site::await_healthy(site).after(told));
+    }
+    Ok(())
+}
+
+fn ailment(stack: &Stack, facts: &Facts, server: &Server) -> Option<Ailment> {
+    let seen = |text: &str| Some(Ailment::Seen(text.to_owned()));
+    let Some(found) = facts.server(&server.site, &server.name) else {
+        let is_primary = facts.primary(&stack.primary) == &server.site;
+        let tier = stack.site(&server.site).map(|site| site.tier);
+        let runs = is_primary || tier.is_some_and(|tier| tier.runs(&server.job));
+        return if runs { seen("is gone") } else { None };
+    };
+    match &found.state {
+        ServerState::Running if !found.tags.contains_key(CONFIG_TAG) => Some(Ailment::Untold),
+        ServerState::Running => {
+            let why = facts.sick.get(&server.name)?;
+            Some(Ailment::Sick(why.clone()))
+        }
+        ServerState::Off => seen("is off"),
+        ServerState::Frozen => seen("is frozen"),
+        ServerState::Pending => seen("was never finished"),
+        ServerState::Failed(why) => Some(Ailment::Seen(format!("failed: {why}"))),
+    }
+}
+
+/// Where everybody fails at once, the servers are seldom the reason.
+fn all_sick(
+    site: &SiteName,
+    servers: &[&Server],
+    ailing: &[(&Server, Ailment)],
+) -> Option<Refusal> {
+    let is_sick = |server: &&&Server| {
+        ailing
+            .iter()
+            .any(|(one, ailment)| one.name == server.name && matches!(ailment, Ailment::Sick(_)))
+    };
+    let accept = format!("hafog heal {site} --accept all-sick");
+    if servers.len() > 1 && servers.iter().all(|server| is_sick(&server)) {
+        let why = format!(
+            "none of the {} servers of {site} that were asked does its work",
+            servers.len()
+        );
+        return Some(refusal("all-sick", why, accept));
+    }
+    servers
+        .chunk_by(|one, other| one.group == other.group)
+        .find_map(|group| {
+            let all = group.len() > 1 && group.iter().all(|server| is_sick(&server));
+            let name = &group[0].group;
+            let why = format!(
+                "all {} servers of `{name}` at {site} run, and none does its work",
+                group.len()
+            );
+            all.then(|| refusal("all-sick", why, accept.clone()))
+        })
+}
+
+/// Removes what is there of it and makes it again. The last of its steps.
+fn anew(
+    plan: &mut Plan,
+    stack: &Stack,
+    facts: &Facts,
+    server: &Server,
+    ailment: &Ailment,
+) -> Result<Option<StepName>, Refusal> {
+    let name = &server.name;
+    let seen = facts.server(&server.site, name);
+    let what = match ailment {
+        Ailment::Untold => return Ok(None),
+        // It exists already: it is configured again, and its services are started.
+        Ailment::Sick(_) if !stack.seals(&server.site) => return Ok(None),
+        Ailment::Sick(why) => format!("does not work: {why}"),
+        Ailment::Seen(what) => what.clone(),
+    };
+    if !stack.seals(&server.site) {
+        let why = format!(
+            "{name} {what}, and hafog makes no servers at {}",
+            server.site
+        );
+        let hint = "take its host out of `hosts`, then `hafog up` or `hafog clone` takes another";
+        return Err(cannot(why, hint));
+    }
+    let image = image(stack, facts, server)?;
+    let gone = seen.map(|_| {
+        let delete = DeleteServer {
+            site: server.site.clone(),
+            server: name.clone(),
+        };
+        let about = format!("remove {name}, which {what}");
+        plan.push(step(format!("delete-server {name}"), about, delete.into()).limit(360))
+    });
+    Ok(Some(plan.push(
+        site::create_server(stack, server, &image).after(gone),
+    )))
+}
+
+/// The one that it ran, or the others of its group, here and elsewhere, or the only one that there is of its recipe: a
+/// sick server is no reason for a new release.
+fn image(stack: &Stack, facts: &Facts, server: &Server) -> Result<ImageName, Refusal> {
+    let site = &server.site;
+    let group = |site| stack.group_at(site, &server.group);
+    let elsewhere = stack.others(site).flat_map(|other| group(&other.name));
+    let ran = std::iter::once(server).chain(group(site)).chain(elsewhere);
+    let mut ran = ran.filter_map(|one| facts.server(&one.site, &one.name)?.image.as_ref());
+    let mut kept = facts
+        .sites
+        .get(site)
+        .into_iter()
+        .flat_map(|seen| &seen.images);
+    let is_of_it = |image: &&ImageName| {
+        let (recipe, _) = image.as_str().rsplit_once('-').unwrap_or_default();
+        recipe == server.recipe.as_str()
+    };
+    let found = ran.find(|image| facts.has_image(site, image)).or_else(|| {
+        let first = kept.find(is_of_it)?;
+        kept.find(is_of_it).is_none().then_some(first)
+    });
+    found.cloned().ok_or_else(|| {
+        let why = format!("nobody knows which image {} ran", server.name);
+        cannot(
+            why,
+            "hafog up, or hafog clone, makes it from what the spec says",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::facts::Seen;
+    use crate::plan::preflight::tests::fine;
+    use crate::sim::stacks::small;
+
+    const WEB: &str = "shop-east-web-1";
+
+    fn world() -> (Stack, Facts) {
+        let stack = small();
+        let mut facts = fine(&stack);
+        for server in &stack.servers {
+            let site = facts.sites.get_mut(&server.site).unwrap();
+            let found = site.servers.get_mut(&server.name).unwrap();
+            found.image = Some(ImageName::new(format!("{}-1", server.recipe)));
+            found.tags.insert(CONFIG_TAG.to_owned(), "1".to_owned());
+            facts.configured.insert(server.name.clone());
+        }
+        (stack, facts)
+    }
+
+    fn found<'a>(facts: &'a mut Facts, name: &str) -> &'a mut crate::cloud::Server {
+        let site = facts.sites.get_mut(&"east".into()).unwrap();
+        site.servers.get_mut(&name.into()).unwrap()
+    }
+
+    fn planned(stack: &Stack, facts: &Facts) -> Plan {
+        let plan = heal(stack, facts, &["east".into(), "west".into()]);
+        assert_eq!(plan.flaws(), [""; 0]);
+        plan
+    }
+
+    fn text(plan: &Plan) -> Vec<String> {
+        let steps = plan.steps.iter();
+        steps
+            .map(|step| format!("{}: {}", step.name, step.about))
+            .collect()
+    }
+
+    #[test]
+    fn nobody_who_works_is_touched() {
+        let (stack, facts) = world();
+        let plan = planned(&stack, &facts);
+        assert_eq!((text(&plan).len(), plan.refusals.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_sick_server_is_made_anew_from_what_it_ran_and_its_balancer_is_told() {
+        let (stack, mut facts) = world();
+        found(&mut facts, WEB).image = Some("web-0".into());
+        let east = facts.sites.get_mut(&"east".into()).unwrap();
+        east.images.insert("web-0".into());
+        facts.sick.insert(WEB.into(), "it answers 500".to_owned());
+        // Whatever a database has is not to be lost.
+        found(&mut facts, "shop-east-db-2").state = ServerState::Failed("burnt".to_owned());
+        let plan = planned(&stack, &facts);
+        assert!(plan.refusals.is_empty());
+        let mut steps = text(&plan);
+        let agents = steps.split_off(5);
+        assert_eq!(
+            steps,
+            [
+                "delete-server shop-east-web-1: remove shop-east-web-1, which does not work: it answers 500",
+                "create-server shop-east-web-1: start shop-east-web-1 from web-0",
+                "configure-server shop-east-web-1: configure shop-east-web-1 and start its services",
+                "configure-server shop-east-balancer-1: configure shop-east-balancer-1 and start its services",
+                "await-healthy east: wait until east answers its health checks",
+            ]
+        );
+        assert!(
+            agents.iter().all(|step| step.contains("agent")),
+            "{agents:?}"
+        );
+        assert!(!agents.is_empty());
+    }
+
+    #[test]
+    fn what_a_cut_run_left_is_finished() {
+        let (stack, mut facts) = world();
+        found(&mut facts, WEB).tags.clear();
+        facts.configured.remove(&"shop-east-balancer-1".into());
+        let names = |plan: Plan| -> Vec<String> {
+            let steps = plan.steps.iter();
+            steps.map(|step| step.name.to_string()).collect()
+        };
+        assert_eq!(
+            names(planned(&stack, &facts)),
+            [
+                "configure-server shop-east-web-1",
+                "configure-server shop-east-balancer-1",
+                "await-healthy east",
+            ]
+        );
+        let east = facts.sites.get_mut(&"east".into()).unwrap();
+        east.servers.remove(&WEB.into());
+        let steps = names(planned(&stack, &facts));
+        assert_eq!(steps[0], "create-server shop-east-web-1");
+    }
+
+    #[test]
+    fn the_image_of_one_that_is_gone_is_that_of_its_likes_or_the_only_one() {
+        let (stack, mut facts) = world();
+        let made = |facts: &Facts| {
+            let plan = heal(&stack, facts, &["east".into()]);
+            match plan.refusals.first() {
+                Some(refusal) => refusal.why.clone(),
+                None => plan.steps[0].about.clone(),
+            }
+        };
+        let east = facts.sites.get_mut(&"east".into()).unwrap();
+        east.servers.remove(&"shop-east-balancer-1".into());
+        east.images.insert("haproxy-0".into());
+        assert_eq!(made(&facts), "start shop-east-balancer-1 from haproxy-1");
+        let west = facts.sites.get_mut(&"west".into()).unwrap();
+        west.servers.remove(&"shop-west-balancer-1".into());
+        assert_eq!(
+            made(&facts),
+            "nobody knows which image shop-east-balancer-1 ran"
+        );
+        let east = facts.sites.get_mut(&"east".into()).unwrap();
+        east.images.remove(&"haproxy-1".into());
+        assert_eq!(made(&facts), "start shop-east-balancer-1 from haproxy-0");
+    }
+
+    #[test]
+    fn where_nobody_answers_nothing_is_said_of_anybody() {
+        let (stack, mut facts) = world();
+        let east = facts.sites.get_mut(&"east".into()).unwrap();
+        east.answers = Seen::Unknown("no route".to_owned());
+        let plan = planned(&stack, &facts);
+        assert_eq!(plan.refusals[0].name, "cannot-heal");
+        assert!(plan.steps.is_empty());
+    }
+
+    #[test]
+    fn where_no_servers_are_made_one_that_runs_is_configured_again() {
+        let (mut stack, mut facts) = world();
+        stack.sites[0].seals = false;
+        facts.sick.insert(WEB.into(), "it answers 500".to_owned());
+        let plan = planned(&stack, &facts);
+        assert_eq!(
+            plan.steps[0].name.as_str(),
+            "configure-server shop-east-web-1"
+        );
+        found(&mut facts, WEB).state = ServerState::Failed("silent".to_owned());
+        let refused = &planned(&stack, &facts).refusals[0];
+        assert!(refused.why.contains("makes no servers"), "{}", refused.why);
+    }
+}
