@@ -5,7 +5,7 @@
 use super::action::{CONFIG_TAG, DeleteServer};
 use super::facts::Facts;
 use super::safety::{Refusal, not_up, refusal};
-use super::{Intent, Plan, PlanKind, site, step};
+use super::{Action, Intent, Plan, PlanKind, site, step};
 use crate::cloud::ServerState;
 use crate::model::id::*;
 use crate::model::stack::{Job, Server, Stack};
@@ -27,13 +27,35 @@ pub fn heal(stack: &Stack, facts: &Facts, sites: &[SiteName]) -> Plan {
         plan.refusals.push(not_up());
         return plan;
     }
-    for site in plan.intent.sites().to_vec() {
-        if let Err(refusal) = one_site(&mut plan, stack, facts, &site) {
+    let sites = plan.intent.sites().to_vec();
+    for site in &sites {
+        if let Err(refusal) = one_site(&mut plan, stack, facts, site) {
             plan.refusals.push(refusal);
         }
     }
     site::tell_agents(&mut plan, stack, facts);
+    let primary = facts.primary(&stack.primary);
+    if sites.contains(primary) && facts.answers(primary) {
+        lead_there(&mut plan, stack, facts, primary);
+    }
     plan
+}
+
+/// A server that is made anew may have another address: names lead to that.
+fn lead_there(plan: &mut Plan, stack: &Stack, facts: &Facts, primary: &SiteName) {
+    let mut without = facts.clone();
+    let made = plan.steps.iter().filter_map(|step| match &step.action {
+        Action::CreateServer(create) => Some(&create.want.name),
+        _ => None,
+    });
+    for name in made {
+        for site in without.sites.values_mut() {
+            site.servers.remove(name);
+        }
+    }
+    let healthy = site::await_healthy(primary).name;
+    let healthy = plan.step(&healthy).map(|step| step.name.clone());
+    site::publish(plan, stack, &without, primary, healthy);
 }
 
 fn cannot(why: String, hint: &str) -> Refusal {
@@ -203,8 +225,10 @@ mod tests {
     const WEB: &str = "shop-east-web-1";
 
     fn world() -> (Stack, Facts) {
-        let stack = small();
+        let mut stack = small();
         let mut facts = fine(&stack);
+        // Where names lead has its own test.
+        stack.names.clear();
         for server in &stack.servers {
             let site = facts.sites.get_mut(&server.site).unwrap();
             let found = site.servers.get_mut(&server.name).unwrap();
@@ -316,6 +340,52 @@ mod tests {
         let east = facts.sites.get_mut(&"east".into()).unwrap();
         east.images.remove(&"haproxy-1".into());
         assert_eq!(made(&facts), "start shop-east-balancer-1 from haproxy-0");
+    }
+
+    #[test]
+    fn names_lead_to_a_balancer_that_is_made_anew() {
+        let (mut stack, mut facts) = world();
+        stack.names = small().names;
+        let lead = |facts: &Facts| {
+            let plan = planned(&stack, facts);
+            let steps = plan.steps.iter();
+            steps
+                .filter(|step| step.name.as_str().starts_with("set-record"))
+                .count()
+        };
+        let name = &stack.names[0];
+        let east = facts.sites.get_mut(&"east".into()).unwrap();
+        let balancer = east
+            .servers
+            .get_mut(&"shop-east-balancer-1".into())
+            .unwrap();
+        let zone = facts.zones.get_mut(&name.zone).unwrap();
+        zone.records.retain(|set| set.host == name.target);
+        let there = zone.records[0].values.first().unwrap().parse().unwrap();
+        balancer.host = Some(crate::shell::Host {
+            name: balancer.name.clone(),
+            site: "east".into(),
+            address: there,
+            dirs: crate::shell::Dirs {
+                image: String::new(),
+                etc: String::new(),
+                data: String::new(),
+                log: String::new(),
+            },
+        });
+        if name.host != name.target {
+            zone.records.push(crate::model::record::RecordSet {
+                host: name.host.clone(),
+                kind: crate::model::record::RecordType::Cname,
+                ttl: name.ttl,
+                values: [name.target.to_string()].into(),
+            });
+        }
+        assert_eq!(lead(&facts), 0);
+        facts
+            .sick
+            .insert("shop-east-balancer-1".into(), "no answer".to_owned());
+        assert_eq!(lead(&facts), 1);
     }
 
     #[test]

@@ -525,7 +525,7 @@ pub(super) fn seed_replica(
 }
 
 /// Opens the zones and publishes every name: the target's addresses, and the CNAME that leads to it.
-fn publish(
+pub(super) fn publish(
     plan: &mut Plan,
     stack: &Stack,
     facts: &Facts,
