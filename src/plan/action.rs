@@ -47,6 +47,7 @@ actions! {
     ConfigureServer,
     ChangeImage,
     AwaitHealthy,
+    AwaitServer,
     CreateDatabase,
     SeedReplica,
     StartAgent,
@@ -150,6 +151,13 @@ pub struct ChangeImage {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AwaitHealthy {
     pub site: SiteName,
+}
+
+/// Waits until one server does its work.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AwaitServer {
+    pub site: SiteName,
+    pub server: ServerName,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

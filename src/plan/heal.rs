@@ -2,7 +2,7 @@
 //!
 //! Databases are not touched: what a node has may be nowhere else. A failover and `hafog replicate reseed` are for those.
 
-use super::action::{CONFIG_TAG, DeleteServer};
+use super::action::{AwaitServer, CONFIG_TAG, DeleteServer};
 use super::facts::Facts;
 use super::safety::{Refusal, not_up, refusal};
 use super::{Action, Intent, Plan, PlanKind, site, step};
@@ -84,13 +84,29 @@ fn one_site(plan: &mut Plan, stack: &Stack, facts: &Facts, site: &SiteName) -> R
             || ailing.iter().any(|(one, _)| one.name == server.name)
     };
     let told = servers.iter().copied().filter(is_told);
-    let told: Vec<StepName> = told
-        .map(|server| plan.push(site::configure_server(server).after(made.clone())))
-        .collect();
-    if !told.is_empty() {
-        plan.push(site::await_healthy(site).after(told));
+    let mut awaited = Vec::new();
+    for server in told {
+        let told = plan.push(site::configure_server(server).after(made.clone()));
+        awaited.push(plan.push(await_server(server).after([told])));
+    }
+    if !awaited.is_empty() {
+        plan.push(site::await_healthy(site).after(awaited));
     }
     Ok(())
+}
+
+/// The front door may be open without it.
+fn await_server(server: &Server) -> super::Step {
+    let action = AwaitServer {
+        site: server.site.clone(),
+        server: server.name.clone(),
+    };
+    let about = format!("wait until {} does its work", server.name);
+    step(
+        format!("await-server {}", server.name),
+        about,
+        action.into(),
+    )
 }
 
 fn ailment(stack: &Stack, facts: &Facts, server: &Server) -> Option<Ailment> {
@@ -276,14 +292,16 @@ mod tests {
         let plan = planned(&stack, &facts);
         assert!(plan.refusals.is_empty());
         let mut steps = text(&plan);
-        let agents = steps.split_off(5);
+        let agents = steps.split_off(7);
         assert_eq!(
             steps,
             [
                 "delete-server shop-east-web-1: remove shop-east-web-1, which does not work: it answers 500",
                 "create-server shop-east-web-1: start shop-east-web-1 from web-0",
                 "configure-server shop-east-web-1: configure shop-east-web-1 and start its services",
+                "await-server shop-east-web-1: wait until shop-east-web-1 does its work",
                 "configure-server shop-east-balancer-1: configure shop-east-balancer-1 and start its services",
+                "await-server shop-east-balancer-1: wait until shop-east-balancer-1 does its work",
                 "await-healthy east: wait until east answers its health checks",
             ]
         );
@@ -307,7 +325,9 @@ mod tests {
             names(planned(&stack, &facts)),
             [
                 "configure-server shop-east-web-1",
+                "await-server shop-east-web-1",
                 "configure-server shop-east-balancer-1",
+                "await-server shop-east-balancer-1",
                 "await-healthy east",
             ]
         );

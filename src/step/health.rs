@@ -247,6 +247,25 @@ impl Act for AwaitHealthy {
 }
 
 #[async_trait]
+impl Act for AwaitServer {
+    async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
+        let server = context.world.server(&self.server)?;
+        match works(context.world, server).await {
+            Ok(()) => Ok(Standing::done(format!("{} does its work", self.server))),
+            Err(_) => Ok(Standing::Ready),
+        }
+    }
+    async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
+        let world = context.world;
+        let server = world.server(&self.server).nothing_changed()?;
+        let what = format!("{} does its work", self.server);
+        let limit = context.step.limit.0;
+        let waited = wait::until(world.clock.as_ref(), &what, limit, || works(world, server));
+        waited.await.nothing_changed()
+    }
+}
+
+#[async_trait]
 impl Act for SmokeTest {
     async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
         check(context, &self.site).await
