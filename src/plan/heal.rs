@@ -84,11 +84,16 @@ fn one_site(plan: &mut Plan, stack: &Stack, facts: &Facts, site: &SiteName) -> R
             || ailing.iter().any(|(one, _)| one.name == server.name)
     };
     let told = servers.iter().copied().filter(is_told);
-    let mut awaited = Vec::new();
-    for server in told {
-        let told = plan.push(site::configure_server(server).after(made.clone()));
-        awaited.push(plan.push(await_server(server).after([told])));
-    }
+    let told: Vec<&Server> = told.collect();
+    let configured = told.iter().copied();
+    let configured: Vec<StepName> = configured
+        .map(|server| plan.push(site::configure_server(server).after(made.clone())))
+        .collect();
+    // Balancers are asked for those behind them, so this is after all of them.
+    let awaited: Vec<StepName> = told
+        .into_iter()
+        .map(|server| plan.push(await_server(server).after(configured.clone())))
+        .collect();
     if !awaited.is_empty() {
         plan.push(site::await_healthy(site).after(awaited));
     }
@@ -299,8 +304,8 @@ mod tests {
                 "delete-server shop-east-web-1: remove shop-east-web-1, which does not work: it answers 500",
                 "create-server shop-east-web-1: start shop-east-web-1 from web-0",
                 "configure-server shop-east-web-1: configure shop-east-web-1 and start its services",
-                "await-server shop-east-web-1: wait until shop-east-web-1 does its work",
                 "configure-server shop-east-balancer-1: configure shop-east-balancer-1 and start its services",
+                "await-server shop-east-web-1: wait until shop-east-web-1 does its work",
                 "await-server shop-east-balancer-1: wait until shop-east-balancer-1 does its work",
                 "await-healthy east: wait until east answers its health checks",
             ]
@@ -325,8 +330,8 @@ mod tests {
             names(planned(&stack, &facts)),
             [
                 "configure-server shop-east-web-1",
-                "await-server shop-east-web-1",
                 "configure-server shop-east-balancer-1",
+                "await-server shop-east-web-1",
                 "await-server shop-east-balancer-1",
                 "await-healthy east",
             ]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Act, Context, Standing, balancer, cache};
+use super::{Act, Context, Standing, balancer, cache, rotation};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::*;
 use crate::model::stack::{BALANCER_GROUP, Check, Job, Server};
@@ -249,19 +249,32 @@ impl Act for AwaitHealthy {
 #[async_trait]
 impl Act for AwaitServer {
     async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
-        let server = context.world.server(&self.server)?;
-        match works(context.world, server).await {
+        match self.serves(context.world).await {
             Ok(()) => Ok(Standing::done(format!("{} does its work", self.server))),
             Err(_) => Ok(Standing::Ready),
         }
     }
+
+    /// A deploy that was cut may have left the one before it out of rotation, under the same name.
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
         let world = context.world;
-        let server = world.server(&self.server).nothing_changed()?;
         let what = format!("{} does its work", self.server);
         let limit = context.step.limit.0;
-        let waited = wait::until(world.clock.as_ref(), &what, limit, || works(world, server));
-        waited.await.nothing_changed()
+        // A balancer that was started just now does not hear yet.
+        let waited = wait::until(world.clock.as_ref(), &what, limit, || async {
+            let let_in = rotation::let_in(world, &self.server).await;
+            let_in.map_err(|trouble| trouble.fault().to_string())?;
+            self.serves(world).await
+        });
+        waited.await.partial()
+    }
+}
+
+impl AwaitServer {
+    async fn serves(&self, world: &World) -> Result<(), String> {
+        let server = world.server(&self.server);
+        works(world, server.map_err(|fault| fault.to_string())?).await?;
+        rotation::is_in(world, &self.server).await
     }
 }
 
