@@ -101,20 +101,22 @@ impl<'a> Unnamed<'a> {
     pub fn name(self) -> Result<(), Fault> {
         let beside = beside(self.path);
         let put = || {
-            match &self.file {
+            // Locked for as long as its name is the one beside.
+            let _named = match &self.file {
                 Some(file) => {
                     let from = format!("/proc/self/fd/{}", file.as_raw_fd());
                     let follow = AtFlags::AT_SYMLINK_FOLLOW;
                     linkat(AT_FDCWD, from.as_str(), AT_FDCWD, &beside, follow)?;
+                    None
                 }
                 None => {
                     let mut new = OpenOptions::new();
                     let new = new.write(true).create_new(true).mode(0o600);
                     let file = held(new.open(&beside)?)?;
                     self.fill(&file)?;
-                    return fs::rename(&beside, self.path);
+                    Some(file)
                 }
-            }
+            };
             fs::rename(&beside, self.path)
         };
         put().map_err(|error: std::io::Error| {

@@ -94,6 +94,13 @@ impl Fault {
         self
     }
 
+    /// The last of these lines are why, at most so many, in their order.
+    pub fn because_last<'a>(self, most: usize, lines: impl Iterator<Item = &'a str>) -> Fault {
+        let lines: Vec<&str> = lines.collect();
+        let last = &lines[lines.len().saturating_sub(most)..];
+        last.iter().fold(self, Fault::because)
+    }
+
     /// Adds a hint: the next command to type, not advice.
     pub fn hint(mut self, hint: impl Into<String>) -> Fault {
         self.0.hints.push(hint.into());

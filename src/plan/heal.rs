@@ -27,34 +27,38 @@ pub fn heal(stack: &Stack, facts: &Facts, sites: &[SiteName]) -> Plan {
         plan.refusals.push(not_up());
         return plan;
     }
-    let sites = plan.intent.sites().to_vec();
-    for site in &sites {
-        if let Err(refusal) = one_site(&mut plan, stack, facts, site) {
-            plan.refusals.push(refusal);
+    let primary = facts.primary(&stack.primary);
+    let mut serves = None;
+    for site in plan.intent.sites().to_vec() {
+        match one_site(&mut plan, stack, facts, &site) {
+            Ok(healthy) if &site == primary => serves = Some(healthy),
+            Ok(_) => {}
+            Err(refusal) => plan.refusals.push(refusal),
         }
     }
     site::tell_agents(&mut plan, stack, facts);
-    let primary = facts.primary(&stack.primary);
-    if sites.contains(primary) && facts.answers(primary) {
-        lead_there(&mut plan, stack, facts, primary);
+    if let Some(healthy) = serves {
+        lead_there(&mut plan, stack, facts, primary, healthy);
     }
     plan
 }
 
 /// A server that is made anew may have another address: names lead to that.
-fn lead_there(plan: &mut Plan, stack: &Stack, facts: &Facts, primary: &SiteName) {
+fn lead_there(
+    plan: &mut Plan,
+    stack: &Stack,
+    facts: &Facts,
+    primary: &SiteName,
+    healthy: Option<StepName>,
+) {
     let mut without = facts.clone();
-    let made = plan.steps.iter().filter_map(|step| match &step.action {
-        Action::CreateServer(create) => Some(&create.want.name),
-        _ => None,
-    });
-    for name in made {
-        for site in without.sites.values_mut() {
-            site.servers.remove(name);
+    for step in &plan.steps {
+        if let Action::CreateServer(create) = &step.action
+            && let Some(site) = without.sites.get_mut(&create.site)
+        {
+            site.servers.remove(&create.want.name);
         }
     }
-    let healthy = site::await_healthy(primary).name;
-    let healthy = plan.step(&healthy).map(|step| step.name.clone());
     site::publish(plan, stack, &without, primary, healthy);
 }
 
@@ -62,7 +66,13 @@ fn cannot(why: String, hint: &str) -> Refusal {
     refusal("cannot-heal", why, hint)
 }
 
-fn one_site(plan: &mut Plan, stack: &Stack, facts: &Facts, site: &SiteName) -> Result<(), Refusal> {
+/// The step after which its front door answers, if anything was to be done for it.
+fn one_site(
+    plan: &mut Plan,
+    stack: &Stack,
+    facts: &Facts,
+    site: &SiteName,
+) -> Result<Option<StepName>, Refusal> {
     if !facts.answers(site) {
         let why = format!("{site} does not answer, so nobody can say which of its servers work");
         return Err(cannot(why, "hafog status"));
@@ -94,10 +104,8 @@ fn one_site(plan: &mut Plan, stack: &Stack, facts: &Facts, site: &SiteName) -> R
         .into_iter()
         .map(|server| plan.push(await_server(server).after(configured.clone())))
         .collect();
-    if !awaited.is_empty() {
-        plan.push(site::await_healthy(site).after(awaited));
-    }
-    Ok(())
+    let is_changed = !awaited.is_empty();
+    Ok(is_changed.then(|| plan.push(site::await_healthy(site).after(awaited))))
 }
 
 /// The front door may be open without it.

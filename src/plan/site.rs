@@ -165,11 +165,9 @@ fn converge(
     is_primary: bool,
 ) -> Option<StepName> {
     let images = build::images(plan, stack, facts, site);
-    let pilot_light = !is_primary
-        && stack
-            .site(site)
-            .is_some_and(|site| site.tier == Tier::PilotLight);
-    let wanted = |server: &&Server| !pilot_light || matches!(server.job, Job::Database(_));
+    let tier = stack.site(site).map(|site| site.tier).unwrap_or_default();
+    let pilot_light = !is_primary && tier == Tier::PilotLight;
+    let wanted = |server: &&Server| is_primary || tier.runs(&server.job);
     let mut there: BTreeMap<ServerName, StepName> = BTreeMap::new();
     for server in stack.servers_at(site).filter(wanted) {
         let (image, sealed) = &images[&server.recipe];

@@ -119,17 +119,23 @@ pub(super) async fn answers(world: &World, name: &ServerName) -> Result<(), Stri
     if server.group != balancer.to {
         return Ok(());
     }
-    let host = world.host(name).await.map_err(|fault| fault.to_string())?;
+    match ask(world, server, &balancer.check).await? {
+        200 => Ok(()),
+        status => Err(format!("{name} answers {status}")),
+    }
+}
+
+/// The status of one answer of a server, asked straight at the port that a balancer uses.
+pub(super) async fn ask(world: &World, server: &Server, path: &str) -> Result<u16, String> {
+    let words = |fault: Fault| fault.to_string();
+    let host = world.host(&server.name).await.map_err(words)?;
     let ask = HttpAsk {
         to: SocketAddr::new(host.address, port_of(world, server)),
-        host: name.to_string(),
-        path: balancer.check.clone(),
+        host: server.name.to_string(),
+        path: path.to_owned(),
         tls: false,
         limit: Duration::from_secs(2),
     };
-    match world.probe.http(&ask).await {
-        Ok(answer) if answer.status == 200 => Ok(()),
-        Ok(answer) => Err(format!("{name} answers {}", answer.status)),
-        Err(fault) => Err(fault.to_string()),
-    }
+    let answer = world.probe.http(&ask).await.map_err(words)?;
+    Ok(answer.status)
 }

@@ -356,9 +356,8 @@ async fn with_its_words(world: &World, host: &Host, service: &str, trouble: Trou
             }
         }
     }
-    let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
-    let last = &lines[lines.len().saturating_sub(LINES)..];
-    trouble.map(|fault| last.iter().fold(fault, Fault::because))
+    let lines = log.lines().filter(|line| !line.trim().is_empty());
+    trouble.map(|fault| fault.because_last(LINES, lines))
 }
 
 fn names(services: &[Service]) -> String {

@@ -185,30 +185,12 @@ pub async fn works(world: &World, server: &Server) -> Result<(), String> {
             balancer::answers(world, &server.name).await
         }
         // Whatever it says of those behind it, it is there and says it.
-        Job::Balancer => ask(world, server, "/").await.map(drop),
-        Job::Cache => match ask(world, server, cache::ALIVE).await? {
+        Job::Balancer => balancer::ask(world, server, "/").await.map(drop),
+        Job::Cache => match balancer::ask(world, server, cache::ALIVE).await? {
             200 => Ok(()),
             status => Err(format!("it answers {status}")),
         },
     }
-}
-
-async fn ask(world: &World, server: &Server, path: &str) -> Result<u16, String> {
-    let words = |fault: Fault| fault.to_string();
-    let host = world.host(&server.name).await.map_err(words)?;
-    let ask = HttpAsk {
-        to: SocketAddr::new(host.address, balancer::port_of(world, server)),
-        host: server.name.to_string(),
-        path: path.to_owned(),
-        tls: false,
-        limit: ASK_LIMIT,
-    };
-    world
-        .probe
-        .http(&ask)
-        .await
-        .map(|answer| answer.status)
-        .map_err(words)
 }
 
 async fn check(context: &Context<'_>, site: &SiteName) -> Result<Standing, Fault> {

@@ -18,10 +18,8 @@ use crate::world::World;
 /// With the last lines of what it said.
 pub(super) fn ended_badly(ran: &Ran, what: &str) -> Trouble {
     let lines = ran.stderr.lines().chain(ran.stdout.lines());
-    let lines: Vec<&str> = lines.collect();
-    let last = &lines[lines.len().saturating_sub(10)..];
     let fault = Fault::new(format!("{what} ended with code {}", ran.code));
-    Trouble::Partial(last.iter().fold(fault, Fault::because))
+    Trouble::Partial(fault.because_last(10, lines))
 }
 
 #[async_trait]

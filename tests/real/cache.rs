@@ -1,29 +1,12 @@
 //! The request path with a cache in it: what clients get while every application server is down.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 
-use super::lab::{LIMIT, Lab, turn};
-use crate::harness::Home;
+use super::lab::{self, Lab, turn};
 use crate::harness::load::Load;
 use crate::harness::skip::skipped;
 
-const SPEC: &str = r#"
-stack: shop
-sites:
-  east: { cloud: local }
-primary: east
-images:
-  web:
-    code: { path: ./app, to: /srv/app }
-    services: [ { name: app, run: "python3 $HAFOG_IMAGE/srv/app/app.py" } ]
-servers:
-  web: { image: web, count: 2, open: [8000] }
-balancer: { to: web, listen: [8080], check: { http: /healthz } }
-cache: { to: web, count: 2, grace: 1h }
-names:
-  - { host: www.shop.test, to: balancer, zone: { host: serve, name: shop.test }, ttl: 2s, failover_ttl: 1s }
-"#;
+const CACHE: &str = "cache: { to: web, count: 2, grace: 1h }\n";
 
 /// Says how often it was asked, so that a copy can be told from an answer.
 const APP: &str = r#"
@@ -58,34 +41,22 @@ http.server.ThreadingHTTPServer(where, App).serve_forever()
 struct Door(SocketAddr);
 
 impl Door {
-    fn ask(&self, request: &str) -> (u16, String) {
-        let ask = || -> std::io::Result<String> {
-            let mut stream = TcpStream::connect_timeout(&self.0, LIMIT)?;
-            stream.set_read_timeout(Some(LIMIT))?;
-            write!(
-                stream,
-                "{request}Host: www.shop.test\r\nConnection: close\r\n\r\n"
-            )?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer)?;
-            Ok(answer)
-        };
-        let answer = ask().expect("the balancer answers");
-        let status = answer.split(' ').nth(1).and_then(|word| word.parse().ok());
-        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-        (status.expect("a status"), body.to_owned())
-    }
-
     fn get(&self, path: &str) -> (u16, String) {
-        self.ask(&format!("GET {path} HTTP/1.1\r\n"))
+        lab::ask(self.0, &format!("GET {path} HTTP/1.1\r\n"))
     }
 
     fn get_with_cookie(&self, path: &str) -> (u16, String) {
-        self.ask(&format!("GET {path} HTTP/1.1\r\nCookie: who=me\r\n"))
+        lab::ask(
+            self.0,
+            &format!("GET {path} HTTP/1.1\r\nCookie: who=me\r\n"),
+        )
     }
 
     fn post(&self) -> (u16, String) {
-        self.ask("POST /orders HTTP/1.1\r\nContent-Length: 0\r\nX-Forwarded-For: a liar\r\n")
+        lab::ask(
+            self.0,
+            "POST /orders HTTP/1.1\r\nContent-Length: 0\r\nX-Forwarded-For: a liar\r\n",
+        )
     }
 
     fn status_of(&self, path: &str) -> u16 {
@@ -95,16 +66,9 @@ impl Door {
 
 /// A lab with the cache, whose front door answers.
 fn lab() -> (Lab, Door) {
-    let home = Home::with(SPEC);
-    std::fs::create_dir(home.path().join("app")).expect("a folder");
-    home.write("app/app.py", APP);
-    let lab = Lab { home };
-    lab.must("up --yes");
-    let facts = lab.facts();
-    let balancer = &facts["sites"]["east"]["servers"]["shop-east-balancer-1"];
-    let address = balancer["host"]["address"].as_str().expect("an address");
-    let door = format!("{address}:8080").parse().expect("an address");
-    (lab, Door(door))
+    let lab = Lab::web(APP, CACHE);
+    let door = Door(lab.address("shop-east-balancer-1", 8080));
+    (lab, door)
 }
 
 fn switch(lab: &Lab, to: &str) {
@@ -178,7 +142,7 @@ fn clients_see_nothing_of_a_deploy_behind_a_cache() {
     let (lab, door) = lab();
     let load = Load::on(&format!("http://{}/count", door.0));
     lab.home
-        .write("app/app.py", &APP.replace("RELEASE 1", "RELEASE 2"));
+        .write(lab::APP, &APP.replace("RELEASE 1", "RELEASE 2"));
     lab.must("deploy --yes");
     for _ in 0..4 {
         assert!(door.get("/count").1.ends_with("RELEASE 2"));

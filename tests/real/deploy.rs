@@ -1,25 +1,17 @@
 //! A deploy under load: clients see nothing of it, also when it is killed in the middle and resumed.
 
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::lab::{Lab, SPEC, turn};
+use super::lab::{Lab, SPEC, haproxy, turn};
 use crate::harness::load::Load;
 use crate::harness::skip::skipped;
 use crate::harness::wait::wait_until;
 
 /// What HAProxy says of its servers.
 fn rotation(socket: &Path) -> String {
-    let mut stream = UnixStream::connect(socket).expect("HAProxy has a socket");
-    stream
-        .write_all(b"show stat servers 4 -1\n")
-        .expect("it listens");
-    let mut table = String::new();
-    stream.read_to_string(&mut table).expect("it answers");
-    table
+    haproxy(socket, "show stat servers 4 -1")
 }
 
 #[test]

@@ -1,5 +1,9 @@
 //! A stack of its own for each test, removed when the test ends, also when it fails.
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -25,6 +29,53 @@ pub fn turn(test: &str) -> Option<MutexGuard<'static, ()>> {
         return None;
     }
     Some(TURN.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// A balancer and two web servers, without a database: the application is the test's own.
+const WEB: &str = r#"
+stack: shop
+sites:
+  east: { cloud: local }
+primary: east
+images:
+  web:
+    code: { path: ./app, to: /srv/app }
+    services: [ { name: app, run: "python3 $HAFOG_IMAGE/srv/app/app.py" } ]
+servers:
+  web: { image: web, count: 2, open: [8000] }
+balancer: { to: web, listen: [8080], check: { http: /healthz } }
+names:
+  - { host: www.shop.test, to: balancer, zone: { host: serve, name: shop.test }, ttl: 2s, failover_ttl: 1s }
+"#;
+
+/// In the stack's folder: the application of [`Lab::web`].
+pub const APP: &str = "app/app.py";
+
+/// What HAProxy answers at its socket.
+pub fn haproxy(socket: &Path, words: &str) -> String {
+    let mut stream = UnixStream::connect(socket).expect("HAProxy has a socket");
+    let line = format!("{words}\n");
+    stream.write_all(line.as_bytes()).expect("it listens");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    answer
+}
+
+/// Asks; status and body. `request` is its first line, and headers, each with its line break.
+pub fn ask(to: SocketAddr, request: &str) -> (u16, String) {
+    let ask = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&to, LIMIT)?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        let rest = "Host: www.shop.test\r\nConnection: close\r\n\r\n";
+        write!(stream, "{request}{rest}")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let answer = ask().expect("it answers");
+    let status = answer.split(' ').nth(1).and_then(|word| word.parse().ok());
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    (status.expect("a status"), body.to_owned())
 }
 
 pub struct Lab {
@@ -60,6 +111,32 @@ impl Lab {
         Lab {
             home: Home::with(SPEC),
         }
+    }
+
+    /// Web servers that run this application. `more` is the rest of the spec.
+    pub fn web(app: &str, more: &str) -> Lab {
+        let home = Home::with(&format!("{WEB}{more}"));
+        std::fs::create_dir(home.path().join("app")).expect("a folder");
+        home.write(APP, app);
+        let lab = Lab { home };
+        lab.must("up --yes");
+        lab
+    }
+
+    /// Where a server of the east is.
+    pub fn address(&self, server: &str, port: u16) -> SocketAddr {
+        let facts = self.facts();
+        let host = &facts["sites"]["east"]["servers"][server]["host"];
+        let address = host["address"].as_str().expect("an address");
+        format!("{address}:{port}").parse().expect("an address")
+    }
+
+    /// What the HAProxy of the east's balancer answers.
+    pub fn haproxy(&self, words: &str) -> String {
+        let facts = self.facts();
+        let dirs = &facts["sites"]["east"]["servers"]["shop-east-balancer-1"]["host"]["dirs"];
+        let data = dirs["data"].as_str().expect("a folder");
+        haproxy(&Path::new(data).join("haproxy.sock"), words)
     }
 
     /// A pair: the primary site, and a standby that could take over.

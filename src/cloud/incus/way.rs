@@ -40,15 +40,10 @@ impl Way {
             on.name, self.project
         );
         let console = plain(&self.incus.text(&path).await.unwrap_or_default());
-        let lines: Vec<&str> = console
-            .lines()
-            .filter(|line| !line.trim().is_empty())
-            .collect();
-        let last = &lines[lines.len().saturating_sub(LINES)..];
+        let lines = console.lines().map(str::trim);
+        let lines = lines.filter(|line| !line.is_empty());
         let fault = Fault::unavailable(format!("server `{}` is off", on.name));
-        let fault = last
-            .iter()
-            .fold(fault, |fault, line| fault.because(line.trim()));
+        let fault = fault.because_last(LINES, lines);
         // Each systemd needs some of them, and all containers of a host share what there are.
         match console.contains("Too many open files") {
             true => fault.hint("on its host: sysctl fs.inotify.max_user_instances=1024"),

@@ -95,7 +95,6 @@ pub(super) fn claim(base: &Path, stack: &str, site: &str) -> Result<SiteRecord, 
         }
         return Ok(record);
     }
-    durable::sweep(base)?;
     durable::sweep(&claims)?;
     forget(&claims, &owner)?;
     let digest = Sha256::digest(owner.as_bytes());

@@ -71,7 +71,6 @@ impl Site {
             tags: tags.clone(),
         };
         let bytes = serde_json::to_vec_pretty(&image).expect("an image is always JSON");
-        durable::sweep(&to).partial()?;
         durable::replace(&to.join("image.json"), &bytes, 0o644, None).partial()?;
         Ok(image)
     }
