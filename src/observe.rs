@@ -115,26 +115,23 @@ pub async fn sick(world: &World, facts: &Facts) -> BTreeMap<ServerName, String> 
     join_all(asked).await.into_iter().flatten().collect()
 }
 
-/// What the old primaries of the sites that were left behind have and the current ones lack.
+/// What old primaries have and the current ones lack: those of the sites that were left behind, and those beside a
+/// node that took over within its site.
 pub async fn apart(world: &World, facts: &Facts) -> BTreeMap<ServerName, Seen<Apart>> {
-    let left = facts.roles.iter().flat_map(|roles| &roles.left_behind);
     let mut apart = BTreeMap::new();
-    for site in left {
-        for database in &world.stack.databases {
-            let old = world.stack.nodes_at(site, database).next();
-            let writer = facts.writer_node(&database.name);
-            if let (Some(old), Some(writer)) = (old, writer) {
-                let look = apart_from(world, &database.name, &old.name, writer);
-                let seen = tokio::time::timeout(COMPARE_LIMIT, look).await;
-                let seen = match seen {
-                    Ok(Ok(apart)) => Seen::Known(apart),
-                    Ok(Err(fault)) => Seen::Unknown(fault.to_string()),
-                    Err(_) => {
-                        Seen::Unknown(format!("no answer within {} s", COMPARE_LIMIT.as_secs()))
-                    }
-                };
-                apart.insert(old.name.clone(), seen);
-            }
+    for database in &world.stack.databases {
+        let Some(writer) = facts.writer_node(&database.name) else {
+            continue;
+        };
+        for old in facts.old_primaries(&world.stack, database) {
+            let look = apart_from(world, &database.name, &old.name, writer);
+            let seen = tokio::time::timeout(COMPARE_LIMIT, look).await;
+            let seen = match seen {
+                Ok(Ok(apart)) => Seen::Known(apart),
+                Ok(Err(fault)) => Seen::Unknown(fault.to_string()),
+                Err(_) => Seen::Unknown(format!("no answer within {} s", COMPARE_LIMIT.as_secs())),
+            };
+            apart.insert(old.name.clone(), seen);
         }
     }
     apart

@@ -233,6 +233,19 @@ impl World {
             .unwrap_or_default())
     }
 
+    /// The database's nodes at a site: the first is primary or next in line.
+    pub async fn ranked_at<'a>(
+        &'a self,
+        site: &'a SiteName,
+        database: &'a Database,
+    ) -> Result<Vec<&'a Server>, Fault> {
+        let writer = self.writer(&database.name).await?;
+        let writer = writer.and_then(|(writer, _)| writer.node);
+        let heads = self.roles().await?.map_or(Vec::new(), |roles| roles.heads);
+        let stack = &self.stack;
+        Ok(stack.ranked_at(site, database, writer.as_ref(), &heads))
+    }
+
     pub async fn writer(
         &self,
         database: &DatabaseName,

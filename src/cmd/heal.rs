@@ -31,5 +31,6 @@ pub async fn run(call: &Call, args: &Args) -> Ended {
     };
     let mut job = Job::new(verb, Box::new(planner));
     job.examines = true;
+    job.compares = true;
     drive(call, &args.change, job).await
 }

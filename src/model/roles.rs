@@ -40,6 +40,9 @@ pub struct Roles {
     pub standbys: Vec<SiteName>,
     /// Sites whose servers may hold writes that the primary does not have, or that were left behind by a failover.
     pub left_behind: Vec<SiteName>,
+    /// Database nodes that come before the others of their site, because a failover within the site opened them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub heads: Vec<ServerName>,
     /// Set from a flip until its commit or rollback.
     pub provisional: Option<Provisional>,
     pub changed: Timestamp,

@@ -78,7 +78,8 @@ impl Stack {
         self.site(site).is_none_or(|site| site.seals)
     }
 
-    /// The database's nodes at a site, in index order: the first is the one that is primary or next in line.
+    /// The database's nodes at a site, in index order. Which of them is primary or next in line, [`Stack::ranked_at`]
+    /// says.
     pub fn nodes_at<'a>(
         &'a self,
         site: &'a SiteName,
@@ -86,6 +87,24 @@ impl Stack {
     ) -> impl Iterator<Item = &'a Server> {
         self.group_at(site, &database.on)
             .take(1 + database.replicas as usize)
+    }
+
+    /// The same: first the one that writes, then those of `heads` (of [`super::roles::Roles`]), then the others in
+    /// index order. The first is primary or next in line, and its site's applications use it.
+    pub fn ranked_at<'a>(
+        &'a self,
+        site: &'a SiteName,
+        database: &'a Database,
+        writer: Option<&ServerName>,
+        heads: &[ServerName],
+    ) -> Vec<&'a Server> {
+        let mut nodes: Vec<&Server> = self.nodes_at(site, database).collect();
+        nodes.sort_by_key(|node| match writer == Some(&node.name) {
+            true => 0,
+            false if heads.contains(&node.name) => 1,
+            false => 2,
+        });
+        nodes
     }
 
     pub fn zone(&self, name: &ZoneName) -> Option<&Zone> {

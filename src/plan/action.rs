@@ -65,6 +65,7 @@ actions! {
     AwaitReplay,
     PromoteStandby,
     SetRoleToken,
+    LeadApps,
     SmokeTest,
     Rejoin,
     SetRoles,
@@ -340,6 +341,12 @@ pub enum SiteRole {
     Standby,
 }
 
+/// Makes the application servers of a site use the database nodes that are its first now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LeadApps {
+    pub site: SiteName,
+}
+
 /// Asks the site's front door, straight at its address, for every HTTP health check of the spec.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SmokeTest {
@@ -361,6 +368,9 @@ pub struct SetRoles {
     pub primary: SiteName,
     pub standbys: Vec<SiteName>,
     pub left_behind: Vec<SiteName>,
+    /// `None`: as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heads: Option<Vec<ServerName>>,
     /// How long the flip that this ends stays provisional; `None` seals the roles.
     pub provisional: Option<ProvisionalWant>,
 }

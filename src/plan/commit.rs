@@ -32,6 +32,7 @@ pub fn commit(stack: &Stack, facts: &Facts) -> Plan {
         primary: roles.primary.clone(),
         standbys: roles.standbys.clone(),
         left_behind: roles.left_behind.clone(),
+        heads: None,
         provisional: None,
     };
     plan.push(

@@ -76,6 +76,7 @@ pub fn destroy(stack: &Stack, facts: &Facts, sites: &[SiteName]) -> Plan {
                 standbys,
                 left_behind,
                 // Without the site that it came from there is no way back, and nothing to commit.
+                heads: None,
                 provisional: still_provisional(stack, roles)
                     .filter(|phase| !sites.contains(&phase.from)),
             };
@@ -161,7 +162,7 @@ fn forget_replicas(plan: &mut Plan, stack: &Stack, facts: &Facts, sites: &[SiteN
             continue;
         }
         for site in sites {
-            for node in stack.nodes_at(site, database).take(1) {
+            for node in stack.nodes_at(site, database) {
                 let action = ForgetReplica {
                     database: database.name.clone(),
                     primary: writer.clone(),

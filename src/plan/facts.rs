@@ -12,7 +12,7 @@ use crate::db::{Certificate, Contents, Divergence, Link, NodeRole, NodeStatus};
 use crate::model::id::*;
 use crate::model::record::{RecordSet, RecordType};
 use crate::model::roles::{Published, Roles, Writer};
-use crate::model::stack::{Name, Server, Stack};
+use crate::model::stack::{Database, Name, Server, Stack};
 
 /// Known, or unknown and why. Unknown never passes for anything.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -193,6 +193,57 @@ impl Facts {
     /// The node that the arbiter names as the one that may write.
     pub fn writer_node(&self, database: &DatabaseName) -> Option<&ServerName> {
         self.writers.get(database)?.node.as_ref()
+    }
+
+    /// The database's nodes at a site: the first is primary or next in line.
+    pub fn ranked_at<'a>(
+        &self,
+        stack: &'a Stack,
+        site: &'a SiteName,
+        database: &'a Database,
+    ) -> Vec<&'a Server> {
+        let heads = self.roles.as_ref().map_or(&[][..], |roles| &roles.heads);
+        stack.ranked_at(site, database, self.writer_node(&database.name), heads)
+    }
+
+    /// The one that is primary or next in line.
+    pub fn head_at<'a>(
+        &self,
+        stack: &'a Stack,
+        site: &'a SiteName,
+        database: &'a Database,
+    ) -> Option<&'a Server> {
+        self.ranked_at(stack, site, database).first().copied()
+    }
+
+    /// Nodes that may have what the one that writes lacks: those that were first where a failover left them behind.
+    pub fn old_primaries<'a>(&self, stack: &'a Stack, database: &'a Database) -> Vec<&'a Server> {
+        let Some(roles) = &self.roles else {
+            return Vec::new();
+        };
+        let left = roles.left_behind.iter().filter_map(|site| {
+            let site = stack.site(site)?;
+            self.head_at(stack, &site.name, database)
+        });
+        let beside = stack.sites.iter();
+        let beside = beside.flat_map(|site| stack.nodes_at(&site.name, database));
+        left.chain(beside.filter(|node| self.was_beside(stack, database, node)))
+            .collect()
+    }
+
+    /// Whether another node of its site took over, and it does not follow that.
+    pub fn was_beside(&self, stack: &Stack, database: &Database, node: &Server) -> bool {
+        let Some(writer) = self.writer_node(&database.name) else {
+            return false;
+        };
+        let is_here = stack
+            .server(writer)
+            .is_some_and(|one| one.site == node.site && one.name != node.name);
+        let heads = self.roles.as_ref().map(|roles| &roles.heads);
+        let took_over = heads.is_some_and(|heads| heads.contains(writer));
+        let has_data = |fact: &NodeFact| fact.has_data != Seen::Known(false);
+        let may_have = self.nodes.get(&node.name).is_some_and(has_data);
+        is_here && took_over && may_have && !self.follows(&node.name)
     }
 
     pub fn epoch(&self, database: &DatabaseName) -> u64 {

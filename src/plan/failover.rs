@@ -4,12 +4,14 @@ mod after;
 mod before;
 mod ready;
 mod review;
+mod within;
 
 use super::facts::Facts;
 use super::{Intent, Plan, PlanKind};
 use crate::model::id::*;
 use crate::model::stack::{Database, Server, Stack, Zone};
 pub(super) use ready::no_servers;
+pub use within::takeover;
 
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -49,6 +51,8 @@ struct Flip<'a> {
     to: &'a SiteName,
     moves: Vec<Move<'a>>,
     options: &'a Options,
+    /// From one node to another of the same site.
+    is_within: bool,
 }
 
 /// One database's move.
@@ -63,8 +67,8 @@ impl<'a> Flip<'a> {
     fn of(stack: &'a Stack, facts: &'a Facts, to: &'a SiteName, options: &'a Options) -> Flip<'a> {
         let from = facts.primary(&stack.primary);
         let moves = stack.databases.iter().filter_map(|database| {
-            let new = stack.nodes_at(to, database).next()?;
-            let born = || Some(&stack.nodes_at(from, database).next()?.name);
+            let new = facts.head_at(stack, to, database)?;
+            let born = || Some(&facts.head_at(stack, from, database)?.name);
             let old = facts.writer_node(&database.name).or_else(born)?.clone();
             Some(Move {
                 database,
@@ -80,7 +84,12 @@ impl<'a> Flip<'a> {
             to,
             moves: moves.collect(),
             options,
+            is_within: false,
         }
+    }
+
+    fn nodes_at(&self, site: &'a SiteName, one: &Move<'a>) -> Vec<&'a Server> {
+        self.facts.ranked_at(self.stack, site, one.database)
     }
 
     fn intent(&self) -> Intent {
@@ -92,6 +101,22 @@ impl<'a> Flip<'a> {
                 to,
                 planned: self.options.planned,
             },
+        }
+    }
+
+    /// `verb`, as a person types it for this move.
+    fn typed(&self, verb: &str) -> String {
+        match self.moves.first() {
+            Some(one) if self.is_within => format!("hafog {verb} {}", one.new.name),
+            _ => format!("hafog {verb}"),
+        }
+    }
+
+    /// What brings a site in order whose databases do not follow.
+    fn mend(&self, site: &SiteName) -> String {
+        match site == self.facts.primary(&self.stack.primary) {
+            true if self.is_within => format!("hafog heal {site}"),
+            _ => format!("hafog clone {site}"),
         }
     }
 

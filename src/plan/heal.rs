@@ -1,6 +1,8 @@
 //! `hafog heal`: servers that do not do their work are removed and made anew, from the image that their group runs.
 //!
-//! Databases are not touched: what a node has may be nowhere else. A failover and `hafog replicate reseed` are for those.
+//! Of a database, what a node has may be nowhere else, so none is removed: see [`nodes`].
+
+mod nodes;
 
 use super::action::{AwaitServer, CONFIG_TAG, DeleteServer};
 use super::facts::Facts;
@@ -27,6 +29,7 @@ pub fn heal(stack: &Stack, facts: &Facts, sites: &[SiteName]) -> Plan {
         plan.refusals.push(not_up());
         return plan;
     }
+    plan.forecast.apart = facts.apart.clone();
     let primary = facts.primary(&stack.primary);
     let mut serves = None;
     for site in plan.intent.sites().to_vec() {
@@ -77,20 +80,29 @@ fn one_site(
         let why = format!("{site} does not answer, so nobody can say which of its servers work");
         return Err(cannot(why, "hafog status"));
     }
+    let nodes = nodes::heal(plan, stack, facts, site)?;
     let stays = |server: &&Server| !matches!(server.job, Job::Database(_));
     let servers: Vec<&Server> = stack.servers_at(site).filter(stays).collect();
     let ailing = servers.iter().copied();
     let ailing = ailing.filter_map(|server| Some((server, ailment(stack, facts, server)?)));
-    let ailing: Vec<(&Server, Ailment)> = ailing.collect();
+    // Without its database no application works.
+    let explained = |ailing: &(&Server, Ailment)| {
+        nodes.was_away && ailing.0.job == Job::App && matches!(ailing.1, Ailment::Sick(_))
+    };
+    let ailing: Vec<(&Server, Ailment)> = ailing.filter(|one| !explained(one)).collect();
     plan.refusals.extend(all_sick(site, &servers, &ailing));
-    let mut made = Vec::new();
+    let followed = nodes.done.len();
+    let mut made = nodes.done;
     for (server, ailment) in &ailing {
         made.extend(anew(plan, stack, facts, server, ailment)?);
     }
+    let is_changed = made.len() > followed;
     // A balancer and a cache have the addresses of the servers behind them.
     let is_told = |server: &&Server| {
         let has_addresses = matches!(server.job, Job::Balancer | Job::Cache);
-        has_addresses && (!made.is_empty() || !facts.configured.contains(&server.name))
+        let is_old = !facts.configured.contains(&server.name);
+        has_addresses && (is_changed || is_old)
+            || nodes.is_new && server.job == Job::App
             || ailing.iter().any(|(one, _)| one.name == server.name)
     };
     let told = servers.iter().copied().filter(is_told);

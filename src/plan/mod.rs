@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::model::digest::hex;
-use crate::model::id::{SiteName, StepName};
+use crate::model::id::{ServerName, SiteName, StepName};
 use crate::model::stack::{Job, Stack};
 use crate::model::units::Span;
 pub use action::Action;
@@ -78,6 +78,13 @@ pub enum Intent {
         to: SiteName,
         planned: bool,
     },
+    /// A node of the primary site takes over from another one there.
+    Takeover {
+        site: SiteName,
+        from: ServerName,
+        to: ServerName,
+        planned: bool,
+    },
     Commit,
     Rollback {
         from: SiteName,
@@ -120,8 +127,12 @@ impl Intent {
             Intent::Replicate { .. } => "replicate setup",
             Intent::LowerTtl { .. } => "dns lower",
             Intent::RestoreTtl => "dns restore",
-            Intent::Failover { planned: true, .. } => "switchover",
-            Intent::Failover { planned: false, .. } => "failover",
+            Intent::Failover { planned: true, .. } | Intent::Takeover { planned: true, .. } => {
+                "switchover"
+            }
+            Intent::Failover { planned: false, .. } | Intent::Takeover { planned: false, .. } => {
+                "failover"
+            }
             Intent::Commit => "commit",
             Intent::Rollback { .. } => "rollback",
             Intent::Rejoin { .. } => "failback (rejoin)",

@@ -3,7 +3,7 @@
 use super::action::*;
 use super::facts::{Apart, Facts, Seen};
 use super::safety::{not_up, refusal};
-use super::site::{power_on, seed_replica, start_agent, still_provisional};
+use super::site::{power_on, rejoin as take_back, seed_replica, start_agent, still_provisional};
 use super::{Intent, Plan, PlanKind, step};
 use crate::cloud::ServerState;
 use crate::db::Divergence;
@@ -41,23 +41,10 @@ pub fn rejoin(stack: &Stack, facts: &Facts, site: &SiteName) -> Plan {
         let Some(writer) = facts.writer_node(&database.name) else {
             continue;
         };
-        let mut nodes = stack.nodes_at(site, database);
+        let mut nodes = facts.ranked_at(stack, site, database).into_iter();
         let Some(first) = nodes.next() else { continue };
-        let action = Rejoin {
-            database: database.name.clone(),
-            old: first.name.clone(),
-            old_site: site.clone(),
-            primary: writer.clone(),
-        };
-        let rejoined = plan.push(
-            step(
-                format!("rejoin {}", first.name),
-                format!("{} follows {writer}", first.name),
-                action.into(),
-            )
-            .after(ready.clone())
-            .limit(24 * 3600),
-        );
+        let rejoined =
+            plan.push(take_back(database, site, &first.name, writer).after(ready.clone()));
         data.push(plan.push(start_agent(database, first).after([rejoined.clone()])));
         for replica in nodes {
             let seeded = plan.push(
@@ -102,19 +89,19 @@ pub fn rejoin(stack: &Stack, facts: &Facts, site: &SiteName) -> Plan {
             .filter(|left| *left != site)
             .cloned()
             .collect(),
+        heads: None,
         provisional: still_provisional(stack, roles),
     };
     plan.push(step("set-roles", format!("{site} is a standby site"), set.into()).after([healthy]));
     plan
 }
 
-/// What is about to be taken back, in words.
-fn apart(stack: &Stack, facts: &Facts, site: &SiteName) -> Vec<String> {
+/// What is about to be taken back at a site, in words.
+pub(super) fn apart(stack: &Stack, facts: &Facts, site: &SiteName) -> Vec<String> {
+    let databases = stack.databases.iter();
+    let old = databases.flat_map(|database| facts.old_primaries(stack, database));
     let mut notes = Vec::new();
-    for database in &stack.databases {
-        let Some(old) = stack.nodes_at(site, database).next() else {
-            continue;
-        };
+    for old in old.filter(|old| old.site == *site) {
         let old = &old.name;
         match facts.apart.get(old) {
             None => {}

@@ -32,6 +32,7 @@ pub fn up(stack: &Stack, facts: &Facts) -> Plan {
             primary: site.clone(),
             standbys: Vec::new(),
             left_behind: Vec::new(),
+            heads: None,
             provisional: None,
         };
         plan.push(
@@ -79,6 +80,7 @@ pub fn clone(stack: &Stack, facts: &Facts, site: &SiteName) -> Plan {
             primary: roles.primary.clone(),
             standbys,
             left_behind,
+            heads: None,
             provisional: still_provisional(stack, roles),
         };
         plan.push(
@@ -108,7 +110,7 @@ fn comes_back(stack: &Stack, facts: &Facts, site: &SiteName) -> Option<Refusal> 
         return None;
     }
     let old = stack.databases.iter().find_map(|database| {
-        let first = stack.nodes_at(site, database).next()?;
+        let first = facts.head_at(stack, site, database)?;
         let has_data = facts.status(&first.name).is_some() && !facts.follows(&first.name);
         has_data.then_some(&first.name)
     })?;
@@ -302,7 +304,7 @@ fn primary_database(
     database: &Database,
     there: &BTreeMap<ServerName, StepName>,
 ) -> Vec<StepName> {
-    let nodes: Vec<&Server> = stack.nodes_at(site, database).collect();
+    let nodes = facts.ranked_at(stack, site, database);
     let Some(first) = nodes.first() else {
         return Vec::new();
     };
@@ -345,14 +347,87 @@ fn primary_database(
     if let Some(node) = here {
         await_writer(plan, facts, database, node, there, &mut opened);
     }
-    let primary = writer.unwrap_or(&first.name).clone();
     let mut done = opened.clone();
+    done.extend(passives(plan, stack, facts, site, database, there, &opened));
+    done
+}
+
+/// The nodes beside the one that writes follow it.
+fn passives(
+    plan: &mut Plan,
+    stack: &Stack,
+    facts: &Facts,
+    site: &SiteName,
+    database: &Database,
+    there: &BTreeMap<ServerName, StepName>,
+    opened: &[StepName],
+) -> Vec<StepName> {
+    let nodes = facts.ranked_at(stack, site, database);
+    let Some(first) = nodes.first() else {
+        return Vec::new();
+    };
+    let writer = facts.writer_node(&database.name);
+    let primary = writer.unwrap_or(&first.name);
+    let mut done = Vec::new();
     for replica in nodes.iter().skip(1) {
-        done.extend(one_replica(
-            plan, facts, database, &primary, replica, there, &opened, false,
+        done.extend(follow(
+            plan, stack, facts, database, primary, replica, there, opened,
         ));
     }
     done
+}
+
+/// Makes a node follow another one, unless it does.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "a leaf of the planner: everything here differs between its callers"
+)]
+pub(super) fn follow(
+    plan: &mut Plan,
+    stack: &Stack,
+    facts: &Facts,
+    database: &Database,
+    from: &ServerName,
+    to: &Server,
+    there: &BTreeMap<ServerName, StepName>,
+    after: &[StepName],
+) -> Vec<StepName> {
+    let writes = facts.writer_node(&database.name) == Some(from);
+    match writes && facts.was_beside(stack, database, to) {
+        true => taken_back(plan, database, from, to, there, after),
+        false => one_replica(plan, facts, database, from, to, there, after, false),
+    }
+}
+
+/// By the gentlest way: a copy would put all that it has aside.
+fn taken_back(
+    plan: &mut Plan,
+    database: &Database,
+    primary: &ServerName,
+    old: &Server,
+    there: &BTreeMap<ServerName, StepName>,
+    after: &[StepName],
+) -> Vec<StepName> {
+    let before = there.values().chain(after).cloned();
+    let rejoined = plan.push(rejoin(database, &old.site, &old.name, primary).after(before));
+    let agent = plan.push(start_agent(database, old).after([rejoined.clone()]));
+    vec![rejoined, agent]
+}
+
+pub(super) fn rejoin(
+    database: &Database,
+    old_site: &SiteName,
+    old: &ServerName,
+    primary: &ServerName,
+) -> super::Step {
+    let action = Rejoin {
+        database: database.name.clone(),
+        old: old.clone(),
+        old_site: old_site.clone(),
+        primary: primary.clone(),
+    };
+    let about = format!("{old} follows {primary}");
+    step(format!("rejoin {old}"), about, action.into()).limit(24 * 3600)
 }
 
 /// A node that boots is opened by its agent: applications that are started before that answer with errors. `opened` are
@@ -441,7 +516,7 @@ fn replicas(
     there: &BTreeMap<ServerName, StepName>,
     always: bool,
 ) -> Vec<StepName> {
-    let nodes: Vec<&Server> = stack.nodes_at(site, database).collect();
+    let nodes = facts.ranked_at(stack, site, database);
     let Some(first) = nodes.first() else {
         return Vec::new();
     };

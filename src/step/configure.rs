@@ -12,8 +12,9 @@ use sha2::{Digest, Sha256};
 use super::{Act, Context, Standing, Tags, balancer, cache, program, role, rotation};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::digest::hex;
+use crate::model::id::{ServerName, SiteName};
 use crate::model::roles::Roles;
-use crate::model::stack::{Job, RecipeService, Server};
+use crate::model::stack::{Database, Job, RecipeService, Server};
 use crate::plan::action::*;
 use crate::shell::{File, Host, Service, ServiceChange};
 use crate::world::World;
@@ -30,6 +31,8 @@ struct Configuration {
     services: Vec<Service>,
     /// Names of the secrets that are delivered.
     secrets: Vec<String>,
+    /// The nodes that the databases' URLs lead to.
+    nodes: Vec<ServerName>,
 }
 
 impl Configuration {
@@ -45,7 +48,8 @@ impl Configuration {
             .map(|file| &file.path)
             .chain(&self.secrets)
             .collect();
-        digest.update(serde_json::to_vec(&(names, &self.services)).expect("services serialise"));
+        let rest = (names, &self.services, &self.nodes);
+        digest.update(serde_json::to_vec(&rest).expect("services serialise"));
         hex(&digest.finalize()[..8])
     }
 }
@@ -132,7 +136,12 @@ async fn app(
         env.insert("PORT".to_owned(), port.to_string());
     }
     let env_file = format!("{}/env", host.dirs.etc);
-    let (secrets, lines) = environment(world, server, with_secrets).await?;
+    let nodes = nodes(world, &server.site).await?;
+    let secrets: Vec<String> = world.stack.secrets.keys().cloned().collect();
+    let lines = match with_secrets {
+        true => environment(world, &secrets, &nodes).await?,
+        false => String::new(),
+    };
     let ca = format!("{}/database-ca.crt", host.dirs.etc);
     let mut files = Vec::new();
     if !world.stack.databases.is_empty() {
@@ -161,6 +170,7 @@ async fn app(
         secret_files,
         services,
         secrets,
+        nodes: nodes.into_iter().map(|(_, node)| node).collect(),
     })
 }
 
@@ -184,27 +194,32 @@ fn run(
     })
 }
 
-/// Names of the secrets, and the lines of the environment file: every secret of the spec, and a URL per database.
+/// Each database with the node that the applications of a site use: a primary's writes, a standby's reads.
+async fn nodes<'a>(
+    world: &'a World,
+    site: &'a SiteName,
+) -> Result<Vec<(&'a Database, ServerName)>, Fault> {
+    let mut nodes = Vec::new();
+    for database in &world.stack.databases {
+        let ranked = world.ranked_at(site, database).await?;
+        nodes.extend(ranked.first().map(|node| (database, node.name.clone())));
+    }
+    Ok(nodes)
+}
+
+/// The lines of the environment file: every secret of the spec, and a URL per database.
 async fn environment(
     world: &World,
-    server: &Server,
-    with_secrets: bool,
-) -> Result<(Vec<String>, String), Fault> {
-    let secrets: Vec<String> = world.stack.secrets.keys().cloned().collect();
-    if !with_secrets {
-        return Ok((secrets, String::new()));
-    }
+    secrets: &[String],
+    nodes: &[(&Database, ServerName)],
+) -> Result<String, Fault> {
     let mut lines = String::new();
-    for name in &secrets {
+    for name in secrets {
         let secret = world.secrets.read(name)?;
         lines.push_str(&format!("{name}={}\n", secret.expose()));
     }
-    for database in &world.stack.databases {
-        // The application uses its own site's node: a primary's writes, a standby's reads.
-        let Some(node) = world.stack.nodes_at(&server.site, database).next() else {
-            continue;
-        };
-        let address = world.host(&node.name).await?.address;
+    for (database, node) in nodes {
+        let address = world.host(node).await?.address;
         let password = match &database.password {
             Some(name) => format!(":{}", percent(world.secrets.read(name)?.expose())),
             None => String::new(),
@@ -223,7 +238,7 @@ async fn environment(
             lines.push_str(&format!("DATABASE_URL={url}\n"));
         }
     }
-    Ok((secrets, lines))
+    Ok(lines)
 }
 
 fn scheme(engine: &str) -> &str {

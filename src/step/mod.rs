@@ -5,6 +5,7 @@
 
 mod agent;
 mod apply;
+mod apps;
 mod balancer;
 mod cache;
 mod configure;

@@ -70,7 +70,10 @@ fn is_token_of(told: &[u8], role: SiteRole) -> bool {
 }
 
 /// The application servers of a site: those that run, and one line for each that is there and does not.
-async fn app_servers(world: &World, site: &SiteName) -> Result<(Vec<Host>, Vec<String>), Fault> {
+pub(super) async fn app_servers(
+    world: &World,
+    site: &SiteName,
+) -> Result<(Vec<Host>, Vec<String>), Fault> {
     let found = world.cloud(site)?.servers().await?;
     let mut running = Vec::new();
     let mut asleep = Vec::new();

@@ -4,11 +4,11 @@ use async_trait::async_trait;
 
 use super::{Act, Context, Standing};
 use crate::error::{Fault, Trouble, TroubleExt};
-use crate::model::id::SiteName;
+use crate::model::id::{ServerName, SiteName};
 use crate::model::roles::{Published, Roles, RolesDocument};
 use crate::model::stack::Job;
 use crate::plan::action::*;
-use crate::world::{NAMES, ROLES, writer_key};
+use crate::world::{NAMES, ROLES, World, writer_key};
 
 /// Who is what: `east is primary, west is standby, provisional until …`.
 fn sentence(roles: &Roles) -> String {
@@ -34,6 +34,10 @@ impl Act for SetRoles {
         let same = roles.primary == self.primary
             && roles.standbys == self.standbys
             && roles.left_behind == self.left_behind
+            && self
+                .heads
+                .as_ref()
+                .is_none_or(|heads| heads == &roles.heads)
             && roles.provisional.as_ref().map(|p| &p.from)
                 == self.provisional.as_ref().map(|want| &want.from);
         if !same {
@@ -52,16 +56,30 @@ impl Act for SetRoles {
             Some(phase) if phase.from == want.from => phase,
             _ => want.at(now),
         });
+        let before = old.map_or(Vec::new(), |roles| roles.heads);
+        let mut heads = self.heads.clone().unwrap_or(before);
+        heads.retain(|node| self.keeps(world, node));
         let roles = Roles {
             serial: serial.saturating_add(1),
             primary: self.primary.clone(),
             standbys: self.standbys.clone(),
             left_behind: self.left_behind.clone(),
+            heads,
             provisional,
             changed: now,
             by: context.run.clone(),
         };
         world.stores.write_everywhere(ROLES, &roles).await.unknown()
+    }
+}
+
+impl SetRoles {
+    /// Whether the node is at a site of the stack: one that was removed begins anew.
+    fn keeps(&self, world: &World, node: &ServerName) -> bool {
+        let others = self.standbys.iter().chain(&self.left_behind);
+        let mut sites = std::iter::once(&self.primary).chain(others);
+        let server = world.stack.server(node);
+        server.is_some_and(|server| sites.any(|site| site == &server.site))
     }
 }
 

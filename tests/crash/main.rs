@@ -107,6 +107,21 @@ async fn happen(sim: &SimWorld, stack: &Arc<Stack>, keys: &Arc<Keys>, what: &str
                 dies.await.expect("the power goes off");
             }
         }
+        PRIMARY_DIES => {
+            sim.advance(Duration::from_secs(5));
+            let cloud = sim.cloud(&east());
+            let primary = "shop-east-db-1".into();
+            let dies = cloud.power(&primary, Power::Off);
+            dies.await.expect("the power goes off");
+        }
+        REPLICAS_DIE => {
+            let (east, west) = (sim.cloud(&east()), sim.cloud(&west()));
+            let gone = "shop-east-db-2".into();
+            east.delete_server(&gone).await.expect("it is removed");
+            let off = "shop-west-db-1".into();
+            let dies = west.power(&off, Power::Off);
+            dies.await.expect("the power goes off");
+        }
         "(east returns)" => {
             let cloud = sim.cloud(&east());
             for server in stack.servers_at(&east()) {

@@ -98,6 +98,27 @@ pub const VERBS: &[Verb] = &[
         before: &["up", "clone", "(a web server and a balancer die)"],
         plan: |s, f| plan::heal::heal(s, f, &[east(), west()]),
     },
+    Verb {
+        name: "switchover, within",
+        before: &["up", "clone"],
+        plan: |s, f| within(s, f, &planned()),
+    },
+    Verb {
+        name: WITHIN,
+        before: &["up", "clone", PRIMARY_DIES],
+        plan: |s, f| within(s, f, &failover::Options::default()),
+    },
+    // The old primary is off.
+    Verb {
+        name: "heal, an old primary",
+        before: &["up", "clone", PRIMARY_DIES, WITHIN],
+        plan: |s, f| plan::heal::heal(s, f, &[east(), west()]),
+    },
+    Verb {
+        name: "heal, replicas",
+        before: &["up", "clone", REPLICAS_DIE],
+        plan: |s, f| plan::heal::heal(s, f, &[east(), west()]),
+    },
     // The west is made of servers that exist already.
     Verb {
         name: "clone, in place",
@@ -125,6 +146,16 @@ pub const VERBS: &[Verb] = &[
         plan: |s, f| plan::destroy::destroy(s, f, &[east(), west()]),
     },
 ];
+
+pub const WITHIN: &str = "failover, within";
+pub const PRIMARY_DIES: &str = "(the primary dies)";
+/// One of the primary's site is gone, and the standby's first is off.
+pub const REPLICAS_DIE: &str = "(replicas die)";
+
+fn within(stack: &Stack, facts: &Facts, options: &failover::Options) -> Plan {
+    let node = stack.server(&"shop-east-db-2".into()).expect("a node");
+    failover::takeover(stack, facts, node, options).expect("a node of a database")
+}
 
 /// A failover that asks nothing of the dead site: the expired write lease is its only proof.
 pub const ASSUMED: &str = "failover --assume-down east";
@@ -181,6 +212,11 @@ pub const MENDS: &[Verb] = &[
         name: "hafog up",
         before: &[],
         plan: plan::site::up,
+    },
+    Verb {
+        name: "hafog heal east",
+        before: &[],
+        plan: |s, f| plan::heal::heal(s, f, &[east()]),
     },
     Verb {
         name: "hafog clone east",

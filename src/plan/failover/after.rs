@@ -4,7 +4,7 @@ use super::{Flip, Move};
 use crate::dns::RecordChange;
 use crate::model::id::*;
 use crate::model::record::{RecordSet, RecordType};
-use crate::model::stack::{Database, Name};
+use crate::model::stack::{Database, Name, Server};
 use crate::model::units::Ttl;
 use crate::plan::action::*;
 use crate::plan::site::{ensure_zone, hosts, see_record, seed_replica};
@@ -141,6 +141,7 @@ pub(super) fn roles(plan: &mut Plan, flip: &Flip) {
         primary: to.clone(),
         standbys,
         left_behind,
+        heads: None,
         provisional,
     };
     plan.push(step("provisional", about, set.into()));
@@ -154,16 +155,16 @@ fn without(sites: &[SiteName], out: &SiteName) -> Vec<SiteName> {
 /// site must not keep a failover open.
 pub(super) fn the_rest(plan: &mut Plan, flip: &Flip) {
     for one in &flip.moves {
-        for replica in flip.stack.nodes_at(flip.to, one.database).skip(1) {
-            let again = recreate(one.database, &one.new.name, &replica.name);
+        for replica in flip.nodes_at(flip.to, one).into_iter().skip(1) {
+            let again = recreate(one.database, &one.new.name, replica);
             plan.push(again.may_fail("hafog up"));
         }
     }
     for one in &flip.moves {
         plan.push(at_the_old_site(flip, reverse_replication(flip, one)));
-        for replica in flip.stack.nodes_at(flip.from, one.database) {
+        for replica in flip.nodes_at(flip.from, one) {
             if replica.name != one.old {
-                let again = recreate(one.database, &one.old, &replica.name);
+                let again = recreate(one.database, &one.old, replica);
                 plan.push(at_the_old_site(flip, again));
             }
         }
@@ -175,21 +176,25 @@ pub(super) fn the_rest(plan: &mut Plan, flip: &Flip) {
 }
 
 /// Left out of a forced move, and left to `hafog clone` where it fails.
-fn at_the_old_site(flip: &Flip, step: Step) -> Step {
+pub(super) fn at_the_old_site(flip: &Flip, step: Step) -> Step {
     let from = flip.from;
     let forced = !flip.options.planned;
-    let left = forced.then(|| format!("{from} is left behind; `hafog failback` rejoins it"));
-    step.skip_if(left).may_fail(format!("hafog clone {from}"))
+    let left = forced.then(|| match flip.is_within {
+        true => format!("it is left as it is; `hafog heal {from}` takes it back"),
+        false => format!("{from} is left behind; `hafog failback` rejoins it"),
+    });
+    step.skip_if(left).may_fail(flip.mend(from))
 }
 
-fn recreate(database: &Database, from: &ServerName, replica: &ServerName) -> Step {
+pub(super) fn recreate(database: &Database, from: &ServerName, replica: &Server) -> Step {
+    let replica = &replica.name;
     let mut again = seed_replica(database, from, replica, false);
     again.name = StepName::new(format!("recreate-replica {replica}"));
     again.about = format!("{replica} follows {from} again");
     again
 }
 
-fn reverse_replication(flip: &Flip, one: &Move) -> Step {
+pub(super) fn reverse_replication(flip: &Flip, one: &Move) -> Step {
     let rejoin = Rejoin {
         database: one.database.name.clone(),
         old: one.old.clone(),

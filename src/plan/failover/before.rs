@@ -42,7 +42,7 @@ fn confirm_outage(flip: &Flip) -> Step {
         .limit(30)
 }
 
-fn vet_standby(flip: &Flip, one: &Move) -> Step {
+pub(super) fn vet_standby(flip: &Flip, one: &Move) -> Step {
     let vet = VetStandby {
         database: one.database.name.clone(),
         node: one.new.name.clone(),

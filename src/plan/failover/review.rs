@@ -33,6 +33,13 @@ pub(super) fn review(plan: &mut Plan, flip: &Flip) {
     forecast(plan, flip);
 }
 
+/// The same of one database that moves within its site.
+pub(super) fn moved(plan: &mut Plan, flip: &Flip, one: &Move) {
+    plan.forecast.loss.push(loss_of(flip, one));
+    plan.refusals.extend(standby(flip, one));
+    plan.refusals.extend(primary(flip, one));
+}
+
 fn no_standby(flip: &Flip, roles: &Roles) -> Option<Refusal> {
     let to = flip.to;
     if roles.standbys.contains(to) {
@@ -140,7 +147,10 @@ fn behind_now(flip: &Flip, one: &Move) -> Option<Refusal> {
     let (name, to) = (&one.new.name, flip.to);
     if !flip.facts.follows(name) {
         let why = format!("the stream to {name} is not up, so how far it is behind is unknown");
-        let hint = format!("hafog replicate setup {to}");
+        let hint = match flip.is_within {
+            true => flip.mend(to),
+            false => format!("hafog replicate setup {to}"),
+        };
         return Some(refusal("standby-unknown", why, hint));
     }
     let critical = one.database.lag_critical;
@@ -159,7 +169,7 @@ fn behind_then(flip: &Flip, one: &Move, status: &NodeStatus) -> Option<Refusal> 
     let name = &one.new.name;
     let Some(beat) = &status.heartbeat else {
         let why = format!("{name} has no heartbeat, so how far it was behind is unknown");
-        let hint = "hafog failover --accept standby-unknown";
+        let hint = format!("{} --accept standby-unknown", flip.typed("failover"));
         return Some(refusal("standby-unknown", why, hint));
     };
     let writer = flip.facts.writers.get(&one.database.name)?;
@@ -172,7 +182,7 @@ fn behind_then(flip: &Flip, one: &Move, status: &NodeStatus) -> Option<Refusal> 
         "{name} was {:.1} s behind when the primary was last heard of, over the critical {critical}",
         behind.as_secs_f64()
     );
-    let hint = "hafog failover --accept standby-behind";
+    let hint = format!("{} --accept standby-behind", flip.typed("failover"));
     Some(refusal("standby-behind", why, hint))
 }
 
@@ -195,7 +205,8 @@ fn unreachable(flip: &Flip, one: &Move) -> Option<Refusal> {
     let old = &one.old;
     let why = flip.facts.why_silent(old).unwrap_or("it is not writable");
     let why = format!("{old}: {why}");
-    Some(refusal("primary-unreachable", why, "hafog failover"))
+    let hint = flip.typed("failover");
+    Some(refusal("primary-unreachable", why, hint))
 }
 
 fn healthy(flip: &Flip, one: &Move) -> Option<Refusal> {
@@ -207,7 +218,8 @@ fn healthy(flip: &Flip, one: &Move) -> Option<Refusal> {
         "{} answers and is writable, and {from} passes its health check",
         one.old
     );
-    Some(refusal("primary-healthy", why, "hafog switchover"))
+    let hint = flip.typed("switchover");
+    Some(refusal("primary-healthy", why, hint))
 }
 
 fn unfenced(flip: &Flip, one: &Move) -> Option<Refusal> {
@@ -219,7 +231,7 @@ fn unfenced(flip: &Flip, one: &Move) -> Option<Refusal> {
     let why = format!(
         "neither the cloud of {from} nor {old} answers, and {unproved}: nothing can prove that it does not write"
     );
-    let hint = "hafog failover --accept unfenced-primary";
+    let hint = format!("{} --accept unfenced-primary", flip.typed("failover"));
     Some(refusal("unfenced-primary", why, hint))
 }
 

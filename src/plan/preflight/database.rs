@@ -22,9 +22,8 @@ pub(super) fn replica(
         };
         return ["follows", "lag", "headroom"].map(none).into();
     }
-    let Some(node) = stack
-        .nodes_at(site, database)
-        .next()
+    let Some(node) = facts
+        .head_at(stack, site, database)
         .map(|server| &server.name)
     else {
         let why = format!("{site} has no server for it");
@@ -128,7 +127,7 @@ pub(super) fn write_lease(
     let Some(node) = &writer.node else {
         return fail(name, "nobody may write", "hafog status");
     };
-    let promoted = stack.nodes_at(site, database).next();
+    let promoted = facts.head_at(stack, site, database);
     let confirms = |server: &Server| writer.confirmed_by.contains(&server.name);
     match writer.lease_until {
         Some(until)

@@ -1,0 +1,154 @@
+//! A failover within a site: a passive node of the primary's site takes over. The users stay where they are, so no
+//! record changes and nothing is provisional.
+
+use std::cmp::Reverse;
+
+use super::{Flip, Move, Options, after, before, review};
+use crate::model::id::*;
+use crate::model::stack::{Server, Stack};
+use crate::model::units::Bytes;
+use crate::plan::action::*;
+use crate::plan::facts::Facts;
+use crate::plan::safety::not_up;
+use crate::plan::{Intent, Plan, PlanKind, step};
+
+/// Opens `node` in place of the one that writes its database. `None`: it is no node of a database.
+pub fn takeover(stack: &Stack, facts: &Facts, node: &Server, options: &Options) -> Option<Plan> {
+    let databases = &stack.databases;
+    let is_of = |database: &&_| stack.nodes_at(&node.site, database).any(|one| one == node);
+    let database = databases.iter().find(is_of)?;
+    let old = facts
+        .writer_node(&database.name)
+        .or_else(|| Some(&facts.head_at(stack, &node.site, database)?.name))?
+        .clone();
+    let one = Move {
+        database,
+        old,
+        new: node,
+        epoch: facts.epoch(&database.name) + 1,
+    };
+    let flip = Flip {
+        stack,
+        facts,
+        from: &node.site,
+        to: &node.site,
+        moves: vec![one],
+        options,
+        is_within: true,
+    };
+    Some(plan(&flip, &flip.moves[0]))
+}
+
+fn plan(flip: &Flip, one: &Move) -> Plan {
+    let intent = Intent::Takeover {
+        site: flip.to.clone(),
+        from: one.old.clone(),
+        to: one.new.name.clone(),
+        planned: flip.options.planned,
+    };
+    let mut plan = Plan::new(PlanKind::Directional, intent);
+    if flip.facts.roles.is_none() {
+        plan.refusals.push(not_up());
+        return plan;
+    }
+    plan.push(before::vet_standby(flip, one));
+    before::point_of_no_return(&mut plan, flip);
+    lead(&mut plan, flip, one);
+    for (from, replica) in followers(flip, one) {
+        let again = after::recreate(one.database, &from.name, replica);
+        plan.push(again.may_fail(flip.mend(&replica.site)));
+    }
+    plan.push(after::at_the_old_site(
+        flip,
+        after::reverse_replication(flip, one),
+    ));
+    review::moved(&mut plan, flip, one);
+    plan.forecast.notes.extend(further(flip, one));
+    plan
+}
+
+/// Everybody learns who it is now, in the order of who waits for it.
+fn lead(plan: &mut Plan, flip: &Flip, one: &Move) {
+    let (site, new) = (flip.to, &one.new.name);
+    let lead = LeadApps { site: site.clone() };
+    let about = format!("servers of {site} use {new}");
+    plan.push(
+        step(format!("lead-apps {site}"), about, lead.into())
+            .limit(120)
+            .may_fail("hafog up"),
+    );
+    let about = format!("{new} is the first of {site} from now on");
+    plan.push(step("set-roles", about, heads(flip, one).into()));
+    let smoke = SmokeTest { site: site.clone() };
+    let about = format!("{site} passes its health checks");
+    plan.push(
+        step("smoke-test", about, smoke.into())
+            .limit(60)
+            .may_fail(format!("hafog heal {site}")),
+    );
+}
+
+fn heads(flip: &Flip, one: &Move) -> SetRoles {
+    let roles = flip.facts.roles.as_ref();
+    let roles = roles.expect("a stack that is not up was refused");
+    let beside = flip.nodes_at(flip.to, one);
+    let is_beside = |head: &&ServerName| beside.iter().any(|node| node.name == **head);
+    let others = roles.heads.iter().filter(|head| !is_beside(head));
+    let heads = others.chain([&one.new.name]).cloned().collect();
+    SetRoles {
+        primary: roles.primary.clone(),
+        standbys: roles.standbys.clone(),
+        left_behind: roles.left_behind.clone(),
+        heads: Some(heads),
+        provisional: crate::plan::site::still_provisional(flip.stack, roles),
+    }
+}
+
+/// Who follows whom: the others of the site and the first of each standby the new one, the others of a standby its
+/// first.
+fn followers<'a>(flip: &Flip<'a>, one: &Move<'a>) -> Vec<(&'a Server, &'a Server)> {
+    let here = flip.nodes_at(flip.to, one).into_iter();
+    let here = here.map(|node| (one.new, node));
+    let standbys = flip.facts.roles.iter().flat_map(|roles| &roles.standbys);
+    let there = standbys.flat_map(|site| {
+        let site = flip.stack.site(site);
+        let nodes = site.map_or(Vec::new(), |site| flip.nodes_at(&site.name, one));
+        let first = nodes.first().copied();
+        let from = |node| match first {
+            Some(first) if first != node => first,
+            _ => one.new,
+        };
+        nodes
+            .into_iter()
+            .map(|node| (from(node), node))
+            .collect::<Vec<_>>()
+    });
+    here.chain(there)
+        .filter(|(_, node)| node.name != one.new.name && node.name != one.old)
+        .filter(|(_, node)| flip.facts.nodes.contains_key(&node.name))
+        .collect()
+}
+
+/// Whoever received more than the one that is chosen: what only that one has would be lost.
+fn further(flip: &Flip, one: &Move) -> Option<String> {
+    if flip.options.planned {
+        return None;
+    }
+    let behind = |node: &ServerName| flip.facts.nodes.get(node)?.behind;
+    let ours = behind(&one.new.name)?;
+    let ahead = followers(flip, one).into_iter().filter_map(|(_, node)| {
+        let more = ours.checked_sub(behind(&node.name)?)?;
+        Some((u64::try_from(more).ok().filter(|more| *more > 0)?, node))
+    });
+    let (more, node) = ahead.min_by_key(|(more, _)| Reverse(*more))?;
+    let how = match node.site == *flip.to {
+        true => format!("hafog failover {}", node.name),
+        false => format!("hafog failover {}", node.site),
+    };
+    Some(format!(
+        "{} has received {} more than {}; `{how}` would lose less",
+        node.name,
+        Bytes(more),
+        one.new.name
+    ))
+}

@@ -1,0 +1,153 @@
+//! Database nodes that do not follow: one that is gone is made anew and copied, any other is brought back with what it
+//! has. The one that writes is never touched: that is a failover's.
+
+use std::collections::BTreeMap;
+
+use super::{cannot, image};
+use crate::cloud::ServerState;
+use crate::model::id::*;
+use crate::model::stack::{Database, Server, Stack};
+use crate::plan::facts::Facts;
+use crate::plan::safety::Refusal;
+use crate::plan::{Plan, rejoin, site};
+
+/// What became of the databases of a site.
+#[derive(Default)]
+pub(super) struct Nodes {
+    /// Steps after which they follow.
+    pub done: Vec<StepName>,
+    /// The node that the site's applications use was away.
+    pub was_away: bool,
+    /// It is another server now.
+    pub is_new: bool,
+}
+
+pub(super) fn heal(
+    plan: &mut Plan,
+    stack: &Stack,
+    facts: &Facts,
+    site: &SiteName,
+) -> Result<Nodes, Refusal> {
+    let mut nodes = Nodes::default();
+    let left = facts.roles.iter().flat_map(|roles| &roles.left_behind);
+    // What such a site has is looked at first, by a rejoin.
+    if left.into_iter().any(|left| left == site) {
+        return Ok(nodes);
+    }
+    let notes = rejoin::apart(stack, facts, site);
+    plan.forecast.notes.extend(notes);
+    for database in &stack.databases {
+        one_database(plan, stack, facts, site, database, &mut nodes)?;
+    }
+    Ok(nodes)
+}
+
+fn one_database(
+    plan: &mut Plan,
+    stack: &Stack,
+    facts: &Facts,
+    site: &SiteName,
+    database: &Database,
+    nodes: &mut Nodes,
+) -> Result<(), Refusal> {
+    let ranked = facts.ranked_at(stack, site, database);
+    let Some((head, writer)) = ranked.first().zip(facts.writer_node(&database.name)) else {
+        return Ok(());
+    };
+    let tier = stack.site(site).map(|site| site.tier).unwrap_or_default();
+    let is_primary = facts.primary(&stack.primary) == site;
+    let runs = |node: &Server| is_primary || tier.runs(&node.job);
+    let others: Vec<&Server> = ranked
+        .iter()
+        .copied()
+        .filter(|node| node.name != *writer && runs(node))
+        .filter(|node| is_left(plan, facts, node))
+        .collect();
+    let is_ailing = |node: &&&Server| !facts.follows(&node.name);
+    let needed = others.iter().any(|node| is_ailing(&node));
+    if needed || head.name == *writer {
+        is_open(stack, facts, database, writer)?;
+    }
+    if !needed {
+        return Ok(());
+    }
+    let mut there = BTreeMap::new();
+    for node in &others {
+        if let Some(step) = ensure(plan, stack, facts, node)? {
+            there.insert(node.name.clone(), step);
+        }
+    }
+    if head.name != *writer && is_ailing(&head) {
+        nodes.was_away = true;
+        nodes.is_new |= facts.server(site, &head.name).is_none();
+    }
+    for node in others {
+        let from = match is_primary || node.name == head.name {
+            true => writer,
+            false => &head.name,
+        };
+        let after = nodes.done.clone();
+        let follows = site::follow(plan, stack, facts, database, from, node, &there, &after);
+        nodes.done.extend(follows);
+    }
+    Ok(())
+}
+
+/// A server in trouble may have what nobody else has, and is left to a person.
+fn is_left(plan: &mut Plan, facts: &Facts, node: &Server) -> bool {
+    let seen = facts.server(&node.site, &node.name).map(|seen| &seen.state);
+    if let Some(ServerState::Failed(why)) = seen {
+        let name = &node.name;
+        plan.forecast.notes.push(format!(
+            "{name} failed and is left as it is, because it may have what nobody else has: {why}"
+        ));
+        return false;
+    }
+    true
+}
+
+/// Without one that writes there is nobody to follow.
+fn is_open(
+    stack: &Stack,
+    facts: &Facts,
+    database: &Database,
+    writer: &ServerName,
+) -> Result<(), Refusal> {
+    if facts.status(writer).is_some_and(|status| status.writable) {
+        return Ok(());
+    }
+    let why = facts.why_silent(writer).unwrap_or("it takes no writes");
+    let why = format!("{writer}, the primary of `{}`: {why}", database.name);
+    let here = stack.server(writer).into_iter();
+    let beside = here.flat_map(|server| stack.nodes_at(&server.site, database));
+    let mut able = beside.filter(|node| facts.status(&node.name).is_some());
+    let hint = match able.find(|node| node.name != *writer) {
+        Some(node) => format!("hafog failover {}", node.name),
+        None => "hafog failover".to_owned(),
+    };
+    Err(cannot(why, &hint))
+}
+
+fn ensure(
+    plan: &mut Plan,
+    stack: &Stack,
+    facts: &Facts,
+    node: &Server,
+) -> Result<Option<StepName>, Refusal> {
+    let seen = facts.server(&node.site, &node.name).map(|seen| &seen.state);
+    match seen {
+        Some(ServerState::Running | ServerState::Failed(_)) => Ok(None),
+        Some(ServerState::Off | ServerState::Frozen) => Ok(Some(plan.push(site::power_on(node)))),
+        Some(ServerState::Pending) | None if !stack.seals(&node.site) => {
+            let why = format!(
+                "{} is gone, and hafog makes no servers at {}",
+                node.name, node.site
+            );
+            Err(cannot(why, "hafog up, or hafog clone, takes another host"))
+        }
+        Some(ServerState::Pending) | None => {
+            let image = image(stack, facts, node)?;
+            Ok(Some(plan.push(site::create_server(stack, node, &image))))
+        }
+    }
+}
