@@ -444,6 +444,76 @@ mod tests {
     }
 
     #[test]
+    fn nodes_that_do_not_follow_are_brought_back_and_the_one_that_writes_stays() {
+        let (stack, mut facts) = world();
+        let names = |facts: &Facts| -> Vec<String> {
+            let plan = planned(&stack, facts);
+            assert_eq!(plan.refusals, []);
+            let steps = plan.steps.iter();
+            steps
+                .map(|step| step.name.to_string())
+                .filter(|name| !name.starts_with("start-agent"))
+                .collect()
+        };
+        let beside: ServerName = "shop-east-db-2".into();
+        found(&mut facts, "shop-east-db-2").state = ServerState::Off;
+        let node = facts.nodes.get_mut(&beside).unwrap();
+        node.status = Seen::Unknown("refused".to_owned());
+        node.has_data = Seen::Unknown("refused".to_owned());
+        assert_eq!(
+            names(&facts),
+            ["power-on shop-east-db-2", "seed-replica shop-east-db-2"]
+        );
+        // It may have been the primary, and have what nobody else has.
+        let roles = facts.roles.as_mut().unwrap();
+        roles.heads.push("shop-east-db-1".into());
+        assert_eq!(
+            names(&facts),
+            ["power-on shop-east-db-2", "rejoin shop-east-db-2"]
+        );
+        let east = facts.sites.get_mut(&"east".into()).unwrap();
+        east.servers.remove(&beside);
+        facts.nodes.remove(&beside);
+        assert_eq!(
+            names(&facts),
+            [
+                "create-server shop-east-db-2",
+                "seed-replica shop-east-db-2"
+            ]
+        );
+    }
+
+    #[test]
+    fn applications_whose_database_was_away_are_not_sick() {
+        let (stack, mut facts) = world();
+        let first: ServerName = "shop-west-db-1".into();
+        let west = facts.sites.get_mut(&"west".into()).unwrap();
+        west.servers.remove(&first);
+        facts.nodes.remove(&first);
+        for web in ["shop-west-web-1", "shop-west-web-2"] {
+            facts.sick.insert(web.into(), "500".to_owned());
+        }
+        let plan = planned(&stack, &facts);
+        assert_eq!(plan.refusals, []);
+        let mut steps = text(&plan);
+        steps.retain(|step| !step.contains("agent"));
+        let steps = steps.iter().filter_map(|step| step.split(':').next());
+        assert_eq!(
+            steps.collect::<Vec<_>>(),
+            [
+                "create-server shop-west-db-1",
+                "seed-replica shop-west-db-1",
+                "seed-replica shop-west-db-2",
+                "configure-server shop-west-web-1",
+                "configure-server shop-west-web-2",
+                "await-server shop-west-web-1",
+                "await-server shop-west-web-2",
+                "await-healthy west",
+            ]
+        );
+    }
+
+    #[test]
     fn where_no_servers_are_made_one_that_runs_is_configured_again() {
         let (mut stack, mut facts) = world();
         stack.sites[0].seals = false;

@@ -63,11 +63,20 @@ pub fn haproxy(socket: &Path, words: &str) -> String {
 
 /// Asks; status and body. `request` is its first line, and headers, each with its line break.
 pub fn ask(to: SocketAddr, request: &str) -> (u16, String) {
+    send(to, request, "")
+}
+
+/// The same with a body.
+pub fn send(to: SocketAddr, request: &str, body: &str) -> (u16, String) {
+    let length = match body.len() {
+        0 => String::new(),
+        length => format!("Content-Length: {length}\r\n"),
+    };
     let ask = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&to, LIMIT)?;
         stream.set_read_timeout(Some(LIMIT))?;
         let rest = "Host: www.shop.test\r\nConnection: close\r\n\r\n";
-        write!(stream, "{request}{rest}")?;
+        write!(stream, "{request}{length}{rest}{body}")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         Ok(answer)

@@ -10,3 +10,4 @@ mod heal;
 mod lab;
 mod secrets;
 mod story;
+mod within;

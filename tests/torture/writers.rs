@@ -12,7 +12,7 @@ mod restarts;
 mod rig;
 
 use freezes::{frozen, frozen_past_its_lease};
-use moves::{failovers, switchovers};
+use moves::{failovers, switchovers, takeovers};
 use outages::{killed_after_its_own_stop, store_away, unfenced};
 use restarts::{agent_kept_dead, agent_killed, restarted_by_hand, restarted_meanwhile};
 
@@ -27,6 +27,9 @@ pub type Row = (
 pub const CASES: &[Row] = &[
     ("switchover", "all", "writers", |seed| switchovers(seed, 2)),
     ("failover", "all", "writers", |seed| failovers(seed, 2)),
+    ("failover within", "all", "writers", |seed| {
+        takeovers(seed, 3)
+    }),
     ("failover", "stop-writes", "frozen 5 s", |seed| {
         frozen(seed, 5)
     }),
@@ -78,6 +81,9 @@ pub const LONG: &[Row] = &[
     }),
     ("failover", "all", "writers, 200 times", |seed| {
         failovers(seed, 200)
+    }),
+    ("failover within", "all", "writers, 99 times", |seed| {
+        takeovers(seed, 99)
     }),
     ("failover", "stop-writes", "frozen 120 s", |seed| {
         frozen(seed, 120)

@@ -14,7 +14,9 @@ use crate::error::Fault;
 /// A stream that was silent for longer is down. The upstream sends something at least every second or so.
 const SILENCE_MAX: f64 = 15.0;
 
-/// `pg_control_checkpoint` is stale right after a promotion, so a primary's timeline is read from its current log file.
+/// The control file is stale until the next checkpoint after a promotion, so a primary's timeline is read from its
+/// current log file, and that of a replica without a stream from the newest file of the log that holds what it replayed
+/// last: it begins one only after it has seen that the new timeline leaves its own history behind it.
 /// Commits begin to wait when the checkpointer has read a new setting, which it does before it rests.
 /// Less than a page beyond what is replayed is the torn beginning of a record that will never be whole.
 const ABOUT: &str = "
@@ -23,7 +25,12 @@ SELECT recovering, version, (SELECT system_identifier::text FROM pg_control_syst
             ELSE pg_current_wal_lsn() END::text,
        CASE WHEN recovering THEN pg_last_wal_receive_lsn()::text END,
        CASE WHEN recovering THEN NULL ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END,
-       greatest((SELECT received_tli FROM pg_stat_wal_receiver),
+       greatest(coalesce((SELECT received_tli FROM pg_stat_wal_receiver), (
+                  SELECT max(('x' || left(name, 8))::bit(32)::int4) FROM pg_ls_waldir()
+                  WHERE recovering AND name ~ '^[0-9A-F]{24}$' AND substr(name, 9) = (
+                    SELECT lpad(to_hex(div(at, per_high)::int8), 8, '0') || lpad(to_hex(mod(at, per_high)::int8), 8, '0')
+                    FROM (SELECT 4294967296 / size AS per_high, div(pg_last_wal_replay_lsn() - '0/1', size) AS at
+                          FROM (SELECT pg_size_bytes(current_setting('wal_segment_size'))::numeric AS size) AS s) AS p))),
                 (SELECT min_recovery_end_timeline FROM pg_control_recovery()),
                 (SELECT timeline_id FROM pg_control_checkpoint())),
        CASE WHEN recovering THEN (extract(epoch FROM pg_last_xact_replay_timestamp()) * 1000000)::int8 END,

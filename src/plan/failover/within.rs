@@ -152,3 +152,105 @@ fn further(flip: &Flip, one: &Move) -> Option<String> {
         one.new.name
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cloud::ServerState;
+    use crate::plan::facts::Seen;
+    use crate::plan::preflight::tests::fine;
+    use crate::sim::stacks::small;
+    use insta::assert_snapshot;
+
+    const NODE: &str = "shop-east-db-2";
+
+    fn planned(stack: &Stack, facts: &Facts, planned: bool) -> Plan {
+        let options = Options {
+            planned,
+            ..Options::default()
+        };
+        let node = stack.server(&NODE.into()).unwrap();
+        let plan = takeover(stack, facts, node, &options).unwrap();
+        assert_eq!(plan.flaws(), [""; 0]);
+        plan
+    }
+
+    fn text(plan: &Plan) -> String {
+        let line = |step: &crate::plan::Step| match &step.skip {
+            Some(why) => format!("{}: skipped: {why}\n", step.name),
+            None => format!("{}: {}\n", step.name, step.about),
+        };
+        let steps = plan.steps.iter().map(line);
+        let notes = plan.forecast.notes.iter();
+        steps
+            .chain(notes.map(|note| format!("note: {note}\n")))
+            .collect()
+    }
+
+    #[test]
+    fn planned_the_old_primary_follows() {
+        let stack = small();
+        let plan = planned(&stack, &fine(&stack), true);
+        assert_snapshot!(text(&plan), @"
+        vet-standby main: shop-east-db-2 can take over
+        stop-writes main: shop-east-db-1 stops cleanly, with everything sent to shop-east-db-2
+        await-replay main: shop-east-db-2 has everything that shop-east-db-1 had
+        promote-standby main: open shop-east-db-2 for writes
+        lead-apps east: servers of east use shop-east-db-2
+        set-roles: shop-east-db-2 is the first of east from now on
+        smoke-test: east passes its health checks
+        recreate-replica shop-west-db-1: shop-west-db-1 follows shop-east-db-2 again
+        recreate-replica shop-west-db-2: shop-west-db-2 follows shop-west-db-1 again
+        reverse-replication main: shop-east-db-1 follows shop-east-db-2
+        ");
+        assert_eq!(plan.refusals, []);
+    }
+
+    #[test]
+    fn forced_it_is_left_and_who_has_more_is_named() {
+        let stack = small();
+        let mut facts = fine(&stack);
+        let east = facts.sites.get_mut(&"east".into()).unwrap();
+        let primary = east.servers.get_mut(&"shop-east-db-1".into()).unwrap();
+        primary.state = ServerState::Off;
+        let node = facts.nodes.get_mut(&"shop-east-db-1".into()).unwrap();
+        node.status = Seen::Unknown("refused".to_owned());
+        for (name, behind) in [
+            (NODE, 2048),
+            ("shop-west-db-1", 0),
+            ("shop-west-db-2", 1024),
+        ] {
+            facts.nodes.get_mut(&name.into()).unwrap().behind = Some(behind);
+        }
+        let plan = planned(&stack, &facts, false);
+        assert_snapshot!(text(&plan), @"
+        vet-standby main: shop-east-db-2 can take over
+        stop-writes main: fence shop-east-db-1, with proof
+        await-replay main: skipped: forced: what had not arrived is lost
+        promote-standby main: open shop-east-db-2 for writes
+        lead-apps east: servers of east use shop-east-db-2
+        set-roles: shop-east-db-2 is the first of east from now on
+        smoke-test: east passes its health checks
+        recreate-replica shop-west-db-1: shop-west-db-1 follows shop-east-db-2 again
+        recreate-replica shop-west-db-2: shop-west-db-2 follows shop-west-db-1 again
+        reverse-replication main: skipped: it is left as it is; `hafog heal east` takes it back
+        note: shop-west-db-1 has received 2KiB more than shop-east-db-2; `hafog failover west` would lose less
+        ");
+        assert_eq!(plan.refusals, []);
+    }
+
+    #[test]
+    fn a_site_has_one_first_node_a_database() {
+        let stack = small();
+        let mut facts = fine(&stack);
+        let before = ["shop-west-db-2", "shop-east-db-1"];
+        facts.roles.as_mut().unwrap().heads = before.map(ServerName::new).into();
+        let plan = planned(&stack, &facts, true);
+        let heads = plan.steps.iter().find_map(|step| match &step.action {
+            Action::SetRoles(set) => set.heads.clone(),
+            _ => None,
+        });
+        let heads: Vec<String> = heads.unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(heads, ["shop-west-db-2", NODE]);
+    }
+}

@@ -81,8 +81,10 @@ pub(crate) fn fine(stack: &Stack) -> Facts {
         replayed: None,
         headroom: Some(64 << 20),
     });
-    let from = "shop-east-db-1".to_owned();
-    let replica = status(NodeRole::Replica, Some(Link::Up { from }));
+    let follows = |from: &str| {
+        let from = from.to_owned();
+        status(NodeRole::Replica, Some(Link::Up { from }))
+    };
     let node = |name: &str, site: &str, status| {
         let fact = NodeFact {
             database: "main".into(),
@@ -125,6 +127,7 @@ pub(crate) fn fine(stack: &Stack) -> Facts {
             primary: "east".into(),
             standbys: vec!["west".into()],
             left_behind: Vec::new(),
+            heads: Vec::new(),
             provisional: None,
             changed: now(),
             by: "r".into(),
@@ -133,7 +136,9 @@ pub(crate) fn fine(stack: &Stack) -> Facts {
         sites: stack.sites.iter().map(site).collect(),
         nodes: [
             node("shop-east-db-1", "east", primary),
-            node(NODE, "west", replica),
+            node("shop-east-db-2", "east", follows("shop-east-db-1")),
+            node(NODE, "west", follows("shop-east-db-1")),
+            node("shop-west-db-2", "west", follows(NODE)),
         ]
         .into(),
         writers: [("main".into(), writer)].into(),

@@ -10,7 +10,7 @@ use crate::model::roles::{Beat, Provisional};
 use crate::model::stack::{SelfFence, Stack};
 use crate::plan::action::CONFIG_TAG;
 use crate::plan::facts::{Facts, Seen};
-use crate::plan::failover::{Options, failover};
+use crate::plan::failover::{Options, failover, takeover};
 use crate::plan::preflight::tests::fine;
 use crate::plan::{Plan, commit, deploy, destroy, heal, rejoin, site};
 use crate::sim::stacks::small;
@@ -164,6 +164,25 @@ fn rollback(world: &World) -> Plan {
         ..Options::default()
     };
     moved(world, &options)
+}
+
+const BESIDE: &str = "shop-east-db-2";
+
+fn within(world: &World, options: &Options) -> Plan {
+    let node = world.stack.server(&BESIDE.into()).unwrap();
+    takeover(&world.stack, &world.facts, node, options).unwrap()
+}
+
+fn switched_within(world: &World) -> Plan {
+    let options = Options {
+        planned: true,
+        ..Options::default()
+    };
+    within(world, &options)
+}
+
+fn forced_within(world: &World) -> Plan {
+    within(world, &Options::default())
 }
 
 fn clone(world: &World) -> Plan {
@@ -320,6 +339,21 @@ fn cases() -> Vec<Case> {
             w.waits_for(WEST);
         }),
         case("old-primary-not-following", rollback, |w| w.down(WEST)).given(World::provisional),
+        case("not-up", switched_within, not_up),
+        case("standby-unreachable", switched_within, |w| {
+            w.silence(BESIDE)
+        }),
+        case("standby-unknown", switched_within, |w| w.down(BESIDE)),
+        case("primary-unreachable", switched_within, primary_is_gone),
+        case("primary-healthy", forced_within, |w| {
+            w.facts = fine(&w.stack);
+        })
+        .given(primary_is_gone),
+        case("standby-unknown", forced_within, |w| {
+            w.status(BESIDE).heartbeat = None
+        })
+        .given(primary_is_gone),
+        case("cannot-heal", healed, primary_is_gone),
         case("site-is-primary", destroyed, |w| w.facts = fine(&w.stack)).given(|w| {
             let roles = w.roles();
             (roles.primary, roles.standbys) = ("west".into(), vec!["east".into()]);

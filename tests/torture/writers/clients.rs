@@ -136,6 +136,12 @@ impl Writing {
         all
     }
 
+    /// How many orders were acknowledged through the name.
+    pub fn orders(&self) -> usize {
+        let named = self.named.books.lock().expect("no client panics");
+        named.acknowledged.len()
+    }
+
     /// Every id that the database has, both of the direct clients' and of the orders.
     pub fn held(&self, door: &Door) -> Result<BTreeSet<String>, String> {
         const ALL: &str = "SELECT id FROM written UNION ALL SELECT 'order ' || id FROM orders";

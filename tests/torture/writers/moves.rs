@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::rig::{Rig, node, note, until};
+use super::rig::{BESIDE, Rig, node, note, until};
 use crate::bench::other;
 use crate::harness::Ran;
 use crate::instants::let_pass;
@@ -62,6 +62,71 @@ pub fn failovers(seed: u64, times: usize) -> Result<String, String> {
     })?;
     note(&format!("failovers: {times}, acknowledged {count}"));
     Ok("moved, lost what was said".to_owned())
+}
+
+/// From node to node of one site, planned and forced, and planned by a command that is killed and typed again.
+pub fn takeovers(seed: u64, times: usize) -> Result<String, String> {
+    let mut rig = Rig::beside(seed)?;
+    let mut nodes = vec!["east"];
+    for round in 1..=times {
+        let from = *nodes.last().expect("there is one");
+        let to = if from == "east" { BESIDE } else { "east" };
+        rig.writes(from)?;
+        let what = match round % 3 {
+            0 => switched_though_killed(&mut rig, from, to),
+            1 => taken_over(&mut rig, from, to),
+            _ => switched(&mut rig, from, to),
+        };
+        what.map_err(|why| format!("takeover {round}: {why}"))?;
+        nodes.push(to);
+        rig.reigns(&nodes)?;
+        rig.is_the_only_one(to)?;
+        rig.takes_orders()?;
+        rig.must("heal --yes")?;
+        rig.ready()?;
+    }
+    let count = rig.reigns(&nodes)?;
+    note(&format!("takeovers: {times}, acknowledged {count}"));
+    Ok("taken over, lost what was said".to_owned())
+}
+
+fn switched(rig: &mut Rig, from: &str, to: &'static str) -> Result<(), String> {
+    let_pass(rig.instant(0..300));
+    rig.must(&format!("switchover {} --yes", node(to)))?;
+    nothing_lost(rig, from, to)
+}
+
+fn switched_though_killed(rig: &mut Rig, from: &str, to: &'static str) -> Result<(), String> {
+    let words = format!("switchover {} --yes", node(to));
+    let mut killed = rig.lab.start(&words);
+    let_pass(rig.instant(0..2000));
+    killed.kill().map_err(|error| error.to_string())?;
+    killed.wait().map_err(|error| error.to_string())?;
+    let again = rig.lab.run(&words);
+    let is_done = again.code == 3 && again.stderr.contains("is the primary of");
+    if again.code != 0 && !is_done {
+        return Err(format!("`hafog {words}`, again\n{}", again.all()));
+    }
+    nothing_lost(rig, from, to)
+}
+
+fn nothing_lost(rig: &Rig, from: &str, to: &'static str) -> Result<(), String> {
+    rig.writes(to)?;
+    let lost = rig.lost_last(from, to)?;
+    match lost.first() {
+        None => Ok(()),
+        Some(first) => Err(format!("LOST: {} writes, first `{}`", lost.len(), first.id)),
+    }
+}
+
+fn taken_over(rig: &mut Rig, from: &str, to: &'static str) -> Result<(), String> {
+    let_pass(rig.instant(500..2500));
+    let how = ["off", "freeze"][rig.random.below(2) as usize];
+    rig.must(&format!("local power {} {how}", node(from)))?;
+    let_pass(rig.instant(0..3000));
+    let said = rig.must(&format!("failover {} --yes --json", node(to)))?;
+    rig.writes(to)?;
+    bound_holds(rig, from, to, &said)
 }
 
 /// Again while the standby's application does not answer: on a busy machine its balancer may have lost it for a moment.

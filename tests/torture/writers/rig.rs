@@ -34,12 +34,31 @@ pub struct Rig {
     pub random: Random,
 }
 
+/// In the place of a site: the passive node of the east.
+pub const BESIDE: &str = "east, beside";
+
 pub fn node(site: &str) -> String {
-    format!("shop-{site}-db-1")
+    match site {
+        BESIDE => "shop-east-db-2".to_owned(),
+        site => format!("shop-{site}-db-1"),
+    }
+}
+
+fn site_of(site: &str) -> &str {
+    site.split(',').next().unwrap_or(site)
 }
 
 impl Rig {
     pub fn new(seed: u64, strict: bool) -> Result<Rig, String> {
+        Rig::with(seed, strict, "west")
+    }
+
+    /// One site, and clients at both of its nodes.
+    pub fn beside(seed: u64) -> Result<Rig, String> {
+        Rig::with(seed, false, BESIDE)
+    }
+
+    fn with(seed: u64, strict: bool, second: &'static str) -> Result<Rig, String> {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut spec = SPEC.replace("ttl: 5s", "ttl: 2s");
         if strict {
@@ -49,21 +68,21 @@ impl Rig {
             home: Home::with(&spec),
         };
         must(&lab, "up --yes")?;
-        must(&lab, "clone west --yes")?;
+        if second != BESIDE {
+            must(&lab, "clone west --yes")?;
+        }
         let facts = lab.facts();
         let ca = folder_of(&facts, "east", "shop-east-web-1").join("etc/database-ca.crt");
-        let door = |site| Door::new(site, address(&facts, site, &node(site)), PASSWORD, &ca);
-        let doors = [door("east"), door("west")];
+        let at = |site, name: &str| address(&facts, site_of(site), name);
+        let door = |site| Door::new(site, at(site, &node(site)), PASSWORD, &ca);
+        let doors = [door("east"), door(second)];
         clients::make_table(&doors[0])?;
-        let balancers = ["east", "west"].map(|site| {
-            (
-                site,
-                address(&facts, site, &format!("shop-{site}-balancer-1")),
-            )
-        });
+        // Within a site nobody outside sees which node took an order that came through the name.
+        let sites = ["east", second].into_iter().filter(|_| second != BESIDE);
+        let balancers = sites.map(|site| (site, at(site, &format!("shop-{site}-balancer-1"))));
         let authorities = authorities(lab.home.path());
         let rig = Rig {
-            writing: Writing::start(&doors, balancers.to_vec(), &authorities),
+            writing: Writing::start(&doors, balancers.collect(), &authorities),
             lab,
             doors,
             random: Random::of(seed, "rig"),
@@ -90,10 +109,22 @@ impl Rig {
     }
 
     pub fn ready(&self) -> Result<(), String> {
-        until("the standby is ready", || {
-            self.lab.run("preflight").code == 0
+        let asked = match self.doors[1].site {
+            BESIDE => "replicate status",
+            _ => "preflight",
+        };
+        until("the standby is ready", || self.lab.run(asked).code == 0)
+            .map_err(|why| format!("{why}\n{}", self.lab.run(asked).all()))
+    }
+
+    /// Waits until an order that is sent after now is taken through the name.
+    pub fn takes_orders(&self) -> Result<(), String> {
+        let before = self.writing.orders();
+        // Those on their way were sent before.
+        let on_their_way = 2;
+        until("an order is taken", || {
+            self.writing.orders() > before + on_their_way
         })
-        .map_err(|why| format!("{why}\n{}", self.lab.run("preflight").all()))
     }
 
     /// Waits until the site's database acknowledges something after now.
@@ -169,7 +200,7 @@ impl Rig {
     }
 
     pub fn folder(&self, site: &str) -> PathBuf {
-        folder_of(&self.lab.facts(), site, &node(site))
+        folder_of(&self.lab.facts(), site_of(site), &node(site))
     }
 }
 

@@ -87,6 +87,16 @@ async fn a_switchover_loses_nothing_and_the_old_primary_follows() {
         count(old, &machine).await == written + 1
     })
     .await;
+    // Its control file still speaks of the timeline that it came from.
+    drop(client);
+    Postgres.stop_clean(new, reach).await.unwrap();
+    let mut status = Postgres.status(old, reach).await.unwrap();
+    until("the stream ends", async || {
+        status = Postgres.status(old, reach).await.unwrap();
+        matches!(status.link, Some(Link::Down { .. }))
+    })
+    .await;
+    assert_eq!(status.timeline, 3);
 }
 
 /// The old primary writes on while nobody follows it, crashes, and the other one is opened.
