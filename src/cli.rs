@@ -75,7 +75,7 @@ enum Verb {
     Clone(cmd::clone::Args),
     /// Put new images on running servers, standby first
     Deploy(cmd::deploy::Args),
-    /// Make servers anew that do not do their work; never a database
+    /// Make servers anew that do not do their work, and bring database nodes back
     Heal(cmd::heal::Args),
     /// Set up, watch, compare and copy the databases of a standby
     #[command(subcommand)]

@@ -131,7 +131,7 @@ enum Target<'a> {
 /// The named site or node, or the only standby. A stack without one is for the planner to refuse, with its hints.
 fn target<'a>(stack: &'a Stack, facts: &Facts, asked: Option<&str>) -> Result<Target<'a>, Fault> {
     let to = match asked {
-        None => site::only(stack, None, &site::standbys(stack, facts), "standby")?,
+        None => only_standby(stack, facts)?,
         Some(name) => match stack.server(&ServerName::new(name)) {
             Some(node) if stack.site(&SiteName::new(name)).is_none() => {
                 return passive(stack, facts, node).map(Target::Node);
@@ -149,6 +149,18 @@ fn target<'a>(stack: &'a Stack, facts: &Facts, asked: Option<&str>) -> Result<Ta
             "`hafog switchover {node}` moves the database to another node of {to}"
         )),
         None => fault.hint("hafog status"),
+    })
+}
+
+fn only_standby(stack: &Stack, facts: &Facts) -> Result<SiteName, Fault> {
+    let standbys = site::standbys(stack, facts);
+    let to = site::only(stack, None, &standbys, "standby");
+    to.map_err(|fault| match passives(stack, facts).first() {
+        Some(node) if standbys.is_empty() => {
+            let here = facts.primary(&stack.primary);
+            fault.hint(format!("`hafog failover {node}` stays at {here}"))
+        }
+        _ => fault,
     })
 }
 

@@ -227,11 +227,13 @@ impl Facts {
         });
         let beside = stack.sites.iter();
         let beside = beside.flat_map(|site| stack.nodes_at(&site.name, database));
+        let beside = beside.filter(|node| self.nodes.contains_key(&node.name));
         left.chain(beside.filter(|node| self.was_beside(stack, database, node)))
             .collect()
     }
 
-    /// Whether another node of its site took over, and it does not follow that.
+    /// Whether another node of its site took over, and it does not follow that. A server that is gone may come back with
+    /// its disk.
     pub fn was_beside(&self, stack: &Stack, database: &Database, node: &Server) -> bool {
         let Some(writer) = self.writer_node(&database.name) else {
             return false;
@@ -242,7 +244,7 @@ impl Facts {
         let heads = self.roles.as_ref().map(|roles| &roles.heads);
         let took_over = heads.is_some_and(|heads| heads.contains(writer));
         let has_data = |fact: &NodeFact| fact.has_data != Seen::Known(false);
-        let may_have = self.nodes.get(&node.name).is_some_and(has_data);
+        let may_have = self.nodes.get(&node.name).is_none_or(has_data);
         is_here && took_over && may_have && !self.follows(&node.name)
     }
 

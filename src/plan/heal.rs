@@ -476,6 +476,11 @@ mod tests {
         facts.nodes.remove(&beside);
         assert_eq!(
             names(&facts),
+            ["create-server shop-east-db-2", "rejoin shop-east-db-2"]
+        );
+        facts.roles.as_mut().unwrap().heads.clear();
+        assert_eq!(
+            names(&facts),
             [
                 "create-server shop-east-db-2",
                 "seed-replica shop-east-db-2"

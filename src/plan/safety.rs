@@ -104,7 +104,7 @@ pub const REFUSALS: &[About] = &[
     About {
         name: "cannot-heal",
         waivable: false,
-        about: "A server cannot be made anew: its site does not answer, nobody knows which image it ran, or it is a machine that hafog did not make. Nothing is done by guess.",
+        about: "A server cannot be made anew: its site does not answer, nobody knows which image it ran, or it is a machine that hafog did not make. Or the one that writes its database does not work, and that is a failover's. Nothing is done by guess.",
     },
     About {
         name: "standby-not-ready",

@@ -270,7 +270,10 @@ systemctl daemon-reload && systemctl link --quiet "$1" && if [ "$2" = boot ]; th
         signal: Option<StopSignal>,
         limit: Duration,
     ) -> Result<(), Trouble> {
+        // A machine that was made anew around an old disk has no such unit, so nothing of it runs.
         const STOP: &str = r#"
+if [ "$(systemctl show -p LoadState "$1")" = LoadState=not-found ] \
+  && [ "$(systemctl show -p ActiveState "$1")" = ActiveState=inactive ]; then exit 0; fi
 drop=/run/systemd/system/$1.d
 if [ -n "$2" ]; then
   mkdir -p "$drop" && printf '[Service]\nKillSignal=%s\n' "$2" > "$drop/stop.conf" && systemctl daemon-reload || exit 1

@@ -34,7 +34,7 @@ fn the_overview() {
       up           Bring up the primary site
       clone        Make a standby at another site
       deploy       Put new images on running servers, standby first
-      heal         Make servers anew that do not do their work; never a database
+      heal         Make servers anew that do not do their work, and bring database nodes back
       replicate    Set up, watch, compare and copy the databases of a standby
       status       Show the stack on one screen
       preflight    Say whether the standby could take over now, with evidence

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::harness::load::Load;
-use crate::lab::{Pair, lab};
+use crate::lab::{Pair, incus, lab};
 
 #[test]
 fn a_stack_moves_to_the_other_cloud_loses_it_and_comes_back() {
@@ -38,10 +38,28 @@ fn a_stack_moves_to_the_other_cloud_loses_it_and_comes_back() {
     assert!(pruned.stdout.contains("2 steps"), "{}", pruned.all());
     pair.until_ready("the standby is ready", "preflight");
 
+    // The primary's machine dies, another node of the site takes over, and a new machine follows that one.
+    let at_east = |words: &[&str]| {
+        let all = [&[words[0], "--project", "shop-east"], &words[1..]].concat();
+        let (done, said) = incus("a", &all);
+        assert!(done, "{said}");
+    };
+    at_east(&["stop", "--force", "shop-east-db-1"]);
+    pair.must("failover shop-east-db-2 --yes");
+    assert_eq!(pair.writable(), ["shop-east-db-2"]);
+    pair.until("an order in the east", || pair.order(&east, "half"));
+    at_east(&["delete", "--force", "shop-east-db-1"]);
+    pair.must("heal --yes");
+    pair.until_ready("both follow", "replicate status");
+    pair.until_ready("the standby is ready", "preflight");
+    let verified = pair.must("replicate verify");
+    let same = verified.stdout.matches("are the same").count();
+    assert_eq!(same, 3, "{}", verified.all());
+
     pair.must("switchover --yes");
     assert_eq!(pair.writable(), ["shop-west-db-1"]);
     let west = pair.address("west");
-    assert_eq!(pair.orders(&west), ["one"]);
+    assert_eq!(pair.orders(&west), ["one", "half"]);
     assert!(pair.order(&west, "two"), "an order in the west");
     assert!(
         !pair.order(&east, "lost"),
@@ -49,7 +67,7 @@ fn a_stack_moves_to_the_other_cloud_loses_it_and_comes_back() {
     );
     pair.must("commit --yes");
     pair.until("the east has what the west has", || {
-        pair.orders(&east) == ["one", "two"]
+        pair.orders(&east) == ["one", "half", "two"]
     });
 
     // The whole cloud of the primary: its daemon and every machine.
@@ -58,7 +76,7 @@ fn a_stack_moves_to_the_other_cloud_loses_it_and_comes_back() {
     assert_eq!(refused.code, 3, "{}", refused.all());
     assert!(refused.stderr.contains("unfenced-primary"));
     pair.must("failover --assume-down west --accept unfenced-primary --yes");
-    assert_eq!(pair.orders(&east), ["one", "two"]);
+    assert_eq!(pair.orders(&east), ["one", "half", "two"]);
     assert!(pair.order(&east, "three"), "an order in the east");
 
     // It comes back, and its machines boot: nobody there may write.
@@ -67,7 +85,8 @@ fn a_stack_moves_to_the_other_cloud_loses_it_and_comes_back() {
         let facts = pair.json("show facts");
         facts["nodes"]["shop-west-db-1"]["status"]["known"].is_object()
     });
-    assert_eq!(pair.writable(), ["shop-east-db-1"]);
+    // The node that took over is still the first of its site.
+    assert_eq!(pair.writable(), ["shop-east-db-2"]);
     assert!(
         !pair.order(&west, "lost too"),
         "an order in the west, which is closed"
@@ -77,7 +96,7 @@ fn a_stack_moves_to_the_other_cloud_loses_it_and_comes_back() {
     pair.until("the west is ready again", || {
         pair.run("preflight").code == 0
     });
-    assert_eq!(pair.orders(&west), ["one", "two", "three"]);
+    assert_eq!(pair.orders(&west), ["one", "half", "two", "three"]);
     pair.must("destroy --yes");
     assert_eq!(lab(&["inventory"]), before);
     let keys = pair.admitted();

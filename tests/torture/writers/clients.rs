@@ -22,6 +22,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 #[derive(Clone, Debug)]
 pub struct Acknowledged {
     pub at: Instant,
+    /// When it was sent, where that is known: it was committed between the two.
+    pub sent: Option<Instant>,
     /// The site whose database acknowledged.
     pub site: &'static str,
     pub id: String,
@@ -128,6 +130,7 @@ impl Writing {
         all.extend(named.acknowledged.iter().filter_map(|one| {
             Some(Acknowledged {
                 at: one.at,
+                sent: None,
                 site: site(one.by)?.0,
                 id: format!("order {}", one.id),
             })
@@ -174,6 +177,7 @@ async fn write(door: Door, name: String, limit: Duration, book: Book) {
         loop {
             number += 1;
             let id = format!("{name}-{number}");
+            let sent = Some(Instant::now());
             let written = tokio::time::timeout(limit, client.execute(INSERT, &[&id])).await;
             let at = Instant::now();
             if !matches!(written, Ok(Ok(1))) {
@@ -182,7 +186,7 @@ async fn write(door: Door, name: String, limit: Duration, book: Book) {
             let site = door.site;
             book.lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .push(Acknowledged { at, site, id });
+                .push(Acknowledged { at, sent, site, id });
             tokio::time::sleep(PAUSE).await;
         }
     }
