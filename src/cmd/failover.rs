@@ -15,8 +15,7 @@ use crate::ui::print::list;
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Where to: a standby, or a database node of the primary site that takes over there; may be left out if there is
-    /// only one standby
+    /// Where to: a standby, or another database node of the primary site; a standby that is the only one may be left out
     #[arg(value_name = "SITE|NODE")]
     to: Option<String>,
     /// Lose nothing: the same as `hafog switchover`
@@ -31,8 +30,7 @@ pub struct Args {
 
 #[derive(clap::Args, Debug)]
 pub struct SwitchoverArgs {
-    /// Where to: a standby, or a database node of the primary site that takes over there; may be left out if there is
-    /// only one standby
+    /// Where to: a standby, or another database node of the primary site; a standby that is the only one may be left out
     #[arg(value_name = "SITE|NODE")]
     to: Option<String>,
     #[command(flatten)]

@@ -103,6 +103,9 @@ pub struct DatabaseRow {
     pub epoch: u64,
     pub lease_until: Option<Timestamp>,
     pub lease_alive: bool,
+    /// The node of the writer's site that could take over, while the writer takes no writes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub could_take_over: Option<ServerName>,
     pub nodes: Vec<NodeRow>,
 }
 
@@ -154,6 +157,7 @@ pub fn databases(stack: &Stack, facts: &Facts) -> Vec<DatabaseRow> {
             epoch: facts.epoch(&database.name),
             lease_until,
             lease_alive: lease_until.is_some_and(|until| until > facts.at),
+            could_take_over: facts.relief(stack, database).map(|node| node.name.clone()),
             nodes: nodes
                 .map(|server| node(facts, database, &server.name, &server.site))
                 .collect(),
@@ -275,7 +279,7 @@ pub fn text(databases: &[DatabaseRow]) -> String {
 
 fn writer_line(row: &DatabaseRow) -> String {
     let name = &row.database;
-    match (&row.writer, row.lease_until) {
+    let line = match (&row.writer, row.lease_until) {
         (None, _) => format!("{name}: nobody may write, epoch {}\n", row.epoch),
         (Some(node), None) => format!(
             "{name}: {node} may write, epoch {}, no write lease\n",
@@ -292,6 +296,10 @@ fn writer_line(row: &DatabaseRow) -> String {
                 row.epoch
             )
         }
+    };
+    match &row.could_take_over {
+        Some(node) => format!("{line}{name}: {node} could take over: hafog failover {node}\n"),
+        None => line,
     }
 }
 

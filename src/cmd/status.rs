@@ -309,6 +309,21 @@ mod tests {
     }
 
     #[test]
+    fn who_could_take_over_beside_a_dead_primary_is_said() {
+        let mut facts = fine(&small());
+        let said = |facts: &Facts| screen(facts).0.contains("could take over: hafog failover");
+        assert!(!said(&facts));
+        let primary = facts.nodes.get_mut(&"shop-east-db-1".into()).unwrap();
+        primary.status = Seen::Unknown("refused".to_owned());
+        let (text, _) = screen(&facts);
+        let line = "main: shop-east-db-2 could take over: hafog failover shop-east-db-2";
+        assert!(text.lines().any(|one| one == line), "{text}");
+        let beside = facts.nodes.get_mut(&"shop-east-db-2".into()).unwrap();
+        beside.status = Seen::Unknown("refused".to_owned());
+        assert!(!said(&facts));
+    }
+
+    #[test]
     fn a_site_without_anything_is_one_line() {
         let mut facts = fine(&small());
         facts.roles.as_mut().unwrap().standbys.clear();
@@ -335,6 +350,9 @@ mod tests {
     #[test]
     fn a_provisional_flip_and_everything_that_is_overdue_is_said() {
         let mut facts = fine(&small());
+        for node in ["shop-east-db-2", "shop-west-db-2"] {
+            facts.nodes.remove(&node.into());
+        }
         let now = facts.at;
         let roles = facts.roles.as_mut().unwrap();
         (roles.primary, roles.standbys, roles.left_behind) =

@@ -216,6 +216,21 @@ impl Facts {
         self.ranked_at(stack, site, database).first().copied()
     }
 
+    /// While the one that writes takes no writes: another node of its site that could take over.
+    pub fn relief<'a>(&self, stack: &'a Stack, database: &'a Database) -> Option<&'a Server> {
+        let writer = self.writer_node(&database.name)?;
+        if self.status(writer).is_some_and(|status| status.writable) {
+            return None;
+        }
+        let here = &stack.server(writer)?.site;
+        let is_replica = |node: &&Server| {
+            let status = self.status(&node.name);
+            let replica = status.is_some_and(|status| status.role == NodeRole::Replica);
+            node.name != *writer && replica
+        };
+        stack.nodes_at(here, database).find(is_replica)
+    }
+
     /// Nodes that may have what the one that writes lacks: those that were first where a failover left them behind.
     pub fn old_primaries<'a>(&self, stack: &'a Stack, database: &'a Database) -> Vec<&'a Server> {
         let Some(roles) = &self.roles else {

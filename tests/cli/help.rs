@@ -183,10 +183,11 @@ fn moving() {
     assert_snapshot!(help(&["failover"]), @r"
     Move to the standby now; says what it may lose
 
-    Usage: hafog failover [OPTIONS] [SITE]
+    Usage: hafog failover [OPTIONS] [SITE|NODE]
 
     Arguments:
-      [SITE]  Where to; may be left out if there is only one standby
+      [SITE|NODE]  Where to: a standby, or another database node of the primary site; a standby that
+                   is the only one may be left out
 
     Options:
           --planned             Lose nothing: the same as `hafog switchover`
@@ -199,10 +200,11 @@ fn moving() {
     assert_snapshot!(help(&["switchover"]), @r"
     Move to the standby as planned; loses nothing
 
-    Usage: hafog switchover [OPTIONS] [SITE]
+    Usage: hafog switchover [OPTIONS] [SITE|NODE]
 
     Arguments:
-      [SITE]  Where to; may be left out if there is only one standby
+      [SITE|NODE]  Where to: a standby, or another database node of the primary site; a standby that
+                   is the only one may be left out
 
     Options:
       -h, --help  Print help

@@ -118,10 +118,7 @@ fn is_open(
     }
     let why = facts.why_silent(writer).unwrap_or("it takes no writes");
     let why = format!("{writer}, the primary of `{}`: {why}", database.name);
-    let here = stack.server(writer).into_iter();
-    let beside = here.flat_map(|server| stack.nodes_at(&server.site, database));
-    let mut able = beside.filter(|node| facts.status(&node.name).is_some());
-    let hint = match able.find(|node| node.name != *writer) {
+    let hint = match facts.relief(stack, database) {
         Some(node) => format!("hafog failover {}", node.name),
         None => "hafog failover".to_owned(),
     };
