@@ -216,12 +216,10 @@ async fn nodes(
     let mut wanted = Vec::new();
     for database in &world.stack.databases {
         for site in &world.stack.sites {
-            wanted.extend(
-                world
-                    .stack
-                    .nodes_at(&site.name, database)
-                    .map(|server| (&database.name, server)),
-            );
+            let writer = writers.get(&database.name);
+            let writer = writer.and_then(|writer| writer.node.as_ref());
+            let nodes = world.stack.ranked_at(&site.name, database, writer, &[]);
+            wanted.extend(nodes.into_iter().map(|server| (&database.name, server)));
         }
     }
     // A server that does not exist is no node yet; one that exists and does not answer is unknown.

@@ -411,7 +411,8 @@ impl Road<'_> {
         ))
         .hint("hafog resume")
         .hint(format!(
-            "hafog abort, then hafog {verb} --assume-down {site}"
+            "hafog abort, then hafog {} --assume-down {site}",
+            opened.plan.intent.typed()
         )))
     }
 
@@ -433,7 +434,10 @@ impl Road<'_> {
         let past = crate::run::runner::past_no_return(&opened.plan, &added_up(lines));
         let fault = match past {
             true => fault.because("it is past its point of no return: it can only go on"),
-            false => fault.hint(format!("hafog abort, then hafog {verb} --accept {name}")),
+            false => {
+                let typed = opened.plan.intent.typed();
+                fault.hint(format!("hafog abort, then hafog {typed} --accept {name}"))
+            }
         };
         Err(fault.hint("hafog resume"))
     }

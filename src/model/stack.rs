@@ -99,6 +99,10 @@ impl Stack {
         heads: &[ServerName],
     ) -> Vec<&'a Server> {
         let mut nodes: Vec<&Server> = self.nodes_at(site, database).collect();
+        // It stays one of them where the spec asks for fewer by now.
+        let mut group = self.group_at(site, &database.on);
+        let beyond = group.find(|node| writer == Some(&node.name) && !nodes.contains(node));
+        nodes.extend(beyond);
         nodes.sort_by_key(|node| match writer == Some(&node.name) {
             true => 0,
             false if heads.contains(&node.name) => 1,

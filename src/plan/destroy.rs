@@ -75,8 +75,8 @@ pub fn destroy(stack: &Stack, facts: &Facts, sites: &[SiteName]) -> Plan {
                 primary: roles.primary.clone(),
                 standbys,
                 left_behind,
-                // Without the site that it came from there is no way back, and nothing to commit.
                 heads: None,
+                // Without the site that it came from there is no way back, and nothing to commit.
                 provisional: still_provisional(stack, roles)
                     .filter(|phase| !sites.contains(&phase.from)),
             };

@@ -172,6 +172,15 @@ impl Facts {
         })
     }
 
+    /// A replica whose stream from that node is alive.
+    pub fn follows_from(&self, node: &ServerName, upstream: &ServerName) -> bool {
+        let status = self.status(node);
+        self.follows(node)
+            && status.is_some_and(|status| {
+                matches!(&status.link, Some(Link::Up { from }) if from == upstream.as_str())
+            })
+    }
+
     /// Age of the newest heartbeat on a node.
     pub fn lag(&self, node: &ServerName) -> Option<Duration> {
         let heartbeat = self.status(node)?.heartbeat.as_ref()?;
@@ -228,7 +237,12 @@ impl Facts {
             let replica = status.is_some_and(|status| status.role == NodeRole::Replica);
             node.name != *writer && replica
         };
-        stack.nodes_at(here, database).find(is_replica)
+        let able = stack.nodes_at(here, database).filter(is_replica);
+        able.max_by_key(|node| {
+            let timeline = self.status(&node.name).map(|status| status.timeline);
+            let behind = self.nodes.get(&node.name).and_then(|node| node.behind);
+            (timeline, std::cmp::Reverse(behind.unwrap_or(i64::MAX)))
+        })
     }
 
     /// Nodes that may have what the one that writes lacks: those that were first where a failover left them behind.

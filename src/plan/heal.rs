@@ -32,18 +32,31 @@ pub fn heal(stack: &Stack, facts: &Facts, sites: &[SiteName]) -> Plan {
     plan.forecast.apart = facts.apart.clone();
     let primary = facts.primary(&stack.primary);
     let mut serves = None;
+    let mut refused = Vec::new();
     for site in plan.intent.sites().to_vec() {
-        match one_site(&mut plan, stack, facts, &site) {
+        match one_site(&mut plan, stack, facts, &site, &mut refused) {
             Ok(healthy) if &site == primary => serves = Some(healthy),
             Ok(_) => {}
             Err(refusal) => plan.refusals.push(refusal),
         }
     }
+    left_to_others(&mut plan, refused);
     site::tell_agents(&mut plan, stack, facts);
     if let Some(healthy) = serves {
         lead_there(&mut plan, stack, facts, primary, healthy);
     }
     plan
+}
+
+/// What cannot be healed does not stop the rest, and is said.
+fn left_to_others(plan: &mut Plan, refused: Vec<Refusal>) {
+    if plan.steps.is_empty() {
+        plan.refusals.extend(refused);
+        return;
+    }
+    let notes = refused.into_iter();
+    let notes = notes.map(|one| format!("{}: {}", one.why, one.hint));
+    plan.forecast.notes.extend(notes);
 }
 
 /// A server that is made anew may have another address: names lead to that.
@@ -75,13 +88,22 @@ fn one_site(
     stack: &Stack,
     facts: &Facts,
     site: &SiteName,
+    refused: &mut Vec<Refusal>,
 ) -> Result<Option<StepName>, Refusal> {
     if !facts.answers(site) {
         let why = format!("{site} does not answer, so nobody can say which of its servers work");
         return Err(cannot(why, "hafog status"));
     }
     let nodes = nodes::heal(plan, stack, facts, site)?;
-    let stays = |server: &&Server| !matches!(server.job, Job::Database(_));
+    refused.extend(nodes.refused);
+    // What a standby's tier does not run is not there, and nobody misses it.
+    let is_primary = facts.primary(&stack.primary) == site;
+    let tier = stack.site(site).map(|site| site.tier).unwrap_or_default();
+    let stays = |server: &&Server| {
+        let runs = is_primary || tier.runs(&server.job);
+        let is_wanted = runs || facts.server(site, &server.name).is_some();
+        is_wanted && !matches!(server.job, Job::Database(_))
+    };
     let servers: Vec<&Server> = stack.servers_at(site).filter(stays).collect();
     let ailing = servers.iter().copied();
     let ailing = ailing.filter_map(|server| Some((server, ailment(stack, facts, server)?)));
@@ -486,6 +508,59 @@ mod tests {
                 "seed-replica shop-east-db-2"
             ]
         );
+    }
+
+    #[test]
+    fn a_closed_database_is_said_and_stops_nobody_else() {
+        let (stack, mut facts) = world();
+        let primary = facts.nodes.get_mut(&"shop-east-db-1".into()).unwrap();
+        primary.status = Seen::Unknown("refused".to_owned());
+        let plan = heal(&stack, &facts, &["east".into()]);
+        assert_eq!(plan.refusals[0].name, "cannot-heal");
+        assert_eq!(plan.refusals[0].hint, "hafog failover shop-east-db-2");
+        found(&mut facts, WEB).state = ServerState::Off;
+        let plan = heal(&stack, &facts, &["east".into()]);
+        assert_eq!(plan.refusals, []);
+        assert_eq!(plan.steps[0].name.as_str(), "delete-server shop-east-web-1");
+        assert_eq!(
+            plan.forecast.notes,
+            ["shop-east-db-1, the primary of `main`: refused: hafog failover shop-east-db-2"]
+        );
+    }
+
+    #[test]
+    fn a_node_that_says_nothing_is_left_unless_its_services_do_not_run() {
+        let (stack, mut facts) = world();
+        let beside: ServerName = "shop-east-db-2".into();
+        let node = facts.nodes.get_mut(&beside).unwrap();
+        node.status = Seen::Unknown("too many clients".to_owned());
+        let plan = planned(&stack, &facts);
+        assert_eq!(plan.steps, []);
+        assert_eq!(
+            plan.forecast.notes,
+            ["shop-east-db-2 runs and says nothing, and is left as it is: too many clients"]
+        );
+        let why = "its service `postgres-main` does not run";
+        facts.sick.insert(beside, why.to_owned());
+        let plan = planned(&stack, &facts);
+        assert_eq!(plan.steps[0].name.as_str(), "seed-replica shop-east-db-2");
+    }
+
+    #[test]
+    fn a_pilot_light_has_no_servers_that_are_missed() {
+        let (mut stack, mut facts) = world();
+        stack.sites[1].tier = crate::model::stack::Tier::PilotLight;
+        let west = facts.sites.get_mut(&"west".into()).unwrap();
+        west.servers
+            .retain(|name, _| name.as_str().contains("-db-"));
+        facts
+            .configured
+            .retain(|name| name.as_str().contains("east"));
+        facts.doors.remove(&SiteName::new("west"));
+        let plan = planned(&stack, &facts);
+        let mut steps = text(&plan);
+        steps.retain(|step| !step.contains("agent"));
+        assert_eq!(steps, [""; 0]);
     }
 
     #[test]

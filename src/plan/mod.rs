@@ -117,6 +117,16 @@ impl Intent {
         }
     }
 
+    /// The verb with where it leads, as a person types it.
+    pub fn typed(&self) -> String {
+        let verb = self.verb();
+        match self {
+            Intent::Failover { to, .. } => format!("{verb} {to}"),
+            Intent::Takeover { to, .. } => format!("{verb} {to}"),
+            _ => verb.to_owned(),
+        }
+    }
+
     /// The verb as a person types it.
     pub fn verb(&self) -> &'static str {
         match self {
@@ -273,6 +283,9 @@ impl Plan {
                     if is_app {
                         wanted.extend(stack.secrets.keys().cloned().chain(passwords()));
                     }
+                }
+                Action::LeadApps(_) => {
+                    wanted.extend(stack.secrets.keys().cloned().chain(passwords()));
                 }
                 Action::CreateDatabase(action) => wanted.extend(
                     stack

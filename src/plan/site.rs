@@ -563,7 +563,7 @@ fn one_replica(
     let copied_over =
         |step: &super::Step| matches!(&step.action, Action::SeedReplica(seed) if seed.to == *from);
     let stays = !always && !there.contains_key(&to.name) && !plan.steps.iter().any(copied_over);
-    if stays && facts.follows(&to.name) {
+    if stays && facts.follows_from(&to.name, from) {
         return Vec::new();
     }
     let mut before: Vec<StepName> = after.to_vec();

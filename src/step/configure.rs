@@ -4,6 +4,7 @@
 //! the digest: only the names of the references are.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -31,8 +32,8 @@ struct Configuration {
     services: Vec<Service>,
     /// Names of the secrets that are delivered.
     secrets: Vec<String>,
-    /// The nodes that the databases' URLs lead to.
-    nodes: Vec<ServerName>,
+    /// The nodes that the databases' URLs lead to, and where they are.
+    nodes: Vec<(ServerName, Option<IpAddr>)>,
 }
 
 impl Configuration {
@@ -170,7 +171,7 @@ async fn app(
         secret_files,
         services,
         secrets,
-        nodes: nodes.into_iter().map(|(_, node)| node).collect(),
+        nodes: nodes.into_iter().map(|(_, node, at)| (node, at)).collect(),
     })
 }
 
@@ -194,15 +195,22 @@ fn run(
     })
 }
 
-/// Each database with the node that the applications of a site use: a primary's writes, a standby's reads.
+/// Each database with the node that the applications of a site use, and its address if it is there: a primary's writes,
+/// a standby's reads.
 async fn nodes<'a>(
     world: &'a World,
     site: &'a SiteName,
-) -> Result<Vec<(&'a Database, ServerName)>, Fault> {
+) -> Result<Vec<(&'a Database, ServerName, Option<IpAddr>)>, Fault> {
     let mut nodes = Vec::new();
+    if world.stack.databases.is_empty() {
+        return Ok(nodes);
+    }
+    let hosts = world.hosts_at(site).await?;
     for database in &world.stack.databases {
-        let ranked = world.ranked_at(site, database).await?;
-        nodes.extend(ranked.first().map(|node| (database, node.name.clone())));
+        if let Some(node) = world.ranked_at(site, database).await?.first() {
+            let at = hosts.get(&node.name).map(|host| host.address);
+            nodes.push((database, node.name.clone(), at));
+        }
     }
     Ok(nodes)
 }
@@ -211,15 +219,18 @@ async fn nodes<'a>(
 async fn environment(
     world: &World,
     secrets: &[String],
-    nodes: &[(&Database, ServerName)],
+    nodes: &[(&Database, ServerName, Option<IpAddr>)],
 ) -> Result<String, Fault> {
     let mut lines = String::new();
     for name in secrets {
         let secret = world.secrets.read(name)?;
         lines.push_str(&format!("{name}={}\n", secret.expose()));
     }
-    for (database, node) in nodes {
-        let address = world.host(node).await?.address;
+    for (database, node, at) in nodes {
+        let address = match at {
+            Some(address) => *address,
+            None => world.host(node).await?.address,
+        };
         let password = match &database.password {
             Some(name) => format!(":{}", percent(world.secrets.read(name)?.expose())),
             None => String::new(),

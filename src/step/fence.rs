@@ -233,9 +233,15 @@ impl StopWrites {
                     fault = fault.because(why);
                 }
                 // The writer record names nobody now, which is the safe side: the unwinding puts it back.
-                Err(Trouble::Partial(
-                    fault.hint("hafog failover --accept unfenced-primary"),
-                ))
+                let within = world.stack.server(&self.node).map(|server| &server.site);
+                let to = self.to.as_ref().and_then(|to| world.stack.server(to));
+                let hint = match to {
+                    Some(to) if within == Some(&to.site) => {
+                        format!("hafog failover {} --accept unfenced-primary", to.name)
+                    }
+                    _ => "hafog failover --accept unfenced-primary".to_owned(),
+                };
+                Err(Trouble::Partial(fault.hint(hint)))
             }
         }
     }

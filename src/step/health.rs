@@ -170,18 +170,12 @@ pub async fn knock(world: &World, site: &SiteName) -> Result<Result<String, Stri
     )))
 }
 
-/// Whether a server does its work, asked straight. Of a database nobody asks that here.
+/// Whether a server does its work, asked straight. Of a database only whether its services run.
 pub async fn works(world: &World, server: &Server) -> Result<(), String> {
-    let words = |fault: Fault| fault.to_string();
     match &server.job {
-        Job::Database(_) => Ok(()),
+        Job::Database(_) => services_run(world, server).await,
         Job::App => {
-            let host = world.host(&server.name).await.map_err(words)?;
-            let shell = world.shell(&server.site).map_err(words)?;
-            let services = shell.services(&host).await.map_err(words)?;
-            if let Some(service) = services.iter().find(|service| !service.running) {
-                return Err(format!("its service `{}` does not run", service.name));
-            }
+            services_run(world, server).await?;
             balancer::answers(world, &server.name).await
         }
         // Whatever it says of those behind it, it is there and says it.
@@ -190,6 +184,17 @@ pub async fn works(world: &World, server: &Server) -> Result<(), String> {
             200 => Ok(()),
             status => Err(format!("it answers {status}")),
         },
+    }
+}
+
+async fn services_run(world: &World, server: &Server) -> Result<(), String> {
+    let words = |fault: Fault| fault.to_string();
+    let host = world.host(&server.name).await.map_err(words)?;
+    let shell = world.shell(&server.site).map_err(words)?;
+    let services = shell.services(&host).await.map_err(words)?;
+    match services.iter().find(|service| !service.running) {
+        Some(service) => Err(format!("its service `{}` does not run", service.name)),
+        None => Ok(()),
     }
 }
 

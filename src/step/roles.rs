@@ -34,10 +34,7 @@ impl Act for SetRoles {
         let same = roles.primary == self.primary
             && roles.standbys == self.standbys
             && roles.left_behind == self.left_behind
-            && self
-                .heads
-                .as_ref()
-                .is_none_or(|heads| heads == &roles.heads)
+            && self.heads(context.world, &roles.heads) == roles.heads
             && roles.provisional.as_ref().map(|p| &p.from)
                 == self.provisional.as_ref().map(|want| &want.from);
         if !same {
@@ -57,8 +54,7 @@ impl Act for SetRoles {
             _ => want.at(now),
         });
         let before = old.map_or(Vec::new(), |roles| roles.heads);
-        let mut heads = self.heads.clone().unwrap_or(before);
-        heads.retain(|node| self.keeps(world, node));
+        let heads = self.heads(world, &before);
         let roles = Roles {
             serial: serial.saturating_add(1),
             primary: self.primary.clone(),
@@ -74,6 +70,14 @@ impl Act for SetRoles {
 }
 
 impl SetRoles {
+    fn heads(&self, world: &World, before: &[ServerName]) -> Vec<ServerName> {
+        let heads = self.heads.as_deref().unwrap_or(before).iter();
+        heads
+            .filter(|node| self.keeps(world, node))
+            .cloned()
+            .collect()
+    }
+
     /// Whether the node is at a site of the stack: one that was removed begins anew.
     fn keeps(&self, world: &World, node: &ServerName) -> bool {
         let others = self.standbys.iter().chain(&self.left_behind);

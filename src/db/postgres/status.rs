@@ -28,7 +28,7 @@ SELECT recovering, version, (SELECT system_identifier::text FROM pg_control_syst
        greatest(coalesce((SELECT received_tli FROM pg_stat_wal_receiver), (
                   SELECT max(('x' || left(name, 8))::bit(32)::int4) FROM pg_ls_waldir()
                   WHERE recovering AND name ~ '^[0-9A-F]{24}$' AND substr(name, 9) = (
-                    SELECT lpad(to_hex(div(at, per_high)::int8), 8, '0') || lpad(to_hex(mod(at, per_high)::int8), 8, '0')
+                    SELECT upper(lpad(to_hex(div(at, per_high)::int8), 8, '0') || lpad(to_hex(mod(at, per_high)::int8), 8, '0'))
                     FROM (SELECT 4294967296 / size AS per_high, div(pg_last_wal_replay_lsn() - '0/1', size) AS at
                           FROM (SELECT pg_size_bytes(current_setting('wal_segment_size'))::numeric AS size) AS s) AS p))),
                 (SELECT min_recovery_end_timeline FROM pg_control_recovery()),

@@ -175,7 +175,7 @@ pub(super) fn the_rest(plan: &mut Plan, flip: &Flip) {
     }
 }
 
-/// Left out of a forced move, and left to `hafog clone` where it fails.
+/// Left out of a forced move, and left to the verb that mends it where it fails.
 pub(super) fn at_the_old_site(flip: &Flip, step: Step) -> Step {
     let from = flip.from;
     let forced = !flip.options.planned;

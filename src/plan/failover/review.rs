@@ -2,6 +2,7 @@
 
 use super::ready::{no_servers, not_ready};
 use super::{Flip, Move};
+use crate::cloud::ServerState;
 use crate::db::{NodeRole, NodeStatus};
 use crate::model::id::ZoneName;
 use crate::model::roles::Roles;
@@ -36,8 +37,24 @@ pub(super) fn review(plan: &mut Plan, flip: &Flip) {
 /// The same of one database that moves within its site.
 pub(super) fn moved(plan: &mut Plan, flip: &Flip, one: &Move) {
     plan.forecast.loss.push(loss_of(flip, one));
-    plan.refusals.extend(standby(flip, one));
+    plan.refusals
+        .extend(standby(flip, one).or_else(|| older(flip, one)));
     plan.refusals.extend(primary(flip, one));
+}
+
+/// An old primary that was not taken back has not what others of its site have by now.
+fn older(flip: &Flip, one: &Move) -> Option<Refusal> {
+    let name = &one.new.name;
+    let timeline = flip.facts.status(name)?.timeline;
+    let beside = flip.nodes_at(flip.to, one).into_iter();
+    let newer = beside.filter(|node| node.name != one.old).find(|node| {
+        let status = flip.facts.status(&node.name);
+        status.is_some_and(|status| status.role == NodeRole::Replica && status.timeline > timeline)
+    })?;
+    let newer = &newer.name;
+    let why = format!("{name} is on an older history than {newer}");
+    let hint = format!("hafog failover {newer}");
+    Some(refusal("standby-unreachable", why, hint))
 }
 
 fn no_standby(flip: &Flip, roles: &Roles) -> Option<Refusal> {
@@ -224,12 +241,23 @@ fn healthy(flip: &Flip, one: &Move) -> Option<Refusal> {
 
 fn unfenced(flip: &Flip, one: &Move) -> Option<Refusal> {
     let (from, old) = (flip.from, &one.old);
-    if flip.facts.answers(from) || flip.facts.status(old).is_some() {
+    let seen = flip.facts.server(from, old).map(|seen| &seen.state);
+    // Of a server that exists already no cloud says that it is off.
+    let is_there = flip.stack.seals(from)
+        || matches!(
+            seen,
+            Some(ServerState::Running | ServerState::Off | ServerState::Frozen)
+        );
+    if flip.facts.answers(from) && is_there || flip.facts.status(old).is_some() {
         return None;
     }
     let unproved = lease_will_prove(flip, one).err()?;
     let why = format!(
-        "neither the cloud of {from} nor {old} answers, and {unproved}: nothing can prove that it does not write"
+        "{}, and {unproved}: nothing can prove that it does not write",
+        match flip.facts.answers(from) {
+            true => format!("{old} does not answer"),
+            false => format!("neither the cloud of {from} nor {old} answers"),
+        }
     );
     let hint = format!("{} --accept unfenced-primary", flip.typed("failover"));
     Some(refusal("unfenced-primary", why, hint))

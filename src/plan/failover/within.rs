@@ -93,7 +93,9 @@ fn heads(flip: &Flip, one: &Move) -> SetRoles {
     let roles = roles.expect("a stack that is not up was refused");
     let beside = flip.nodes_at(flip.to, one);
     let is_beside = |head: &&ServerName| beside.iter().any(|node| node.name == **head);
-    let others = roles.heads.iter().filter(|head| !is_beside(head));
+    let is_there = |head: &&ServerName| flip.stack.server(head).is_some();
+    let others = roles.heads.iter().filter(is_there);
+    let others = others.filter(|head| !is_beside(head));
     let heads = others.chain([&one.new.name]).cloned().collect();
     SetRoles {
         primary: roles.primary.clone(),
@@ -243,7 +245,8 @@ mod tests {
     fn a_site_has_one_first_node_a_database() {
         let stack = small();
         let mut facts = fine(&stack);
-        let before = ["shop-west-db-2", "shop-east-db-1"];
+        // The spec has the last one no longer.
+        let before = ["shop-west-db-2", "shop-east-db-1", "shop-west-db-3"];
         facts.roles.as_mut().unwrap().heads = before.map(ServerName::new).into();
         let plan = planned(&stack, &facts, true);
         let heads = plan.steps.iter().find_map(|step| match &step.action {
@@ -252,5 +255,7 @@ mod tests {
         });
         let heads: Vec<String> = heads.unwrap().iter().map(ToString::to_string).collect();
         assert_eq!(heads, ["shop-west-db-2", NODE]);
+        // The applications are given their secrets anew.
+        assert!(plan.secrets(&stack).contains("DATABASE_PASSWORD"));
     }
 }

@@ -20,6 +20,8 @@ pub(super) struct Nodes {
     pub was_away: bool,
     /// It is another server now.
     pub is_new: bool,
+    /// What is left to another verb.
+    pub refused: Vec<Refusal>,
 }
 
 pub(super) fn heal(
@@ -57,18 +59,23 @@ fn one_database(
     let tier = stack.site(site).map(|site| site.tier).unwrap_or_default();
     let is_primary = facts.primary(&stack.primary) == site;
     let runs = |node: &Server| is_primary || tier.runs(&node.job);
-    let others: Vec<&Server> = ranked
-        .iter()
-        .copied()
-        .filter(|node| node.name != *writer && runs(node))
-        .filter(|node| is_left(plan, facts, node))
-        .collect();
-    let is_ailing = |node: &&&Server| !facts.follows(&node.name);
-    let needed = others.iter().any(|node| is_ailing(&node));
-    if needed || head.name == *writer {
-        is_open(stack, facts, database, writer)?;
+    let others = ranked.iter().copied();
+    let others = others.filter(|node| node.name != *writer && runs(node));
+    let others: Vec<&Server> = others.filter(|node| is_ours(plan, facts, node)).collect();
+    let first = others.first().filter(|_| !is_primary);
+    let upstream = |node: &Server| match first {
+        Some(first) if first.name != node.name => &first.name,
+        _ => writer,
+    };
+    let is_ailing = |node: &&Server| !facts.follows_from(&node.name, upstream(node));
+    let is_needed = others.iter().any(is_ailing);
+    if (is_needed || head.name == *writer)
+        && let Err(refusal) = is_open(stack, facts, database, writer)
+    {
+        nodes.refused.push(refusal);
+        return Ok(());
     }
-    if !needed {
+    if !is_needed {
         return Ok(());
     }
     let mut there = BTreeMap::new();
@@ -77,33 +84,47 @@ fn one_database(
             there.insert(node.name.clone(), step);
         }
     }
-    if head.name != *writer && is_ailing(&head) {
+    if others.contains(head) && is_ailing(head) {
         nodes.was_away = true;
         nodes.is_new |= facts.server(site, &head.name).is_none();
     }
-    for node in others {
-        let from = match is_primary || node.name == head.name {
-            true => writer,
-            false => &head.name,
-        };
-        let after = nodes.done.clone();
+    for node in &others {
+        let (from, after) = (upstream(node), nodes.done.clone());
         let follows = site::follow(plan, stack, facts, database, from, node, &there, &after);
         nodes.done.extend(follows);
     }
     Ok(())
 }
 
-/// A server in trouble may have what nobody else has, and is left to a person.
-fn is_left(plan: &mut Plan, facts: &Facts, node: &Server) -> bool {
-    let seen = facts.server(&node.site, &node.name).map(|seen| &seen.state);
-    if let Some(ServerState::Failed(why)) = seen {
-        let name = &node.name;
-        plan.forecast.notes.push(format!(
+/// Whether the node may be brought back. A server in trouble may have what nobody else has, and one that runs and
+/// says nothing may only be slow: both are left to a person.
+fn is_ours(plan: &mut Plan, facts: &Facts, node: &Server) -> bool {
+    let name = &node.name;
+    let seen = facts.server(&node.site, name).map(|seen| &seen.state);
+    let note = match seen {
+        Some(ServerState::Failed(why)) => format!(
             "{name} failed and is left as it is, because it may have what nobody else has: {why}"
-        ));
-        return false;
+        ),
+        Some(ServerState::Running) => {
+            let Some(why) = is_silent(facts, name) else {
+                return true;
+            };
+            format!("{name} runs and says nothing, and is left as it is: {why}")
+        }
+        _ => return true,
+    };
+    plan.forecast.notes.push(note);
+    false
+}
+
+/// Why nobody knows how it is, unless it has no data or its services do not run.
+fn is_silent<'a>(facts: &'a Facts, name: &ServerName) -> Option<&'a str> {
+    let node = facts.nodes.get(name)?;
+    let is_empty = node.has_data.known() == Some(&false);
+    match is_empty || facts.sick.contains_key(name) {
+        true => None,
+        false => node.status.why_unknown(),
     }
-    true
 }
 
 /// Without one that writes there is nobody to follow.

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::cloud::ServerState;
 use crate::db::{Link, NodeRole, NodeStatus};
 use crate::model::id::SiteName;
 use crate::model::roles::{Beat, Provisional};
@@ -343,6 +344,29 @@ fn cases() -> Vec<Case> {
         case("standby-unreachable", switched_within, |w| {
             w.silence(BESIDE)
         }),
+        case("standby-unreachable", forced_within, |w| {
+            w.status(BESIDE).timeline = 1;
+            w.status(WEST).timeline = 2;
+            let third = w.facts.nodes[&BESIDE.into()].clone();
+            let name: crate::model::id::ServerName = "shop-east-db-3".into();
+            let mut server = w.stack.server(&BESIDE.into()).unwrap().clone();
+            (server.name, server.index) = (name.clone(), 3);
+            w.stack.servers.push(server);
+            w.stack.databases[0].replicas = 2;
+            w.facts.nodes.insert(name, third);
+            w.status("shop-east-db-3").timeline = 2;
+        })
+        .given(primary_is_gone),
+        // No cloud can say of a host that it is off.
+        case("unfenced-primary", forced_within, |w| {
+            let dead = ServerState::Failed("silent".to_owned());
+            let east = w.facts.sites.get_mut(&"east".into()).unwrap();
+            east.servers.get_mut(&EAST.into()).unwrap().state = dead;
+        })
+        .given(|w| {
+            primary_is_gone(w);
+            w.stack.sites[0].seals = false;
+        }),
         case("standby-unknown", switched_within, |w| w.down(BESIDE)),
         case("primary-unreachable", switched_within, primary_is_gone),
         case("primary-healthy", forced_within, |w| {
@@ -353,7 +377,6 @@ fn cases() -> Vec<Case> {
             w.status(BESIDE).heartbeat = None
         })
         .given(primary_is_gone),
-        case("cannot-heal", healed, primary_is_gone),
         case("site-is-primary", destroyed, |w| w.facts = fine(&w.stack)).given(|w| {
             let roles = w.roles();
             (roles.primary, roles.standbys) = ("west".into(), vec!["east".into()]);

@@ -168,8 +168,13 @@ impl Rig {
     }
 
     pub fn is_the_only_one(&self, site: &str) -> Result<(), String> {
-        let writable = self.lab.writable();
-        match writable == [node(site)] {
+        let mut writable = Vec::new();
+        // On a busy machine a look may end before the node has answered it.
+        let seen = until("somebody is writable", || {
+            writable = self.lab.writable();
+            !writable.is_empty()
+        });
+        match seen.is_ok() && writable == [node(site)] {
             true => Ok(()),
             false => Err(format!(
                 "writable are {writable:?}, and not only {}",

@@ -87,7 +87,23 @@ async fn a_switchover_loses_nothing_and_the_old_primary_follows() {
         count(old, &machine).await == written + 1
     })
     .await;
-    // Its control file still speaks of the timeline that it came from.
+    // Its control file still speaks of the timeline that it came from, and its log has got to a file with a letter.
+    for id in 2..12 {
+        let row = format!("INSERT INTO orders VALUES (-{id}, 'x')");
+        client.batch_execute(&row).await.unwrap();
+        let session = connect::connect(new, connect::OURS, reach).await;
+        let session = session.map_err(|failure| failure.fault).unwrap();
+        let switched = session.run("SELECT pg_switch_wal()").await;
+        switched.map_err(|failure| failure.fault).unwrap();
+    }
+    client
+        .batch_execute("INSERT INTO orders VALUES (-12, 'x')")
+        .await
+        .unwrap();
+    until("the log arrives", async || {
+        count(old, &machine).await == written + 12
+    })
+    .await;
     drop(client);
     Postgres.stop_clean(new, reach).await.unwrap();
     let mut status = Postgres.status(old, reach).await.unwrap();
