@@ -42,10 +42,13 @@ async fn command(sim: &SimWorld, stack: &Arc<Stack>, keys: &Arc<Keys>, verb: &Ve
         verb: verb.name.to_owned(),
         take_lease: true,
     };
-    let session = match open::open(world, &options).await {
+    let mut session = match open::open(world, &options).await {
         Ok(session) => session,
         Err(fault) => return Ended::Not(fault.to_string()),
     };
+    if verb.name.contains("heal") {
+        session.examine().await;
+    }
     let stop = Stop::default();
     let listener = Arc::new(Silent);
     let unfinished = match session.unfinished().await {
