@@ -186,8 +186,8 @@ fn moving() {
     Usage: hafog failover [OPTIONS] [SITE|NODE]
 
     Arguments:
-      [SITE|NODE]  Where to: a standby, or another database node of the primary site; a standby that
-                   is the only one may be left out
+      [SITE|NODE]  Where to: a standby, or another database node of the primary site; a standby that is
+                   the only one may be left out
 
     Options:
           --planned             Lose nothing: the same as `hafog switchover`
@@ -203,8 +203,8 @@ fn moving() {
     Usage: hafog switchover [OPTIONS] [SITE|NODE]
 
     Arguments:
-      [SITE|NODE]  Where to: a standby, or another database node of the primary site; a standby that
-                   is the only one may be left out
+      [SITE|NODE]  Where to: a standby, or another database node of the primary site; a standby that is
+                   the only one may be left out
 
     Options:
       -h, --help  Print help

@@ -238,7 +238,7 @@ fn a_run_that_goes_on_accepts_nothing_new() {
     assert_snapshot!(ran, @r"
     --- stderr
     refused: run 20261121T091403-7c1e of switchover was begun without `--accept standby-behind`, and goes on without it
-    hint: hafog abort, then hafog switchover --accept standby-behind
+    hint: hafog abort, then hafog switchover west --accept standby-behind
     hint: hafog resume
     --- exit 3
     ");
@@ -282,7 +282,7 @@ fn a_run_that_goes_on_assumes_nothing_new() {
     --- stderr
     refused: run 20261121T091403-7c1e of failover was begun without `--assume-down east`, and asks east
     hint: hafog resume
-    hint: hafog abort, then hafog failover --assume-down east
+    hint: hafog abort, then hafog failover west --assume-down east
     --- exit 3
     ");
 }
