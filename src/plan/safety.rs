@@ -49,7 +49,7 @@ pub const REFUSALS: &[About] = &[
     About {
         name: "standby-unreachable",
         waivable: false,
-        about: "The standby's database does not answer or is no replica of this stack; nothing can be promoted there.",
+        about: "The standby's database does not answer or is no replica of this stack, or another node of its site is on a newer history; it is not to be promoted.",
     },
     About {
         name: "primary-healthy",
