@@ -69,7 +69,7 @@ pub async fn facts(world: &World) -> Result<Facts, Fault> {
         .filter_map(|server| Some((server.name.clone(), server.host.clone()?)))
         .collect();
     let nodes = nodes(world, &hosts, &writers);
-    let configured = configured(world, roles.as_ref(), &sites);
+    let configured = configured(world, roles.as_ref(), &writers, &sites);
     let up = |site: &SiteName| sites.get(site).is_some_and(|seen| !seen.servers.is_empty());
     let doors = join_all(world.stack.sites.iter().filter(|site| up(&site.name)).map(
         |site| async {
@@ -286,19 +286,51 @@ fn behind(engine: &dyn Engine, writer: &Writer, status: &NodeStatus) -> Option<i
     Some(received.map_or(replayed, |received| received.min(replayed)))
 }
 
+/// The database nodes that the applications of a site use.
+fn used_nodes(
+    world: &World,
+    roles: Option<&Roles>,
+    writers: &BTreeMap<DatabaseName, Writer>,
+    site: &SiteName,
+    seen: &SiteFacts,
+) -> Vec<step::UsedNode> {
+    let heads = roles.map_or(&[][..], |roles| &roles.heads);
+    let used = world.stack.databases.iter().filter_map(|database| {
+        let writer = writers.get(&database.name);
+        let writer = writer.and_then(|writer| writer.node.as_ref());
+        let ranked = world.stack.ranked_at(site, database, writer, heads);
+        let node = &ranked.first()?.name;
+        let host = seen
+            .servers
+            .get(node)
+            .and_then(|server| server.host.as_ref());
+        Some(step::UsedNode {
+            database: database.name.clone(),
+            node: node.clone(),
+            address: host.map(|host| host.address),
+        })
+    });
+    used.collect()
+}
+
 async fn configured(
     world: &World,
     roles: Option<&Roles>,
+    writers: &BTreeMap<DatabaseName, Writer>,
     sites: &BTreeMap<SiteName, SiteFacts>,
 ) -> BTreeSet<ServerName> {
+    let used: BTreeMap<&SiteName, Vec<step::UsedNode>> = sites
+        .iter()
+        .map(|(site, seen)| (site, used_nodes(world, roles, writers, site, seen)))
+        .collect();
     let there = world.stack.servers.iter().filter_map(|server| {
         let seen = sites.get(&server.site)?.servers.get(&server.name)?;
-        Some((server, seen))
+        Some((server, seen, used.get(&server.site)?))
     });
-    let checks = there.map(|(server, seen)| async move {
+    let checks = there.map(|(server, seen, nodes)| async move {
         let host = seen.host.as_ref()?;
         // A frozen server says nothing, and is asked for its role.
-        let asked = step::is_configured(world, roles, server, host, &seen.tags);
+        let asked = step::is_configured(world, roles, nodes, server, host, &seen.tags);
         let configured = tokio::time::timeout(LIMIT, asked).await;
         configured.unwrap_or(false).then(|| server.name.clone())
     });

@@ -8,20 +8,30 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::{Act, Context, Standing, Tags, balancer, cache, program, role, rotation};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::digest::hex;
-use crate::model::id::{ServerName, SiteName};
+use crate::model::id::{DatabaseName, ServerName, SiteName};
 use crate::model::roles::Roles;
-use crate::model::stack::{Database, Job, RecipeService, Server};
+use crate::model::stack::{Job, RecipeService, Server};
 use crate::plan::action::*;
 use crate::shell::{File, Host, Service, ServiceChange};
 use crate::world::World;
 
 /// The tag that holds the digest.
 const TAG: &str = CONFIG_TAG;
+
+/// The node of a database that the applications of a site use: a primary's writes, a standby's reads.
+#[derive(Clone, Debug, Serialize)]
+pub struct UsedNode {
+    pub database: DatabaseName,
+    pub node: ServerName,
+    /// `None`: it is not there.
+    pub address: Option<IpAddr>,
+}
 
 /// Everything that a server's configuration consists of.
 #[derive(Default)]
@@ -32,8 +42,8 @@ struct Configuration {
     services: Vec<Service>,
     /// Names of the secrets that are delivered.
     secrets: Vec<String>,
-    /// The nodes that the databases' URLs lead to, and where they are.
-    nodes: Vec<(ServerName, Option<IpAddr>)>,
+    /// Where the databases' URLs lead.
+    nodes: Vec<UsedNode>,
 }
 
 impl Configuration {
@@ -55,10 +65,12 @@ impl Configuration {
     }
 }
 
-/// Whether the server's configuration is as it should be, its role included; unknown counts as not.
+/// Whether the server's configuration is as it should be, its role included; unknown counts as not. `nodes` are those
+/// of its site.
 pub async fn is_configured(
     world: &World,
     roles: Option<&Roles>,
+    nodes: &[UsedNode],
     server: &Server,
     host: &Host,
     tags: &Tags,
@@ -68,7 +80,7 @@ pub async fn is_configured(
             .await
             .unwrap_or(false);
     }
-    match configuration(world, server, host, false).await {
+    match configuration(world, server, host, nodes, false).await {
         Ok(wanted) if tags.get(TAG) != Some(&wanted.digest()) => false,
         Ok(_) if server.job != Job::App => true,
         Ok(_) => {
@@ -84,10 +96,11 @@ async fn configuration(
     world: &World,
     server: &Server,
     host: &Host,
+    nodes: &[UsedNode],
     with_secrets: bool,
 ) -> Result<Configuration, Fault> {
     match &server.job {
-        Job::App => app(world, server, host, with_secrets).await,
+        Job::App => app(world, server, host, nodes, with_secrets),
         Job::Balancer => {
             let (file, service) = balancer::configuration(world, server, host).await?;
             Ok(Configuration {
@@ -111,10 +124,11 @@ async fn configuration(
     }
 }
 
-async fn app(
+fn app(
     world: &World,
     server: &Server,
     host: &Host,
+    nodes: &[UsedNode],
     with_secrets: bool,
 ) -> Result<Configuration, Fault> {
     let recipe = world.stack.recipes.get(&server.recipe);
@@ -137,10 +151,9 @@ async fn app(
         env.insert("PORT".to_owned(), port.to_string());
     }
     let env_file = format!("{}/env", host.dirs.etc);
-    let nodes = nodes(world, &server.site).await?;
     let secrets: Vec<String> = world.stack.secrets.keys().cloned().collect();
     let lines = match with_secrets {
-        true => environment(world, &secrets, &nodes).await?,
+        true => environment(world, &secrets, nodes)?,
         false => String::new(),
     };
     let ca = format!("{}/database-ca.crt", host.dirs.etc);
@@ -171,7 +184,7 @@ async fn app(
         secret_files,
         services,
         secrets,
-        nodes: nodes.into_iter().map(|(_, node, at)| (node, at)).collect(),
+        nodes: nodes.to_vec(),
     })
 }
 
@@ -195,12 +208,8 @@ fn run(
     })
 }
 
-/// Each database with the node that the applications of a site use, and its address if it is there: a primary's writes,
-/// a standby's reads.
-async fn nodes<'a>(
-    world: &'a World,
-    site: &'a SiteName,
-) -> Result<Vec<(&'a Database, ServerName, Option<IpAddr>)>, Fault> {
+/// Those of a site, asked for anew.
+async fn nodes(world: &World, site: &SiteName) -> Result<Vec<UsedNode>, Fault> {
     let mut nodes = Vec::new();
     if world.stack.databases.is_empty() {
         return Ok(nodes);
@@ -208,28 +217,28 @@ async fn nodes<'a>(
     let hosts = world.hosts_at(site).await?;
     for database in &world.stack.databases {
         if let Some(node) = world.ranked_at(site, database).await?.first() {
-            let at = hosts.get(&node.name).map(|host| host.address);
-            nodes.push((database, node.name.clone(), at));
+            nodes.push(UsedNode {
+                database: database.name.clone(),
+                node: node.name.clone(),
+                address: hosts.get(&node.name).map(|host| host.address),
+            });
         }
     }
     Ok(nodes)
 }
 
 /// The lines of the environment file: every secret of the spec, and a URL per database.
-async fn environment(
-    world: &World,
-    secrets: &[String],
-    nodes: &[(&Database, ServerName, Option<IpAddr>)],
-) -> Result<String, Fault> {
+fn environment(world: &World, secrets: &[String], nodes: &[UsedNode]) -> Result<String, Fault> {
     let mut lines = String::new();
     for name in secrets {
         let secret = world.secrets.read(name)?;
         lines.push_str(&format!("{name}={}\n", secret.expose()));
     }
-    for (database, node, at) in nodes {
-        let address = match at {
-            Some(address) => *address,
-            None => world.host(node).await?.address,
+    for used in nodes {
+        let database = world.database(&used.database)?;
+        let Some(address) = used.address else {
+            let why = format!("`{}` is not there, or has no address yet", used.node);
+            return Err(Fault::unavailable(why));
         };
         let password = match &database.password {
             Some(name) => format!(":{}", percent(world.secrets.read(name)?.expose())),
@@ -285,7 +294,8 @@ impl Act for ConfigureServer {
         let Some(host) = found.host else {
             return Ok(Standing::Ready);
         };
-        let wanted = configuration(world, server, &host, false).await?;
+        let nodes = nodes(world, &self.site).await?;
+        let wanted = configuration(world, server, &host, &nodes, false).await?;
         if found.tags.get(TAG) != Some(&wanted.digest()) {
             return Ok(Standing::Ready);
         }
@@ -319,7 +329,8 @@ impl Act for ConfigureServer {
         let world = context.world;
         let server = world.server(&self.server).nothing_changed()?;
         let host = world.host(&self.server).await.nothing_changed()?;
-        let wanted = configuration(world, server, &host, true)
+        let nodes = nodes(world, &self.site).await.nothing_changed()?;
+        let wanted = configuration(world, server, &host, &nodes, true)
             .await
             .nothing_changed()?;
         let shell = world.shell(&self.site).nothing_changed()?;
