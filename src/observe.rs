@@ -41,12 +41,7 @@ async fn within<T>(ask: impl Future<Output = Result<T, Fault>>) -> Seen<T> {
 pub async fn facts(world: &World) -> Result<Facts, Fault> {
     let roles = world.roles().await?;
     let published = world.published().await?;
-    let mut writers = BTreeMap::new();
-    for database in &world.stack.databases {
-        if let Some((writer, _)) = world.writer(&database.name).await? {
-            writers.insert(database.name.clone(), writer);
-        }
-    }
+    let writers = world.writers().await?;
     let sites = join_all(
         world
             .stack
@@ -286,33 +281,6 @@ fn behind(engine: &dyn Engine, writer: &Writer, status: &NodeStatus) -> Option<i
     Some(received.map_or(replayed, |received| received.min(replayed)))
 }
 
-/// The database nodes that the applications of a site use.
-fn used_nodes(
-    world: &World,
-    roles: Option<&Roles>,
-    writers: &BTreeMap<DatabaseName, Writer>,
-    site: &SiteName,
-    seen: &SiteFacts,
-) -> Vec<step::UsedNode> {
-    let heads = roles.map_or(&[][..], |roles| &roles.heads);
-    let used = world.stack.databases.iter().filter_map(|database| {
-        let writer = writers.get(&database.name);
-        let writer = writer.and_then(|writer| writer.node.as_ref());
-        let ranked = world.stack.ranked_at(site, database, writer, heads);
-        let node = &ranked.first()?.name;
-        let host = seen
-            .servers
-            .get(node)
-            .and_then(|server| server.host.as_ref());
-        Some(step::UsedNode {
-            database: database.name.clone(),
-            node: node.clone(),
-            address: host.map(|host| host.address),
-        })
-    });
-    used.collect()
-}
-
 async fn configured(
     world: &World,
     roles: Option<&Roles>,
@@ -321,7 +289,14 @@ async fn configured(
 ) -> BTreeSet<ServerName> {
     let used: BTreeMap<&SiteName, Vec<step::UsedNode>> = sites
         .iter()
-        .map(|(site, seen)| (site, used_nodes(world, roles, writers, site, seen)))
+        .map(|(site, seen)| {
+            let address = |node: &ServerName| {
+                let host = seen.servers.get(node)?.host.as_ref();
+                host.map(|host| host.address)
+            };
+            let used = step::used_nodes(&world.stack, site, roles, writers, address);
+            (site, used)
+        })
         .collect();
     let there = world.stack.servers.iter().filter_map(|server| {
         let seen = sites.get(&server.site)?.servers.get(&server.name)?;

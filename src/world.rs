@@ -233,17 +233,15 @@ impl World {
             .unwrap_or_default())
     }
 
-    /// The database's nodes at a site: the first is primary or next in line.
-    pub async fn ranked_at<'a>(
-        &'a self,
-        site: &'a SiteName,
-        database: &'a Database,
-    ) -> Result<Vec<&'a Server>, Fault> {
-        let writer = self.writer(&database.name).await?;
-        let writer = writer.and_then(|(writer, _)| writer.node);
-        let heads = self.roles().await?.map_or(Vec::new(), |roles| roles.heads);
-        let stack = &self.stack;
-        Ok(stack.ranked_at(site, database, writer.as_ref(), &heads))
+    /// Those that there are.
+    pub async fn writers(&self) -> Result<BTreeMap<DatabaseName, Writer>, Fault> {
+        let mut writers = BTreeMap::new();
+        for database in &self.stack.databases {
+            if let Some((writer, _)) = self.writer(&database.name).await? {
+                writers.insert(database.name.clone(), writer);
+            }
+        }
+        Ok(writers)
     }
 
     pub async fn writer(

@@ -49,7 +49,7 @@ pub async fn run(call: &Call, args: &Args) -> Ended {
             site::named(&loaded.stack, name)?;
         }
     }
-    let mut verb = typed("failover", asked);
+    let mut verb = site::typed("failover", asked);
     down.iter()
         .for_each(|site| verb.push_str(&format!(" --assume-down {site}")));
     let mut job = job(verb, asked, &args.change, false, down.clone());
@@ -62,20 +62,13 @@ pub async fn switchover(call: &Call, args: &SwitchoverArgs) -> Ended {
 }
 
 async fn planned(call: &Call, asked: Option<&str>, change: &Change) -> Ended {
-    let verb = typed("switchover", asked);
+    let verb = site::typed("switchover", asked);
     drive(
         call,
         change,
         job(verb, asked, change, true, BTreeSet::new()),
     )
     .await
-}
-
-fn typed(verb: &str, asked: Option<&str>) -> String {
-    match asked {
-        Some(to) => format!("{verb} {to}"),
-        None => verb.to_owned(),
-    }
 }
 
 fn job(

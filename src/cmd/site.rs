@@ -73,9 +73,9 @@ pub fn some_or_all(stack: &Stack, asked: &[SiteName]) -> Result<Vec<SiteName>, F
 }
 
 /// `clone west`: the verb as a person typed it.
-pub fn typed(verb: &str, asked: Option<&SiteName>) -> String {
+pub fn typed(verb: &str, asked: Option<&(impl std::fmt::Display + ?Sized)>) -> String {
     match asked {
-        Some(site) => format!("{verb} {site}"),
+        Some(to) => format!("{verb} {to}"),
         None => verb.to_owned(),
     }
 }

@@ -174,11 +174,10 @@ impl Facts {
 
     /// A replica whose stream from that node is alive.
     pub fn follows_from(&self, node: &ServerName, upstream: &ServerName) -> bool {
-        let status = self.status(node);
-        self.follows(node)
-            && status.is_some_and(|status| {
-                matches!(&status.link, Some(Link::Up { from }) if from == upstream.as_str())
-            })
+        self.status(node).is_some_and(|status| {
+            status.role == NodeRole::Replica
+                && matches!(&status.link, Some(Link::Up { from }) if from == upstream.as_str())
+        })
     }
 
     /// Age of the newest heartbeat on a node.

@@ -348,30 +348,10 @@ fn primary_database(
         await_writer(plan, facts, database, node, there, &mut opened);
     }
     let mut done = opened.clone();
-    done.extend(passives(plan, stack, facts, site, database, there, &opened));
-    done
-}
-
-/// The nodes beside the one that writes follow it.
-fn passives(
-    plan: &mut Plan,
-    stack: &Stack,
-    facts: &Facts,
-    site: &SiteName,
-    database: &Database,
-    there: &BTreeMap<ServerName, StepName>,
-    opened: &[StepName],
-) -> Vec<StepName> {
-    let nodes = facts.ranked_at(stack, site, database);
-    let Some(first) = nodes.first() else {
-        return Vec::new();
-    };
-    let writer = facts.writer_node(&database.name);
     let primary = writer.unwrap_or(&first.name);
-    let mut done = Vec::new();
     for replica in nodes.iter().skip(1) {
         done.extend(follow(
-            plan, stack, facts, database, primary, replica, there, opened,
+            plan, stack, facts, database, primary, replica, there, &opened,
         ));
     }
     done

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use futures_util::future::join_all;
 
-use super::role::app_servers;
+use super::role::{all_told, app_servers};
 use super::{Act, Context, Standing};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::plan::action::*;
@@ -20,8 +20,6 @@ impl LeadApps {
 
 #[async_trait]
 impl Act for LeadApps {
-    /// A server that does not run cannot be told, and must not hold up those that do: it is named, and the next `up`
-    /// tells it.
     async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
         let (running, asleep) = app_servers(context.world, &self.site).await?;
         let asked = running.iter().map(|host| async {
@@ -34,10 +32,7 @@ impl Act for LeadApps {
             }
         }
         let told = format!("{} servers of {} are told", running.len(), self.site);
-        Ok(Standing::done(match asleep.is_empty() {
-            true => told,
-            false => format!("{told}; not told: {}", asleep.join(", ")),
-        }))
+        Ok(all_told(told, &asleep))
     }
 
     /// All at once: without their database none of them serves anybody.

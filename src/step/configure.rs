@@ -15,8 +15,8 @@ use super::{Act, Context, Standing, Tags, balancer, cache, program, role, rotati
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::digest::hex;
 use crate::model::id::{DatabaseName, ServerName, SiteName};
-use crate::model::roles::Roles;
-use crate::model::stack::{Job, RecipeService, Server};
+use crate::model::roles::{Roles, Writer};
+use crate::model::stack::{Job, RecipeService, Server, Stack};
 use crate::plan::action::*;
 use crate::shell::{File, Host, Service, ServiceChange};
 use crate::world::World;
@@ -208,23 +208,39 @@ fn run(
     })
 }
 
-/// Those of a site, asked for anew.
+/// The nodes that the applications of a site use, by what is known of the stack and of its servers' addresses.
+pub fn used_nodes(
+    stack: &Stack,
+    site: &SiteName,
+    roles: Option<&Roles>,
+    writers: &BTreeMap<DatabaseName, Writer>,
+    address: impl Fn(&ServerName) -> Option<IpAddr>,
+) -> Vec<UsedNode> {
+    let heads = roles.map_or(&[][..], |roles| &roles.heads);
+    let used = stack.databases.iter().filter_map(|database| {
+        let writer = writers.get(&database.name);
+        let writer = writer.and_then(|writer| writer.node.as_ref());
+        let node = *stack.ranked_at(site, database, writer, heads).first()?;
+        Some(UsedNode {
+            database: database.name.clone(),
+            node: node.name.clone(),
+            address: address(&node.name),
+        })
+    });
+    used.collect()
+}
+
+/// The same, asked for anew.
 async fn nodes(world: &World, site: &SiteName) -> Result<Vec<UsedNode>, Fault> {
-    let mut nodes = Vec::new();
     if world.stack.databases.is_empty() {
-        return Ok(nodes);
+        return Ok(Vec::new());
     }
     let hosts = world.hosts_at(site).await?;
-    for database in &world.stack.databases {
-        if let Some(node) = world.ranked_at(site, database).await?.first() {
-            nodes.push(UsedNode {
-                database: database.name.clone(),
-                node: node.name.clone(),
-                address: hosts.get(&node.name).map(|host| host.address),
-            });
-        }
-    }
-    Ok(nodes)
+    let roles = world.roles().await?;
+    let writers = world.writers().await?;
+    let address = |node: &ServerName| Some(hosts.get(node)?.address);
+    let stack = &world.stack;
+    Ok(used_nodes(stack, site, roles.as_ref(), &writers, address))
 }
 
 /// The lines of the environment file: every secret of the spec, and a URL per database.

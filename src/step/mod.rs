@@ -38,7 +38,7 @@ use crate::plan::action::for_each_action;
 use crate::plan::{Action, Step};
 use crate::world::World;
 
-pub use configure::{UsedNode, is_configured};
+pub use configure::{UsedNode, is_configured, used_nodes};
 pub use health::{Door, front_door, works};
 pub use promote::OPEN_LIMIT;
 

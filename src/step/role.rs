@@ -37,12 +37,9 @@ pub(super) fn token(host: &Host, role: SiteRole, epoch: u64) -> File {
 pub(super) async fn current(world: &World, site: &SiteName) -> Result<(SiteRole, u64), Fault> {
     let roles = world.roles().await?;
     let role = of(world, roles.as_ref(), site);
-    let mut epoch = 0;
-    for database in &world.stack.databases {
-        let writer = world.writer(&database.name).await?;
-        epoch = epoch.max(writer.map_or(0, |(writer, _)| writer.epoch));
-    }
-    Ok((role, epoch))
+    let writers = world.writers().await?;
+    let epochs = writers.values().map(|writer| writer.epoch);
+    Ok((role, epochs.max().unwrap_or(0)))
 }
 
 pub(super) fn of(world: &World, roles: Option<&Roles>, site: &SiteName) -> SiteRole {
@@ -92,10 +89,17 @@ pub(super) async fn app_servers(
     Ok((running, asleep))
 }
 
+/// A server that does not run cannot be told, and must not hold up those that do: it is named, and the next `up` or
+/// `clone` tells it.
+pub(super) fn all_told(told: String, asleep: &[String]) -> Standing {
+    Standing::done(match asleep.is_empty() {
+        true => told,
+        false => format!("{told}; not told: {}", asleep.join(", ")),
+    })
+}
+
 #[async_trait]
 impl Act for SetRoleToken {
-    /// A server that does not run cannot be told, and must not hold up those that do: it is named, and the next `up`
-    /// or `clone` tells it.
     async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
         let shell = context.world.shell(&self.site)?;
         let (running, asleep) = app_servers(context.world, &self.site).await?;
@@ -111,10 +115,7 @@ impl Act for SetRoleToken {
             self.site,
             word(self.role)
         );
-        Ok(Standing::done(match asleep.is_empty() {
-            true => told,
-            false => format!("{told}; not told: {}", asleep.join(", ")),
-        }))
+        Ok(all_told(told, &asleep))
     }
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {

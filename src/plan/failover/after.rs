@@ -7,7 +7,7 @@ use crate::model::record::{RecordSet, RecordType};
 use crate::model::stack::{Database, Name, Server};
 use crate::model::units::Ttl;
 use crate::plan::action::*;
-use crate::plan::site::{ensure_zone, hosts, see_record, seed_replica};
+use crate::plan::site::{ensure_zone, hosts, rejoin, see_record, seed_replica};
 use crate::plan::{Plan, Step, step};
 
 pub(super) fn traffic(plan: &mut Plan, flip: &Flip) {
@@ -195,18 +195,9 @@ pub(super) fn recreate(database: &Database, from: &ServerName, replica: &Server)
 }
 
 pub(super) fn reverse_replication(flip: &Flip, one: &Move) -> Step {
-    let rejoin = Rejoin {
-        database: one.database.name.clone(),
-        old: one.old.clone(),
-        old_site: flip.from.clone(),
-        primary: one.new.name.clone(),
-    };
-    step(
-        format!("reverse-replication {}", one.database.name),
-        format!("{} follows {}", one.old, one.new.name),
-        rejoin.into(),
-    )
-    .limit(600)
+    let mut reverse = rejoin(one.database, flip.from, &one.old, &one.new.name);
+    reverse.name = StepName::new(format!("reverse-replication {}", one.database.name));
+    reverse.limit(600)
 }
 
 fn close_app(flip: &Flip) -> Step {
