@@ -63,6 +63,12 @@ impl Stack {
             .find(|database| &database.name == name)
     }
 
+    /// Whether servers of a group stand behind the balancer, the hot spares included.
+    pub fn is_balanced(&self, group: &GroupName) -> bool {
+        let balancer = self.balancer.as_ref();
+        balancer.is_some_and(|one| &one.to == group || one.spare.as_ref() == Some(group))
+    }
+
     /// The servers of a site whose HAProxy knows the application servers.
     pub fn balancers_at<'a>(&'a self, site: &'a SiteName) -> impl Iterator<Item = &'a Server> {
         let job = match self.cache {
@@ -295,11 +301,17 @@ pub struct RecipeService {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Balancer {
     pub to: GroupName,
+    /// Its servers get requests while one of `to` is out.
+    #[serde(default)]
+    pub spare: Option<GroupName>,
     /// As the spec says them; the cloud may map them (`Cloud::port`).
     pub listen: Vec<u16>,
     /// Path that a healthy server answers with 200.
     pub check: String,
 }
+
+/// The group of hot spares for the servers behind the balancer.
+pub const SPARE_GROUP: &str = "spare";
 
 /// The group that `balancer:` adds.
 pub const BALANCER_GROUP: &str = "balancer";

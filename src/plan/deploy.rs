@@ -66,10 +66,9 @@ pub fn deploy(stack: &Stack, facts: &Facts, batch: Batch) -> Plan {
                 for (server, change) in batch {
                     let sealed = images[&server.recipe].1.iter().cloned();
                     let ChangeImage { from, to, .. } = change;
-                    let alone = if all == 1 && is_balanced(stack, server) {
-                        "; it is the only one, so nobody answers meanwhile"
-                    } else {
-                        ""
+                    let alone = match all == 1 && only_there(stack, server) {
+                        true => "; it is the only one, so nobody answers meanwhile",
+                        false => "",
                     };
                     now.push(
                         plan.push(
@@ -95,7 +94,8 @@ pub fn deploy(stack: &Stack, facts: &Facts, batch: Batch) -> Plan {
     plan
 }
 
-fn is_balanced(stack: &Stack, server: &Server) -> bool {
+/// Whether its group is all that there is behind the balancer.
+fn only_there(stack: &Stack, server: &Server) -> bool {
     let balancer = stack.balancer.as_ref();
-    balancer.is_some_and(|balancer| balancer.to == server.group)
+    balancer.is_some_and(|balancer| balancer.to == server.group && balancer.spare.is_none())
 }

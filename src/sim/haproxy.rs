@@ -2,7 +2,7 @@
 
 use super::world::World;
 use crate::model::id::ServerName;
-use crate::model::stack::Job;
+use crate::model::stack::{Job, SPARE_GROUP};
 use crate::shell::{Command, Ran};
 
 pub(super) const SERVICE: &str = "haproxy";
@@ -38,6 +38,15 @@ impl World {
                 stderr: "no answer from `haproxy.sock`".to_owned(),
             },
             ["show", "stat", ..] => said(self.rotation(balancer)),
+            ["show", "info"] => {
+                let mark = self.servers[balancer].services[SERVICE].loaded.clone();
+                said(mark.map_or_else(String::new, |mark| format!("description: {mark}\n")))
+            }
+            ["show", "servers", "state"] => {
+                let out = self.servers[balancer].out.iter();
+                let out = out.map(|name| format!("{name} 8\n")).collect::<String>();
+                said(format!("1\n# srv_name srv_admin_state\n{out}\n"))
+            }
             ["set", "server", server, "state", state] => {
                 let name = ServerName::from(server.rsplit('/').next().unwrap_or_default());
                 let out = &mut self.server_mut(balancer).out;
@@ -60,7 +69,11 @@ impl World {
                 Ok(200) => "UP",
                 _ => "DOWN",
             };
-            table.push_str(&format!("servers,{name},0,0,{status},\n"));
+            let backend = match self.planned[name].group.as_str() == SPARE_GROUP {
+                true => "spared",
+                false => "servers",
+            };
+            table.push_str(&format!("{backend},{name},0,0,{status},\n"));
         }
         table
     }
@@ -74,7 +87,7 @@ impl World {
             self.planned.get(*name).is_some_and(|app| {
                 app.job == Job::App
                     && app.site == balancer.site
-                    && Some(&app.group) == self.balanced.as_ref()
+                    && self.balanced.contains(&app.group)
             })
         })
     }

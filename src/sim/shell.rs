@@ -208,6 +208,7 @@ fn apply(
             if !needed()? {
                 return Err(Fault::new(format!("service `{name}` is not running")));
             }
+            machine.reload(name);
         }
         ServiceChange::Remove => {
             machine.stop(name);
@@ -234,6 +235,7 @@ impl SimServer {
                     trouble: None,
                     image: None,
                     pid: None,
+                    loaded: None,
                 };
                 self.services.insert(name, service);
             }

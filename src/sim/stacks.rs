@@ -28,6 +28,7 @@ pub fn small() -> Stack {
         servers: sites.iter().flat_map(|name| servers(name)).collect(),
         balancer: Some(Balancer {
             to: "web".into(),
+            spare: None,
             listen: vec![80],
             check: "/healthz".to_owned(),
         }),

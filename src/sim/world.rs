@@ -22,7 +22,8 @@ use crate::shell::{Dirs, Host, Ran, Service};
 #[derive(Clone)]
 pub struct World {
     pub planned: BTreeMap<ServerName, Planned>,
-    pub balanced: Option<GroupName>,
+    /// The groups behind the balancer.
+    pub balanced: Vec<GroupName>,
     pub sites: BTreeMap<SiteName, SimSite>,
     pub servers: BTreeMap<ServerName, SimServer>,
     pub zones: BTreeMap<ZoneName, SimZone>,
@@ -91,6 +92,8 @@ pub struct SimService {
     /// The image that it was started from; the server's may have changed since.
     pub image: Option<ImageName>,
     pub pid: Option<u32>,
+    /// A proxy's file as it was when it read it: its description.
+    pub loaded: Option<String>,
 }
 
 pub type Sets = BTreeMap<(HostName, RecordType), RecordSet>;
@@ -140,7 +143,11 @@ impl World {
                 .iter()
                 .map(|server| (server.name.clone(), server.clone()))
                 .collect(),
-            balanced: stack.balancer.as_ref().map(|balancer| balancer.to.clone()),
+            balanced: {
+                let balancer = stack.balancer.iter();
+                let groups = balancer.flat_map(|one| std::iter::once(&one.to).chain(&one.spare));
+                groups.cloned().collect()
+            },
             sites: (1..)
                 .zip(&stack.sites)
                 .map(|(number, site)| (site.name.clone(), SimSite::dark(number, site.seals)))
@@ -629,6 +636,7 @@ impl SimServer {
 
     pub fn start(&mut self, name: &str, pid: u32) {
         let image = self.image.clone();
+        let loaded = self.description(name);
         let node = self.nodes.values_mut().find(|node| node.service == name);
         let service = self.services.get_mut(name).expect("the service exists");
         service.wanted = true;
@@ -647,6 +655,27 @@ impl SimServer {
         service.running = true;
         service.pid = Some(pid);
         service.trouble = None;
+        service.loaded = loaded;
+    }
+
+    /// What a service's file says of itself.
+    fn description(&self, service: &str) -> Option<String> {
+        let argv = &self.services.get(service)?.definition.argv;
+        let (file, _) = self.files.get(argv.last()?)?;
+        let text = std::str::from_utf8(file).ok()?;
+        let mut lines = text.lines().map(str::trim);
+        lines.find_map(|line| Some(line.strip_prefix("description ")?.to_owned()))
+    }
+
+    /// Reads its file anew, and forgets who was out.
+    pub fn reload(&mut self, name: &str) {
+        let loaded = self.description(name);
+        if name == haproxy::SERVICE {
+            self.out.clear();
+        }
+        if let Some(service) = self.services.get_mut(name) {
+            service.loaded = loaded;
+        }
     }
 
     pub fn stop(&mut self, name: &str) {

@@ -6,7 +6,7 @@
 
 use crate::error::{Fault, Kind, Place};
 use crate::model::id::RecipeName;
-use crate::model::stack::{Check, Site, Stack, Store};
+use crate::model::stack::{Check, SPARE_GROUP, Site, Stack, Store};
 use crate::model::units::Ttl;
 
 use super::resolve::is_published;
@@ -174,6 +174,9 @@ fn single_server(spec: &Spec, root: Spot, found: &mut Vec<Found>) {
     let Some(balancer) = &spec.balancer else {
         return;
     };
+    if spec.servers.iter().any(|(name, _)| name.0 == SPARE_GROUP) {
+        return;
+    }
     let group = spec.servers.iter().find(|(name, _)| **name == balancer.to);
     if let Some((name, group)) = group
         && group.count == 1

@@ -416,9 +416,51 @@ impl<'a> Resolver<'a, '_> {
         }
         Some(Balancer {
             to: GroupName::new(&balancer.to.0),
+            spare: self.spare().map(|_| GroupName::from(SPARE_GROUP)),
             listen: self.ports(&balancer.listen, spot.key("listen")),
             check: balancer.check.http.0.clone(),
         })
+    }
+
+    /// The group that hot spares stand in for, if there are spares.
+    fn spare(&self) -> Option<&'a GroupSpec> {
+        let to = &self.spec.balancer.as_ref()?.to;
+        let find = |wanted: &str| {
+            let mut groups = self.spec.servers.iter();
+            groups.find_map(|(name, group)| (name.0 == wanted).then_some(group))
+        };
+        find(SPARE_GROUP)?;
+        (to.0 != SPARE_GROUP).then(|| find(&to.0)).flatten()
+    }
+
+    /// Spares are what they stand in for.
+    fn check_spares(&mut self) {
+        let mut groups = self.spec.servers.iter();
+        let Some((name, spares)) = groups.find(|(name, _)| name.0 == SPARE_GROUP) else {
+            return;
+        };
+        let spot = self.root.key("servers").key(SPARE_GROUP);
+        let Some(balancer) = &self.spec.balancer else {
+            if self.root.sound {
+                let message = "hot spares stand in for servers behind a balancer, and there is no `balancer:`";
+                let hint = "write `balancer: { to: GROUP }`, or give the group another name";
+                self.complain_hinted(spot, message, [hint.to_owned()]);
+            }
+            return;
+        };
+        if self.holds_database(name, spot) {
+            return;
+        }
+        let Some(group) = self.spare() else { return };
+        if group.image != spares.image {
+            let (image, to) = (&group.image.0, &balancer.to.0);
+            let message = format!(
+                "hot spares run what they stand in for: `{to}` runs `{image}`, not `{}`",
+                spares.image.0
+            );
+            let hint = format!("write `image: {image}`");
+            self.complain_hinted(spot.key("image"), message, [hint]);
+        }
     }
 
     fn cache(&mut self) -> Option<Cache> {
@@ -447,12 +489,8 @@ impl<'a> Resolver<'a, '_> {
 
     /// Traffic goes to the first open port of a group, and never to a database.
     fn group_listens(&mut self, name: &Word, group: &GroupSpec, spot: Spot) {
-        let databases = &self.spec.databases;
-        if let Some((database, _)) = databases.iter().find(|(_, database)| database.on == *name) {
-            let message = format!(
-                "group `{name}` holds the database `{database}`, which visitors do not talk to"
-            );
-            return self.complain(spot, message);
+        if self.holds_database(name, spot) {
+            return;
         }
         let open = self.root.key("servers").key(&name.0).key("open");
         if group.open.is_empty() && open.sound {
@@ -460,6 +498,18 @@ impl<'a> Resolver<'a, '_> {
             let hint = format!("write `open: [8080]` at `servers.{name}`");
             self.complain_hinted(spot, message, [hint]);
         }
+    }
+
+    fn holds_database(&mut self, name: &Word, spot: Spot) -> bool {
+        let mut databases = self.spec.databases.iter();
+        let database = databases.find(|(_, database)| database.on == *name);
+        if let Some((database, _)) = database {
+            let message = format!(
+                "group `{name}` holds the database `{database}`, which visitors do not talk to"
+            );
+            self.complain(spot, message);
+        }
+        database.is_some()
     }
 
     fn health(&mut self) -> Vec<Check> {

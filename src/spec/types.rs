@@ -30,7 +30,8 @@ pub struct Spec {
     /// Images of your own. `haproxy`, `postgres` and `postgres-NN` are there already.
     #[serde(default, skip_serializing_if = "Entries::is_empty")]
     pub images: Entries<Word, ImageSpec>,
-    /// Groups of equal servers, at every site.
+    /// Groups of equal servers, at every site. Those of the group `spare` are hot spares: they get requests while a
+    /// server behind the balancer is out.
     #[schemars(extend("minProperties" = 1))]
     pub servers: Entries<Word, GroupSpec>,
     /// A load balancer at every site.

@@ -9,12 +9,13 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::cache;
+use super::proxy::Proxy;
 use crate::error::Fault;
 use crate::image::render;
 use crate::model::id::*;
 use crate::model::stack::{Balancer, CACHE_GROUP, Job, Server};
 use crate::probe::HttpAsk;
-use crate::shell::{File, Host, Service};
+use crate::shell::{Host, ReloadSignal, Service};
 use crate::world::World;
 
 pub(super) const SERVICE: &str = "haproxy";
@@ -39,6 +40,8 @@ struct Values {
     address: String,
     check: String,
     servers: Vec<Backend>,
+    /// They get requests while not all of `servers` do.
+    spares: Vec<Backend>,
 }
 
 /// Where the second balancer listens.
@@ -49,13 +52,12 @@ pub(super) fn of(world: &World) -> Result<&Balancer, Fault> {
     balancer.ok_or_else(|| Fault::new("the spec has no balancer"))
 }
 
-/// HAProxy's configuration file, and the service that runs it: of the balancer that clients meet, or of the one on a
-/// cache's server.
+/// HAProxy: of the balancer that clients meet, or of the one on a cache's server.
 pub(super) async fn configuration(
     world: &World,
     server: &Server,
     host: &Host,
-) -> Result<(File, Service), Fault> {
+) -> Result<Proxy, Fault> {
     let balancer = of(world)?;
     let is_first = server.job == Job::Balancer;
     let listen = match is_first {
@@ -63,20 +65,29 @@ pub(super) async fn configuration(
         false => &[SECOND_PORT],
     };
     let caches = GroupName::from(CACHE_GROUP);
-    let (to, check) = match world.stack.cache {
-        Some(_) if is_first => (&caches, cache::ALIVE),
-        _ => (&balancer.to, balancer.check.as_str()),
+    let (to, spare, check) = match world.stack.cache {
+        Some(_) if is_first => (&caches, None, cache::ALIVE),
+        _ => (
+            &balancer.to,
+            balancer.spare.as_ref(),
+            balancer.check.as_str(),
+        ),
     };
-    let mut servers = Vec::new();
     let hosts = world.hosts_at(&server.site).await?;
-    for behind in world.stack.group_at(&server.site, to) {
-        let address = world.host_among(&hosts, &behind.name)?.address.to_string();
-        servers.push(Backend {
+    let backend = |behind: &Server| {
+        let host = world.host_among(&hosts, &behind.name)?;
+        Ok::<_, Fault>(Backend {
             name: behind.name.to_string(),
-            address,
+            address: host.address.to_string(),
             port: port_of(world, behind),
-        });
-    }
+        })
+    };
+    let group = |group| world.stack.group_at(&server.site, group).map(backend);
+    let servers = group(to).collect::<Result<_, _>>()?;
+    let spares = spare
+        .into_iter()
+        .flat_map(group)
+        .collect::<Result<_, _>>()?;
     let listen = listen.iter();
     let values = Values {
         socket: SOCKET,
@@ -85,22 +96,20 @@ pub(super) async fn configuration(
         address: host.address.to_string(),
         check: check.to_owned(),
         servers,
+        spares,
     };
     let path = format!("{}/haproxy.cfg", host.dirs.etc);
-    let file = File {
-        path: path.clone(),
-        bytes: render::render(render::HAPROXY, values)?.into_bytes(),
-        mode: 0o644,
-        for_service_user: false,
-    };
-    Ok((file, service(path)))
+    let service = service(&path);
+    Proxy::new(render::HAPROXY, values, path, service)
 }
 
-fn service(config: String) -> Service {
+fn service(config: &str) -> Service {
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-    let argv = words(&["haproxy", "-db", "-f", &config]);
+    // A master, which reads the file anew and starts workers.
+    let argv = words(&["haproxy", "-W", "-db", "-f", config]);
     Service {
-        before: vec![words(&["haproxy", "-c", "-f", &config])],
+        before: vec![words(&["haproxy", "-c", "-f", config])],
+        reload_signal: ReloadSignal::Usr2,
         ..Service::new(SERVICE, argv, Duration::from_secs(5))
     }
 }
@@ -116,17 +125,21 @@ pub(super) async fn answers(world: &World, name: &ServerName) -> Result<(), Stri
         return Ok(());
     };
     let server = world.server(name).map_err(|fault| fault.to_string())?;
-    if server.group != balancer.to {
+    if !world.stack.is_balanced(&server.group) {
         return Ok(());
     }
-    match ask(world, server, &balancer.check).await? {
+    match ask(world, server, &balancer.check).await?.0 {
         200 => Ok(()),
         status => Err(format!("{name} answers {status}")),
     }
 }
 
-/// The status of one answer of a server, asked straight at the port that a balancer uses.
-pub(super) async fn ask(world: &World, server: &Server, path: &str) -> Result<u16, String> {
+/// The status and the body of one answer of a server, asked straight at the port that a balancer uses.
+pub(super) async fn ask(
+    world: &World,
+    server: &Server,
+    path: &str,
+) -> Result<(u16, String), String> {
     let words = |fault: Fault| fault.to_string();
     let host = world.host(&server.name).await.map_err(words)?;
     let ask = HttpAsk {
@@ -137,5 +150,5 @@ pub(super) async fn ask(world: &World, server: &Server, path: &str) -> Result<u1
         limit: Duration::from_secs(2),
     };
     let answer = world.probe.http(&ask).await.map_err(words)?;
-    Ok(answer.status)
+    Ok((answer.status, answer.body))
 }

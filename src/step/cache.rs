@@ -9,10 +9,11 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::balancer;
+use super::proxy::Proxy;
 use crate::error::Fault;
 use crate::image::render;
 use crate::model::stack::Server;
-use crate::shell::{File, Host, Service};
+use crate::shell::{Host, Service};
 use crate::world::World;
 
 const SERVICE: &str = "varnish";
@@ -38,12 +39,7 @@ struct Values {
     grace: u64,
 }
 
-/// Varnish's program, and the service that runs it.
-pub(super) fn configuration(
-    world: &World,
-    server: &Server,
-    host: &Host,
-) -> Result<(File, Service), Fault> {
+pub(super) fn configuration(world: &World, server: &Server, host: &Host) -> Result<Proxy, Fault> {
     let cache = world.stack.cache.as_ref();
     let cache = cache.ok_or_else(|| Fault::new("the spec has no cache"))?;
     let values = Values {
@@ -55,12 +51,6 @@ pub(super) fn configuration(
         grace: cache.grace.0.as_secs(),
     };
     let path = format!("{}/cache.vcl", host.dirs.etc);
-    let file = File {
-        path: path.clone(),
-        bytes: render::render(render::VARNISH, values)?.into_bytes(),
-        mode: 0o644,
-        for_service_user: false,
-    };
     let listen = SocketAddr::new(host.address, balancer::port_of(world, server)).to_string();
     let folder = format!("{}/varnish", host.dirs.data);
     let store = format!("malloc,{}", server.size.memory.0 / 2);
@@ -68,5 +58,12 @@ pub(super) fn configuration(
         "varnishd", "-F", "-n", &folder, "-a", &listen, "-f", &path, "-s", &store, "-T", "none",
     ];
     let argv = words.map(str::to_owned).to_vec();
-    Ok((file, Service::new(SERVICE, argv, Duration::from_secs(10))))
+    let service = Service::new(SERVICE, argv, Duration::from_secs(10));
+    Proxy::new(render::VARNISH, values, path, service)
+}
+
+/// What the running one says of itself.
+pub(super) async fn description(world: &World, server: &Server) -> Option<String> {
+    let (_, body) = balancer::ask(world, server, ALIVE).await.ok()?;
+    Some(body.trim().to_owned())
 }

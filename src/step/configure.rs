@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::proxy::Proxy;
 use super::{Act, Context, Standing, Tags, balancer, cache, program, role, rotation};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::digest::hex;
@@ -40,6 +41,8 @@ struct Configuration {
     /// Holds secrets; not part of the digest.
     secret_files: Vec<File>,
     services: Vec<Service>,
+    /// What has one file each.
+    proxies: Vec<Proxy>,
     /// Names of the secrets that are delivered.
     secrets: Vec<String>,
     /// Where the databases' URLs lead.
@@ -47,9 +50,22 @@ struct Configuration {
 }
 
 impl Configuration {
+    fn of(proxies: Vec<Proxy>) -> Configuration {
+        Configuration {
+            proxies,
+            ..Configuration::default()
+        }
+    }
+
+    fn all_services(&self) -> impl Iterator<Item = &Service> {
+        let proxies = self.proxies.iter().map(|proxy| &proxy.service);
+        self.services.iter().chain(proxies)
+    }
+
     fn digest(&self) -> String {
         let mut digest = Sha256::new();
-        for file in &self.files {
+        let proxies = self.proxies.iter();
+        for file in self.files.iter().chain(proxies.map(|proxy| &proxy.file)) {
             digest.update(&file.path);
             digest.update(&file.bytes);
         }
@@ -59,7 +75,8 @@ impl Configuration {
             .map(|file| &file.path)
             .chain(&self.secrets)
             .collect();
-        let rest = (names, &self.services, &self.nodes);
+        let services: Vec<&Service> = self.all_services().collect();
+        let rest = (names, services, &self.nodes);
         digest.update(serde_json::to_vec(&rest).expect("services serialise"));
         hex(&digest.finalize()[..8])
     }
@@ -102,22 +119,13 @@ async fn configuration(
     match &server.job {
         Job::App => app(world, server, host, nodes, with_secrets),
         Job::Balancer => {
-            let (file, service) = balancer::configuration(world, server, host).await?;
-            Ok(Configuration {
-                files: vec![file],
-                services: vec![service],
-                ..Configuration::default()
-            })
+            let first = balancer::configuration(world, server, host).await?;
+            Ok(Configuration::of(vec![first]))
         }
         Job::Cache => {
             let second = balancer::configuration(world, server, host).await?;
             let cache = cache::configuration(world, server, host)?;
-            let (files, services) = [second, cache].into_iter().unzip();
-            Ok(Configuration {
-                files,
-                services,
-                ..Configuration::default()
-            })
+            Ok(Configuration::of(vec![second, cache]))
         }
         // A database server is configured by its engine and its agent.
         Job::Database(_) => Ok(Configuration::default()),
@@ -183,6 +191,7 @@ fn app(
         files,
         secret_files,
         services,
+        proxies: Vec::new(),
         secrets,
         nodes: nodes.to_vec(),
     })
@@ -321,11 +330,8 @@ impl Act for ConfigureServer {
                 .iter()
                 .any(|state| state.name == name && state.running)
         };
-        if wanted
-            .services
-            .iter()
-            .any(|service| !running(&service.name))
-        {
+        let mut services = wanted.all_services();
+        if services.any(|service| !running(&service.name)) {
             return Ok(Standing::Ready);
         }
         if server.job == Job::App {
@@ -337,7 +343,7 @@ impl Act for ConfigureServer {
         Ok(Standing::done(format!(
             "{} runs {}",
             self.server,
-            names(&wanted.services)
+            names(wanted.all_services())
         )))
     }
 
@@ -374,6 +380,11 @@ impl Act for ConfigureServer {
             let started = shell.service(&host, &service.name, ServiceChange::Restart);
             if let Err(trouble) = started.await {
                 return Err(with_its_words(world, &host, &service.name, trouble).await);
+            }
+        }
+        for proxy in &wanted.proxies {
+            if let Err(trouble) = proxy.bring(world, server, &host).await {
+                return Err(with_its_words(world, &host, &proxy.service.name, trouble).await);
             }
         }
         let found = world.find(&self.site, &self.server).await.partial()?;
@@ -413,13 +424,10 @@ async fn with_its_words(world: &World, host: &Host, service: &str, trouble: Trou
     trouble.map(|fault| fault.because_last(LINES, lines))
 }
 
-fn names(services: &[Service]) -> String {
-    if services.is_empty() {
-        return "nothing of its own".to_owned();
+fn names<'a>(services: impl Iterator<Item = &'a Service>) -> String {
+    let names: Vec<&str> = services.map(|service| service.name.as_str()).collect();
+    match names.as_slice() {
+        [] => "nothing of its own".to_owned(),
+        names => names.join(", "),
     }
-    services
-        .iter()
-        .map(|service| service.name.as_str())
-        .collect::<Vec<_>>()
-        .join(", ")
 }

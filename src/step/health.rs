@@ -180,7 +180,7 @@ pub async fn works(world: &World, server: &Server) -> Result<(), String> {
         }
         // Whatever it says of those behind it, it is there and says it.
         Job::Balancer => balancer::ask(world, server, "/").await.map(drop),
-        Job::Cache => match balancer::ask(world, server, cache::ALIVE).await? {
+        Job::Cache => match balancer::ask(world, server, cache::ALIVE).await?.0 {
             200 => Ok(()),
             status => Err(format!("it answers {status}")),
         },

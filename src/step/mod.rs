@@ -18,6 +18,7 @@ mod outage;
 mod packages;
 mod program;
 mod promote;
+mod proxy;
 mod release;
 mod replica;
 mod role;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::{Context, balancer, program};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::ServerName;
+use crate::plan::action::is_changing;
 use crate::shell::{Command, Host};
 use crate::wait;
 use crate::world::World;
@@ -40,8 +41,7 @@ impl Seen {
 /// The balancers that send requests to a server.
 async fn balancers(world: &World, name: &ServerName) -> Result<Vec<Host>, Fault> {
     let server = world.server(name)?;
-    let behind = world.stack.balancer.as_ref();
-    if behind.is_none_or(|balancer| balancer.to != server.group) {
+    if !world.stack.is_balanced(&server.group) {
         return Ok(Vec::new());
     }
     let hosts = world.hosts_at(&server.site).await?;
@@ -68,13 +68,21 @@ async fn tell(world: &World, host: &Host, words: &str) -> Result<String, Trouble
     }
 }
 
+/// HAProxy's backend in which a server is checked and told. In the spares', the others only follow.
+fn backend(world: &World, name: &ServerName) -> Result<&'static str, Fault> {
+    let server = world.server(name)?;
+    let balancer = world.stack.balancer.as_ref();
+    let spare = balancer.and_then(|balancer| balancer.spare.as_ref());
+    Ok(match spare == Some(&server.group) {
+        true => "spared",
+        false => "servers",
+    })
+}
+
 async fn set(world: &World, host: &Host, name: &ServerName, state: &str) -> Result<(), Trouble> {
-    let said = tell(
-        world,
-        host,
-        &format!("set server servers/{name} state {state}"),
-    )
-    .await?;
+    let backend = backend(world, name).nothing_changed()?;
+    let words = format!("set server {backend}/{name} state {state}");
+    let said = tell(world, host, &words).await?;
     match said.trim() {
         "" => Ok(()),
         said => {
@@ -87,11 +95,63 @@ async fn set(world: &World, host: &Host, name: &ServerName, state: &str) -> Resu
     }
 }
 
+/// What HAProxy says of itself, if it runs and says anything.
+pub(super) async fn description(world: &World, host: &Host) -> Option<String> {
+    program::bring(world, host).await.ok()?;
+    let said = tell(world, host, "show info").await.ok()?;
+    let mut lines = said.lines();
+    lines.find_map(|line| Some(line.strip_prefix("description: ")?.trim().to_owned()))
+}
+
+/// The servers that are out of rotation because their images are being changed. Whatever else was taken out comes in
+/// again with the next file.
+pub(super) async fn kept_out(world: &World, host: &Host) -> Result<Vec<ServerName>, Fault> {
+    let told = tell(world, host, "show servers state").await;
+    let out = forced_out(&told.map_err(|trouble| trouble.fault().clone())?);
+    if out.is_empty() {
+        return Ok(out);
+    }
+    let found = world.cloud(&host.site)?.servers().await?.into_iter();
+    let changing = found.filter(|server| is_changing(&server.tags) && out.contains(&server.name));
+    Ok(changing.map(|server| server.name).collect())
+}
+
+pub(super) async fn keep_out(
+    world: &World,
+    host: &Host,
+    names: &[ServerName],
+) -> Result<(), Trouble> {
+    for name in names {
+        let set = set(world, host, name, "drain").await;
+        set.map_err(Trouble::after_a_change)?;
+    }
+    Ok(())
+}
+
+/// Of `show servers state`, section 9.3 of the management guide: the columns are named in its second line, and bits
+/// 0x01 and 0x08 of `srv_admin_state` say that somebody has set the server to maintenance or to drain.
+fn forced_out(table: &str) -> Vec<ServerName> {
+    const FORCED: u32 = 0x01 | 0x08;
+    let mut lines = table.lines().filter(|line| !line.is_empty());
+    let columns = lines.find_map(|line| line.strip_prefix("# "));
+    let columns: Vec<&str> = columns.unwrap_or_default().split(' ').collect();
+    let column = |wanted: &str| columns.iter().position(|name| *name == wanted);
+    let Some((name, state)) = column("srv_name").zip(column("srv_admin_state")) else {
+        return Vec::new();
+    };
+    let out = lines.filter_map(|line| {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let state: u32 = fields.get(state)?.parse().ok()?;
+        (state & FORCED != 0).then_some(ServerName::from(*fields.get(name)?))
+    });
+    out.collect()
+}
+
 async fn look(world: &World, host: &Host, name: &ServerName) -> Result<Seen, Fault> {
-    // The servers (4) of one backend, as CSV.
-    let told = tell(world, host, "show stat servers 4 -1").await;
+    // The servers (4) of every backend, as CSV.
+    let told = tell(world, host, "show stat -1 4 -1").await;
     let table = told.map_err(|trouble| trouble.fault().clone())?;
-    seen(&table, name).ok_or_else(|| {
+    seen(&table, backend(world, name)?, name).ok_or_else(|| {
         Fault::new(format!(
             "the balancer `{}` does not know `{name}`",
             host.name
@@ -99,26 +159,34 @@ async fn look(world: &World, host: &Host, name: &ServerName) -> Result<Seen, Fau
     })
 }
 
-/// One line of `show stat`, section 9.1 of the management guide: the columns are named in the first line.
-fn seen(table: &str, name: &ServerName) -> Option<Seen> {
+/// Of `show stat`, section 9.1 of the management guide: the columns are named in the first line. Its state is that of
+/// its own backend; requests may have come through another one, too.
+fn seen(table: &str, backend: &str, name: &ServerName) -> Option<Seen> {
     let mut lines = table.lines().filter(|line| !line.is_empty());
     let columns: Vec<&str> = lines.next()?.trim_start_matches("# ").split(',').collect();
     let column = |wanted: &str| columns.iter().position(|name| *name == wanted);
-    let (server, queue, current, status) = (
+    let (proxy, server, queue, current, status) = (
+        column("pxname")?,
         column("svname")?,
         column("qcur")?,
         column("scur")?,
         column("status")?,
     );
-    let fields = lines.find_map(|line| {
+    let mut busy = 0;
+    let mut own = None;
+    for line in lines {
         let fields: Vec<&str> = line.split(',').collect();
-        (fields.get(server) == Some(&name.as_str())).then_some(fields)
-    })?;
-    let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
-    Some(Seen {
-        busy: number(queue)? + number(current)?,
-        status: (*fields.get(status)?).to_owned(),
-    })
+        if fields.get(server) != Some(&name.as_str()) {
+            continue;
+        }
+        let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
+        busy += number(queue)? + number(current)?;
+        if fields.get(proxy) == Some(&backend) {
+            own = Some((*fields.get(status)?).to_owned());
+        }
+    }
+    let status = own?;
+    Some(Seen { busy, status })
 }
 
 /// Whether every balancer sends requests to the server.
@@ -209,18 +277,35 @@ mod tests {
     /// What HAProxy 2.6 says, its later columns left out.
     const TABLE: &str = "# pxname,svname,qcur,qmax,scur,smax,slim,stot,bin,bout,dreq,dresp,ereq,econ,eresp,wretr,wredis,status,weight,\n\
         servers,shop-east-web-1,0,0,3,9,,120,1,2,,0,,0,0,0,0,UP,1,\n\
-        servers,shop-east-web-2,1,0,0,9,,120,1,2,,0,,0,0,0,0,DRAIN,1,\n\n";
+        servers,shop-east-web-2,1,0,0,9,,120,1,2,,0,,0,0,0,0,DRAIN,1,\n\
+        spared,shop-east-web-2,0,0,2,9,,120,1,2,,0,,0,0,0,0,DRAIN (via servers/shop-east-web-2),1,\n\
+        spared,shop-east-spare-1,0,0,4,9,,120,1,2,,0,,0,0,0,0,UP,1,\n\n";
+
+    /// The same.
+    const STATES: &str = "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight\n\
+        3 servers 1 shop-east-web-1 127.0.0.1 2 0 1\n\
+        3 servers 2 shop-east-web-2 127.0.0.2 0 8 1\n\
+        3 servers 3 shop-east-web-3 127.0.0.3 0 32 1\n\n";
+
+    #[test]
+    fn a_server_is_forced_out_by_who_says_so_and_not_by_its_checks() {
+        assert_eq!(forced_out(STATES), [ServerName::from("shop-east-web-2")]);
+        assert_eq!(forced_out(""), [] as [ServerName; 0]);
+    }
 
     #[test]
     fn a_servers_line_is_read_by_the_names_of_its_columns() {
-        let one = seen(TABLE, &ServerName::from("shop-east-web-1")).unwrap();
+        let in_servers = |table: &str, name: &ServerName| seen(table, "servers", name);
+        let one = in_servers(TABLE, &ServerName::from("shop-east-web-1")).unwrap();
         assert_eq!((one.busy, one.is_in()), (3, true));
         let two_name = ServerName::from("shop-east-web-2");
-        let two = seen(TABLE, &two_name).unwrap();
-        assert_eq!((two.busy, two.is_in()), (1, false));
-        let shaky = seen(&TABLE.replace("DRAIN", "UP 1/2"), &two_name).unwrap();
+        let two = in_servers(TABLE, &two_name).unwrap();
+        assert_eq!((two.busy, two.is_in()), (3, false));
+        let spare = seen(TABLE, "spared", &ServerName::from("shop-east-spare-1")).unwrap();
+        assert_eq!((spare.busy, spare.is_in()), (4, true));
+        let shaky = in_servers(&TABLE.replace("DRAIN", "UP 1/2"), &two_name).unwrap();
         assert_eq!((shaky.is_in(), shaky.is_well()), (true, false));
-        assert_eq!(seen(TABLE, &ServerName::from("shop-east-web")), None);
-        assert_eq!(seen("", &ServerName::from("x")), None);
+        assert_eq!(in_servers(TABLE, &ServerName::from("shop-east-web")), None);
+        assert_eq!(in_servers("", &ServerName::from("x")), None);
     }
 }

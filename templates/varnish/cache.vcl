@@ -76,6 +76,13 @@ sub vcl_backend_response {
 }
 
 sub vcl_synth {
+    if (req.url == "{{ alive }}") {
+        # How hafog knows with which file it runs.
+        set resp.http.Content-Type = "text/plain; charset=utf-8";
+        set resp.body = "{{ mark }}" + {"
+"};
+        return (deliver);
+    }
     # The servers failed before anybody had noticed. Once more, and now an old copy is good enough.
     if (resp.status >= 500 && req.http.X-Hafog-First) {
         return (restart);

@@ -17,6 +17,7 @@ HEADERS = {
     "/page": {"Cache-Control": "public, max-age=1"},
     "/mine": {"Cache-Control": "private, max-age=60"},
     "/logo.png": {"Set-Cookie": "seen=logo"},
+    "/year.css": {"Cache-Control": "public, max-age=31536000"},
 }
 class App(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -72,7 +73,7 @@ fn lab() -> (Lab, Door) {
 }
 
 fn switch(lab: &Lab, to: &str) {
-    for server in ["shop-east-web-1", "shop-east-web-2"] {
+    for server in ["shop-east-web-1", "shop-east-web-2", "shop-east-web-3"] {
         lab.must(&format!("local power {server} {to}"));
     }
 }
@@ -101,6 +102,16 @@ fn files_and_stale_pages_are_given_out_while_every_application_server_is_down() 
     assert_eq!(status, 201);
     // What he said of himself, what the balancer saw, and what the cache saw: the balancer.
     assert_eq!(client, "a liar, 127.0.0.1, 127.0.0.1");
+
+    // One more server behind the cache is no reason to forget anything.
+    let years = warm("/year.css");
+    let spec = lab.home.read("hafog.yaml");
+    let more = spec.replace("image: web, count: 2", "image: web, count: 3");
+    lab.home.write("hafog.yaml", &more);
+    lab.must("up --yes");
+    for _ in 0..4 {
+        assert!(years.contains(&door.get("/year.css").1));
+    }
 
     switch(&lab, "off");
     // Also in the moment in which nobody has noticed yet.

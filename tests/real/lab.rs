@@ -124,7 +124,12 @@ impl Lab {
 
     /// Web servers that run this application. `more` is the rest of the spec.
     pub fn web(app: &str, more: &str) -> Lab {
-        let home = Home::with(&format!("{WEB}{more}"));
+        Lab::web_with(app, |spec| format!("{spec}{more}"))
+    }
+
+    /// The same, of a spec that is changed like this.
+    pub fn web_with(app: &str, change: impl Fn(&str) -> String) -> Lab {
+        let home = Home::with(&change(WEB));
         std::fs::create_dir(home.path().join("app")).expect("a folder");
         home.write(APP, app);
         let lab = Lab { home };

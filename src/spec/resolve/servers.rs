@@ -30,15 +30,23 @@ impl<'a> Resolver<'a, '_> {
         for site in sites {
             for (name, group) in self.spec.servers.iter() {
                 let database = jobs.get(name.0.as_str()).copied();
+                let like = self.spare().filter(|_| name.0 == SPARE_GROUP);
+                let like = like.unwrap_or(group);
                 let want = Want {
                     group: GroupName::new(&name.0),
                     recipe: RecipeName::new(&group.image.0),
                     job: database.map_or(Job::App, |database| Job::Database(database.name.clone())),
-                    size: size(&group.size),
+                    size: match group.size == SizeSpec::default() {
+                        true => size(&like.size),
+                        false => size(&group.size),
+                    },
                     disk: group.disk.as_ref().map(amount),
                     open: match database {
                         Some(database) if group.open.is_empty() => vec![database.port],
-                        _ => group.open.iter().map(|port| port.0).collect(),
+                        _ => match group.open.is_empty() {
+                            true => like.open.iter().map(|port| port.0).collect(),
+                            false => group.open.iter().map(|port| port.0).collect(),
+                        },
                     },
                 };
                 servers.extend((1..=group.count).map(|index| self.server(site, &want, index)));
@@ -47,6 +55,7 @@ impl<'a> Resolver<'a, '_> {
             servers.extend(self.cache_servers(site));
         }
         self.check_groups(sites);
+        self.check_spares();
         servers
     }
 
