@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use crate::db::{Divergence, Engine, NodeStatus, Position};
+use crate::db::{Divergence, Engine, Link, NodeStatus, Position};
 use crate::error::Fault;
 use crate::model::id::*;
 use crate::model::roles::{Roles, Writer};
@@ -25,6 +25,9 @@ const STANDBY_PATIENCE: Duration = Duration::from_secs(2);
 
 /// For how long a server may fail to answer before it is sick.
 const SICK_AFTER: Duration = Duration::from_secs(5);
+
+/// For how long a standby may still read what it has. A promotion would wait for that, too.
+const SETTLE_LIMIT: Duration = Duration::from_secs(60);
 
 /// Comparing the contents of two nodes.
 const COMPARE_LIMIT: Duration = Duration::from_secs(120);
@@ -90,6 +93,40 @@ pub async fn facts(world: &World) -> Result<Facts, Fault> {
         apart: BTreeMap::new(),
         sick: BTreeMap::new(),
     })
+}
+
+/// Replicas without a stream that have not replayed yet what they have: a standby that was restarted while its primary
+/// was lost. Until they have, nobody knows how much of it they have.
+pub fn unsettled(facts: &Facts) -> Vec<ServerName> {
+    let is_unsettled = |status: &NodeStatus| {
+        let has_stream = matches!(status.link, Some(Link::Up { .. }));
+        status.replaying && !has_stream
+    };
+    let nodes = facts.nodes.iter();
+    let unsettled = nodes.filter(|(_, node)| node.status.known().is_some_and(is_unsettled));
+    unsettled.map(|(name, _)| name.clone()).collect()
+}
+
+/// Waits until they have, as far as the limit lets it.
+pub async fn settle(world: &World, facts: &Facts, names: &[ServerName]) {
+    let settled = wait::until(world.clock.as_ref(), "replayed", SETTLE_LIMIT, || async {
+        for name in names {
+            let Some(fact) = facts.nodes.get(name) else {
+                continue;
+            };
+            let asked = within(async {
+                let node = world.node(&fact.database, name).await?;
+                let reach = world.reach(&fact.site)?;
+                world.engine(&node.database)?.status(&node, &reach).await
+            });
+            if asked.await.known().is_some_and(|status| status.replaying) {
+                return Err(format!("{name} still replays"));
+            }
+        }
+        Ok(())
+    });
+    // One that is still at it is counted by what it has by then.
+    let _ = settled.await;
 }
 
 /// Servers that run and do not do their work, asked for a while: one answer that does not come is no sickness.

@@ -220,6 +220,7 @@ fn status(writable: bool, heartbeat: Option<u64>) -> NodeStatus {
         position: Position("0/0".to_owned()),
         received: None,
         link: None,
+        replaying: false,
         heartbeat: heartbeat.map(|seq| Heartbeat {
             seq,
             at: Timestamp::UNIX_EPOCH,

@@ -23,7 +23,7 @@ use crate::run::open::{OpenOptions, Session};
 use crate::run::runner::{End, Left, way_back};
 use crate::ui::ask;
 use crate::ui::plan as show;
-use crate::ui::print::count;
+use crate::ui::print::{count, list};
 use crate::ui::progress::Progress;
 
 /// The flags of every verb that changes something.
@@ -79,6 +79,8 @@ pub struct Job {
     pub compares: bool,
     /// The planner asks which servers do not do their work.
     pub examines: bool,
+    /// The planner asks how much a standby has that has lost its primary.
+    pub settles: bool,
     /// Consent is the stack's name, typed.
     pub severe: bool,
     /// One after the other; each is planned from what is true then.
@@ -101,6 +103,7 @@ impl Job {
             versions: Versions::Locked,
             compares: false,
             examines: false,
+            settles: false,
             severe: false,
             plans: vec![planner],
             same: Box::new(|_| false),
@@ -215,6 +218,14 @@ impl Road<'_> {
             }
             if job.compares && index == 0 {
                 self.interrupts.or(session.compare()).await?;
+            }
+            let unsettled = session.unsettled();
+            if job.settles && !unsettled.is_empty() {
+                let names = list(&unsettled, "and");
+                self.call.ui.say(&format!(
+                    "waiting: {names} still reads what it has, as a promotion would wait for\n"
+                ));
+                self.interrupts.or(session.settle(&unsettled)).await??;
             }
             if job.examines {
                 self.interrupts.or(session.examine()).await?;

@@ -100,6 +100,7 @@ fn job(
         })
     };
     let mut job = Job::new(verb, Box::new(planner));
+    job.settles = !planned;
     let asked = asked.map(str::to_owned);
     job.same = Box::new(move |intent| match intent {
         Intent::Failover {

@@ -77,6 +77,9 @@ pub struct NodeStatus {
     pub received: Option<Position>,
     /// Replica: the stream from its upstream.
     pub link: Option<Link>,
+    /// Replica: it has log that it has not replayed yet. What `position` and `received` say is too little until it has.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replaying: bool,
     /// The newest heartbeat row that this node has.
     pub heartbeat: Option<Heartbeat>,
     /// When the newest transaction that a replica has replayed was committed, by the primary's clock.

@@ -14,7 +14,7 @@ use super::runner::{End, Runner, Stop, past_no_return};
 use crate::error::{Fault, Kind};
 use crate::journal::event::{Event, Opened, Outcome};
 use crate::journal::{self, Journal, Listener};
-use crate::model::id::{RunId, SiteName};
+use crate::model::id::{RunId, ServerName, SiteName};
 use crate::observe;
 use crate::plan::facts::Facts;
 use crate::plan::{Action, Plan, PlanKind, Step};
@@ -92,6 +92,17 @@ impl Session {
     /// Looks at what the old primaries have that the current ones lack.
     pub async fn compare(&mut self) {
         self.facts.apart = observe::apart(&self.world, &self.facts).await;
+    }
+
+    /// Standbys that still read what they have.
+    pub fn unsettled(&self) -> Vec<ServerName> {
+        observe::unsettled(&self.facts)
+    }
+
+    /// Waits for those, and looks again.
+    pub async fn settle(&mut self, names: &[ServerName]) -> Result<(), Fault> {
+        observe::settle(&self.world, &self.facts, names).await;
+        self.observe_again().await
     }
 
     /// Looks which servers run and do not do their work.

@@ -443,6 +443,7 @@ impl World {
             position: position(there.replayed),
             received: is_replica.then(|| position(there.received)),
             link,
+            replaying: false,
             heartbeat: there.heartbeat.clone(),
             committed: None,
             transactions: Some(there.rows().count() as u64),

@@ -18,6 +18,8 @@ const SILENCE_MAX: f64 = 15.0;
 /// current log file, and that of a replica without a stream from the newest file of the log that holds what it replayed
 /// last: it begins one only after it has seen that the new timeline leaves its own history behind it.
 /// Commits begin to wait when the checkpointer has read a new setting, which it does before it rests.
+/// A startup process that waits for more has replayed all that there is, also what the receiver of a standby that was
+/// restarted knows nothing of.
 /// Less than a page beyond what is replayed is the torn beginning of a record that will never be whole.
 const ABOUT: &str = "
 SELECT recovering, version, (SELECT system_identifier::text FROM pg_control_system()),
@@ -39,7 +41,9 @@ SELECT recovering, version, (SELECT system_identifier::text FROM pg_control_syst
        current_setting('synchronous_standby_names'),
        pg_conf_load_time() < clock_timestamp() - interval '2 s'
          AND EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'checkpointer'
-                     AND wait_event IN ('CheckpointerMain', 'CheckpointWriteDelay'))
+                     AND wait_event IN ('CheckpointerMain', 'CheckpointWriteDelay')),
+       recovering AND NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'startup'
+                     AND wait_event IN ('RecoveryWalStream', 'RecoveryRetrieveRetryInterval'))
 FROM (SELECT pg_is_in_recovery() AS recovering, current_setting('server_version') AS version) AS about";
 
 const LINK: &str = "
@@ -86,6 +90,7 @@ pub(super) async fn status(node: &Node, reach: &Reach) -> Result<NodeStatus, Fau
         } else {
             None
         },
+        replaying: value(&about, 11)?,
         heartbeat: heartbeat(&session).await?,
         committed: value::<Option<i64>>(&about, 7)?.map(instant).transpose()?,
         transactions: value::<Option<i64>>(&about, 8)?.map(i64::unsigned_abs),

@@ -28,6 +28,7 @@ fn status(role: NodeRole, link: Option<Link>) -> NodeStatus {
         position: Position("0/1".to_owned()),
         received: None,
         link,
+        replaying: false,
         heartbeat: Some(Heartbeat {
             seq: 1,
             at: now() - Duration::from_millis(800),

@@ -232,3 +232,29 @@ fn positions_are_compared_by_their_bytes() {
     assert_eq!(between("0/1", "binlog.1"), None);
     assert_eq!(service_name(&"main".into()), "postgres-main");
 }
+
+/// A replica that was restarted while its primary was lost reads what it has before anybody knows how much that is.
+#[tokio::test]
+async fn a_replica_without_a_primary_says_whether_it_still_replays() {
+    let Some(machine) = Machine::pair("a_replica_without_a_primary_says_whether_it_still_replays")
+    else {
+        return;
+    };
+    let (reach, [first, second]) = (&machine.reach, &machine.nodes);
+    drop(primary(&machine).await);
+    Postgres.seed(first, second, reach).await.unwrap();
+    machine.shell.crash(&first.host);
+    let replays = async || Postgres.status(second, reach).await.unwrap().replaying;
+    until("it waits for more", async || !replays().await).await;
+    let session = connect::connect(second, connect::OURS, reach).await;
+    let session = session.map_err(|failure| failure.fault).unwrap();
+    let tell = async |what: &str| {
+        let words = format!("SELECT pg_wal_replay_{what}()::text");
+        let told = session.rows(&words, &[]).await;
+        told.map(drop).map_err(|failure| failure.fault).unwrap()
+    };
+    tell("pause").await;
+    until("it does not get on", replays).await;
+    tell("resume").await;
+    until("it waits for more again", async || !replays().await).await;
+}
