@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use crate::db::{Divergence, Engine, Link, NodeStatus, Position};
+use crate::db::{Divergence, Engine, NodeStatus, Position};
 use crate::error::Fault;
 use crate::model::id::*;
 use crate::model::roles::{Roles, Writer};
@@ -98,12 +98,11 @@ pub async fn facts(world: &World) -> Result<Facts, Fault> {
 /// Replicas without a stream that have not replayed yet what they have: a standby that was restarted while its primary
 /// was lost. Until they have, nobody knows how much of it they have.
 pub fn unsettled(facts: &Facts) -> Vec<ServerName> {
-    let is_unsettled = |status: &NodeStatus| {
-        let has_stream = matches!(status.link, Some(Link::Up { .. }));
-        status.replaying && !has_stream
-    };
     let nodes = facts.nodes.iter();
-    let unsettled = nodes.filter(|(_, node)| node.status.known().is_some_and(is_unsettled));
+    let unsettled = nodes.filter(|(_, node)| {
+        let status = node.status.known();
+        status.is_some_and(NodeStatus::is_unsettled)
+    });
     unsettled.map(|(name, _)| name.clone()).collect()
 }
 

@@ -4,8 +4,8 @@ use super::drive::{Change, Job, drive};
 use super::{Call, Ended, site};
 use crate::model::id::SiteName;
 use crate::model::stack::Stack;
-use crate::plan;
 use crate::plan::facts::Facts;
+use crate::plan::{self, Plan};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -16,8 +16,17 @@ pub struct Args {
 }
 
 pub async fn run(call: &Call, args: &Args) -> Ended {
-    let asked = args.site.clone();
-    let verb = site::typed("heal", asked.as_ref());
+    let job = job("heal", args.site.clone(), plan::heal::heal);
+    drive(call, &args.change, job).await
+}
+
+/// Of a verb that looks at every server of the sites where the stack runs.
+pub(super) fn job(
+    verb: &str,
+    asked: Option<SiteName>,
+    planned: fn(&Stack, &Facts, &[SiteName]) -> Plan,
+) -> Job {
+    let verb = site::typed(verb, asked.as_ref());
     let planner = move |stack: &Stack, facts: &Facts| {
         let sites = match &asked {
             Some(name) => vec![site::named(stack, name)?],
@@ -27,10 +36,10 @@ pub async fn run(call: &Call, args: &Args) -> Ended {
                 primary.into_iter().chain(standbys).cloned().collect()
             }
         };
-        Ok(plan::heal::heal(stack, facts, &sites))
+        Ok(planned(stack, facts, &sites))
     };
     let mut job = Job::new(verb, Box::new(planner));
     job.examines = true;
     job.compares = true;
-    drive(call, &args.change, job).await
+    job
 }

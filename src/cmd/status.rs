@@ -16,6 +16,7 @@ use crate::model::stack::Stack;
 use crate::model::units::Ttl;
 use crate::plan::facts::{Facts, Seen};
 use crate::plan::preflight::{Check, Verdict, overall};
+use crate::plan::scale::beside_the_spec;
 use crate::run::lease;
 use crate::run::open::Session;
 
@@ -31,6 +32,8 @@ struct Status {
     primary: SiteName,
     provisional: Option<Flip>,
     sites: Vec<Site>,
+    /// What is there and not in the spec.
+    beside_the_spec: Vec<String>,
     databases: Vec<replicate::DatabaseRow>,
     names: Vec<Name>,
     lease: Option<lease::Lease>,
@@ -158,6 +161,7 @@ fn of(stack: &Stack, facts: &Facts, ready: Vec<Ready>) -> Status {
             .iter()
             .map(|known| site_of(stack, facts, &known.name, &known.cloud))
             .collect(),
+        beside_the_spec: beside_the_spec(stack, facts),
         databases: replicate::databases(stack, facts),
         names: stack
             .names
@@ -321,6 +325,25 @@ mod tests {
         let beside = facts.nodes.get_mut(&"shop-east-db-2".into()).unwrap();
         beside.status = Seen::Unknown("refused".to_owned());
         assert!(!said(&facts));
+    }
+
+    #[test]
+    fn what_the_spec_has_no_longer_is_said() {
+        let mut facts = fine(&small());
+        let east = facts.sites.get_mut(&"east".into()).unwrap();
+        let mut more = east.servers[&"shop-east-web-1".into()].clone();
+        more.name = "shop-east-web-9".into();
+        more.tags.insert("group".to_owned(), "web".to_owned());
+        east.servers.insert(more.name.clone(), more);
+        let writer = facts.writers.get_mut(&"main".into()).unwrap();
+        writer.node = Some("shop-east-db-7".into());
+        let (text, _) = screen(&facts);
+        for line in [
+            "shop-east-web-9 is not in the spec any longer; `hafog scale east` removes what is too much",
+            "shop-east-db-7 writes the database `main`, and the spec has that server no longer",
+        ] {
+            assert!(text.lines().any(|one| one == line), "{text}");
+        }
     }
 
     #[test]

@@ -97,6 +97,13 @@ pub struct NodeStatus {
     pub seen: Timestamp,
 }
 
+impl NodeStatus {
+    /// It gets nothing more and still reads what it has: how much that is is not known yet.
+    pub fn is_unsettled(&self) -> bool {
+        self.replaying && !matches!(self.link, Some(Link::Up { .. }))
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NodeRole {

@@ -69,14 +69,12 @@ impl Stack {
         balancer.is_some_and(|one| &one.to == group || one.spare.as_ref() == Some(group))
     }
 
-    /// The servers of a site whose HAProxy knows the application servers.
-    pub fn balancers_at<'a>(&'a self, site: &'a SiteName) -> impl Iterator<Item = &'a Server> {
-        let job = match self.cache {
-            Some(_) => Job::Cache,
-            None => Job::Balancer,
-        };
-        self.servers_at(site)
-            .filter(move |server| server.job == job)
+    /// Whether it is a server whose HAProxy knows the application servers.
+    pub fn is_balancer(&self, server: &Server) -> bool {
+        match self.cache {
+            Some(_) => server.job == Job::Cache,
+            None => server.job == Job::Balancer,
+        }
     }
 
     /// Whether a site's servers are made from images.

@@ -46,6 +46,7 @@ actions! {
     RemoveSite,
     ConfigureServer,
     ChangeImage,
+    TakeOut,
     AwaitHealthy,
     AwaitServer,
     CreateDatabase,
@@ -137,6 +138,14 @@ pub const CHANGING: &str = "changing ";
 pub fn is_changing(tags: &BTreeMap<String, String>) -> bool {
     tags.get(CONFIG_TAG)
         .is_some_and(|config| config.starts_with(CHANGING))
+}
+
+/// Takes a server that the spec has no longer out of its balancers' rotation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TakeOut {
+    pub site: SiteName,
+    pub server: ServerName,
+    pub group: GroupName,
 }
 
 /// Moves one server to another image behind the balancer's health check, and back when it does not come up.

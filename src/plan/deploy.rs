@@ -4,7 +4,7 @@
 use super::action::*;
 use super::build;
 use super::facts::Facts;
-use super::safety::not_up;
+use super::safety::{lost_writer, not_up};
 use super::{Intent, Plan, PlanKind, step};
 use crate::model::id::*;
 use crate::model::stack::{Job, Server, Stack};
@@ -31,6 +31,10 @@ pub fn deploy(stack: &Stack, facts: &Facts, batch: Batch) -> Plan {
             sites: sites.clone(),
         },
     );
+    if let Some(lost) = lost_writer(stack, facts) {
+        plan.refusals.push(lost);
+        return plan;
+    }
     let mut before: Vec<StepName> = Vec::new();
     for site in &sites {
         let images = build::images(&mut plan, stack, facts, site);

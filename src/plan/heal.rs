@@ -6,8 +6,8 @@ mod nodes;
 
 use super::action::{AwaitServer, CONFIG_TAG, DeleteServer};
 use super::facts::Facts;
-use super::safety::{Refusal, not_up, refusal};
-use super::{Action, Intent, Plan, PlanKind, site, step};
+use super::safety::{Refusal, lost_writer, not_up, refusal};
+use super::{Action, Intent, Plan, PlanKind, scale, site, step};
 use crate::cloud::ServerState;
 use crate::model::id::*;
 use crate::model::stack::{Job, Server, Stack};
@@ -24,9 +24,18 @@ enum Ailment {
 
 pub fn heal(stack: &Stack, facts: &Facts, sites: &[SiteName]) -> Plan {
     let sites = sites.to_vec();
-    let mut plan = Plan::new(PlanKind::Converging, Intent::Heal { sites });
+    work(stack, facts, Intent::Heal { sites })
+}
+
+/// Also of [`super::scale`], which removes servers besides.
+pub(super) fn work(stack: &Stack, facts: &Facts, intent: Intent) -> Plan {
+    let mut plan = Plan::new(PlanKind::Converging, intent);
     if facts.roles.is_none() {
         plan.refusals.push(not_up());
+        return plan;
+    }
+    if let Some(lost) = lost_writer(stack, facts) {
+        plan.refusals.push(lost);
         return plan;
     }
     plan.forecast.apart = facts.apart.clone();
@@ -94,6 +103,12 @@ fn one_site(
         let why = format!("{site} does not answer, so nobody can say which of its servers work");
         return Err(cannot(why, "hafog status"));
     }
+    let mut surplus = scale::surplus(stack, facts, site);
+    if !matches!(plan.intent, Intent::Scale { .. }) {
+        plan.forecast.notes.extend(scale::note(&surplus));
+        surplus.clear();
+    }
+    plan.refusals.extend(scale::refuse(stack, &surplus));
     let nodes = nodes::heal(plan, stack, facts, site)?;
     refused.extend(nodes.refused);
     // What a standby's tier does not run is not there, and nobody misses it.
@@ -118,7 +133,9 @@ fn one_site(
     for (server, ailment) in &ailing {
         made.extend(anew(plan, stack, facts, server, ailment)?);
     }
-    let is_changed = made.len() > followed;
+    let goes = surplus.iter().any(scale::Surplus::is_known_by_address);
+    let is_changed = made.len() > followed || goes;
+    made.extend(scale::take_out(plan, stack, &surplus));
     // A balancer and a cache have the addresses of the servers behind them.
     let is_told = |server: &&Server| {
         let has_addresses = matches!(server.job, Job::Balancer | Job::Cache);
@@ -138,6 +155,13 @@ fn one_site(
         .into_iter()
         .map(|server| plan.push(await_server(server).after(configured.clone())))
         .collect();
+    let after = match awaited.as_slice() {
+        [] => &made,
+        awaited => awaited,
+    };
+    if matches!(plan.intent, Intent::Scale { .. }) {
+        scale::remove(plan, stack, facts, site, &surplus, after);
+    }
     let is_changed = !awaited.is_empty();
     Ok(is_changed.then(|| plan.push(site::await_healthy(site).after(awaited))))
 }

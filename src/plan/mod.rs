@@ -15,6 +15,7 @@ pub mod preflight;
 pub mod prune;
 pub mod rejoin;
 pub mod safety;
+pub mod scale;
 pub mod site;
 pub mod ttl;
 
@@ -102,6 +103,9 @@ pub enum Intent {
     Heal {
         sites: Vec<SiteName>,
     },
+    Scale {
+        sites: Vec<SiteName>,
+    },
 }
 
 impl Intent {
@@ -112,7 +116,8 @@ impl Intent {
             | Intent::Deploy { sites }
             | Intent::Destroy { sites }
             | Intent::Prune { sites }
-            | Intent::Heal { sites } => sites,
+            | Intent::Heal { sites }
+            | Intent::Scale { sites } => sites,
             _ => &[],
         }
     }
@@ -149,6 +154,7 @@ impl Intent {
             Intent::Destroy { .. } => "destroy",
             Intent::Prune { .. } => "image prune",
             Intent::Heal { .. } => "heal",
+            Intent::Scale { .. } => "scale",
         }
     }
 }

@@ -3,6 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::facts::Facts;
+use crate::model::stack::Stack;
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Refusal {
     /// One of [`REFUSALS`].
@@ -107,6 +110,16 @@ pub const REFUSALS: &[About] = &[
         about: "A server cannot be made anew: its site does not answer, nobody knows which image it ran, or it is a machine that hafog did not make. Or the one that writes its database does not work, and that is a failover's. Nothing is done by guess.",
     },
     About {
+        name: "group-gone",
+        waivable: true,
+        about: "Servers belong to a group that the spec has no longer, so nobody can say what they hold. Accepted: they are removed with all that is on their disks.",
+    },
+    About {
+        name: "writer-not-in-spec",
+        waivable: false,
+        about: "The spec has the server no longer that writes a database. It has to be in the spec until another node is the one that writes.",
+    },
+    About {
         name: "standby-not-ready",
         waivable: true,
         about: "The standby has no healthy servers behind its balancer; users moved there would see errors. Accepted: its health checks are not waited for.",
@@ -128,6 +141,25 @@ pub fn refusal(name: &'static str, why: impl Into<String>, hint: impl Into<Strin
 
 pub(super) fn not_up() -> Refusal {
     refusal("not-up", "the stack is not up anywhere", "hafog up")
+}
+
+/// A spec that has lost a node that writes: nothing can be said of its database, and nothing done.
+pub(super) fn lost_writer(stack: &Stack, facts: &Facts) -> Option<Refusal> {
+    stack.databases.iter().find_map(|database| {
+        let writer = facts.writer_node(&database.name)?;
+        if stack.server(writer).is_some() {
+            return None;
+        }
+        let why = format!(
+            "{writer} writes the database `{}`, and the spec has that server no longer",
+            database.name
+        );
+        let hint = format!(
+            "hafog switchover NODE, to one that stays, when `servers.{}` has it again (`count`); then take it out",
+            database.on
+        );
+        Some(refusal("writer-not-in-spec", why, hint))
+    })
 }
 
 #[cfg(test)]

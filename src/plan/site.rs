@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::action::*;
 use super::build;
 use super::facts::Facts;
-use super::safety::{Refusal, not_up, refusal};
+use super::safety::{Refusal, lost_writer, not_up, refusal};
+use super::scale;
 use super::{Action, Intent, Plan, PlanKind, step};
 use crate::cloud::{ServerState, ServerWant};
 use crate::dns::RecordChange;
@@ -19,6 +20,10 @@ use crate::model::stack::{Database, Job, Name, Server, Stack, Tier, Zone};
 pub fn up(stack: &Stack, facts: &Facts) -> Plan {
     let site = facts.primary(&stack.primary).clone();
     let mut plan = Plan::new(PlanKind::Converging, Intent::Up { site: site.clone() });
+    if let Some(lost) = lost_writer(stack, facts) {
+        plan.refusals.push(lost);
+        return plan;
+    }
     let healthy = converge(&mut plan, stack, facts, &site, true);
     tell_agents(&mut plan, stack, facts);
     publish(&mut plan, stack, facts, &site, healthy);
@@ -55,6 +60,10 @@ pub fn clone(stack: &Stack, facts: &Facts, site: &SiteName) -> Plan {
         return plan;
     };
     plan.refusals.extend(comes_back(stack, facts, site));
+    if let Some(lost) = lost_writer(stack, facts) {
+        plan.refusals.push(lost);
+        return plan;
+    }
     let tier = stack.site(site).map(|site| site.tier).unwrap_or_default();
     if tier == Tier::Cold {
         build::images(&mut plan, stack, facts, site);
@@ -140,6 +149,10 @@ pub fn replicate(stack: &Stack, facts: &Facts, site: &SiteName, always: bool) ->
         plan.refusals.push(not_up());
         return plan;
     }
+    if let Some(lost) = lost_writer(stack, facts) {
+        plan.refusals.push(lost);
+        return plan;
+    }
     if !always {
         plan.refusals.extend(comes_back(stack, facts, site));
     }
@@ -167,6 +180,9 @@ fn converge(
     is_primary: bool,
 ) -> Option<StepName> {
     let images = build::images(plan, stack, facts, site);
+    plan.forecast
+        .notes
+        .extend(scale::note(&scale::surplus(stack, facts, site)));
     let tier = stack.site(site).map(|site| site.tier).unwrap_or_default();
     let pilot_light = !is_primary && tier == Tier::PilotLight;
     let wanted = |server: &&Server| is_primary || tier.runs(&server.job);
@@ -258,7 +274,7 @@ fn ensure_server(
 
 pub(super) fn create_server(stack: &Stack, server: &Server, image: &ImageName) -> super::Step {
     let mut tags = build::tags(stack, &server.site);
-    tags.insert("group".to_owned(), server.group.to_string());
+    tags.insert(scale::GROUP_TAG.to_owned(), server.group.to_string());
     tags.insert(build::MADE_FOR.to_owned(), image.to_string());
     let want = ServerWant {
         name: server.name.clone(),
@@ -451,6 +467,9 @@ pub(super) fn tell_agents(plan: &mut Plan, stack: &Stack, facts: &Facts) {
     let is_new = |action: &Action| match action {
         Action::SeedReplica(_) => true,
         Action::CreateServer(create) => ours.contains(&create.want.name),
+        Action::DeleteServer(delete) => {
+            scale::is_surplus(stack, facts, &delete.site, &delete.server)
+        }
         _ => false,
     };
     let new_nodes: Vec<StepName> = plan

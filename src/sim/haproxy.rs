@@ -27,6 +27,12 @@ fn said(text: String) -> Ran {
     }
 }
 
+/// What stands behind a keyword of a file.
+fn lines_of<'a>(file: &'a str, keyword: &'a str) -> impl Iterator<Item = &'a str> {
+    let lines = file.lines().map(str::trim);
+    lines.filter_map(move |line| line.strip_prefix(keyword))
+}
+
 impl World {
     pub(super) fn haproxy(&mut self, balancer: &ServerName, words: &str) -> Ran {
         let words: Vec<&str> = words.split(' ').collect();
@@ -39,7 +45,7 @@ impl World {
             },
             ["show", "stat", ..] => said(self.rotation(balancer)),
             ["show", "info"] => {
-                let mark = self.servers[balancer].services[SERVICE].loaded.clone();
+                let mark = lines_of(self.loaded(balancer), "description ").next();
                 said(mark.map_or_else(String::new, |mark| format!("description: {mark}\n")))
             }
             ["show", "servers", "state"] => {
@@ -63,19 +69,37 @@ impl World {
     fn rotation(&self, balancer: &ServerName) -> String {
         let out = &self.servers[balancer].out;
         let mut table = "# pxname,svname,qcur,scur,status,\n".to_owned();
-        for name in self.behind(&self.planned[balancer]) {
-            let status = match self.serve(name) {
-                Ok(200) if out.contains(name) => "DRAIN",
+        for name in self.known_to(balancer) {
+            let status = match self.serve(&name) {
+                Ok(200) if out.contains(&name) => "DRAIN",
                 Ok(200) => "UP",
                 _ => "DOWN",
             };
-            let backend = match self.planned[name].group.as_str() == SPARE_GROUP {
+            let spares = self.planned.get(&name).map(|server| server.group.as_str());
+            let backend = match spares == Some(SPARE_GROUP) {
                 true => "spared",
                 false => "servers",
             };
             table.push_str(&format!("{backend},{name},0,0,{status},\n"));
         }
         table
+    }
+
+    fn loaded(&self, balancer: &ServerName) -> &str {
+        let service = &self.servers[balancer].services[SERVICE];
+        service.loaded.as_deref().unwrap_or_default()
+    }
+
+    /// The servers in the file that a balancer has read; one that was never told has those of the plan.
+    fn known_to(&self, balancer: &ServerName) -> Vec<ServerName> {
+        let file = self.loaded(balancer);
+        match file.is_empty() {
+            true => self.behind(&self.planned[balancer]).cloned().collect(),
+            false => {
+                let names = lines_of(file, "server ").filter_map(|line| line.split(' ').next());
+                names.map(ServerName::from).collect()
+            }
+        }
     }
 
     /// The servers that a balancer sends requests to.

@@ -92,7 +92,7 @@ pub struct SimService {
     /// The image that it was started from; the server's may have changed since.
     pub image: Option<ImageName>,
     pub pid: Option<u32>,
-    /// A proxy's file as it was when it read it: its description.
+    /// A proxy's file as it was when it read it.
     pub loaded: Option<String>,
 }
 
@@ -545,7 +545,7 @@ impl World {
     /// The status of a request to the server; `Err` when nothing listens there.
     pub fn serve(&self, name: &ServerName) -> Result<u16, String> {
         let refused = || format!("`{name}` refuses the connection");
-        let server = &self.servers[name];
+        let server = self.servers.get(name).ok_or_else(refused)?;
         let planned = self.planned.get(name).ok_or_else(refused)?;
         if !server.up() {
             return Err(refused());
@@ -636,7 +636,7 @@ impl SimServer {
 
     pub fn start(&mut self, name: &str, pid: u32) {
         let image = self.image.clone();
-        let loaded = self.description(name);
+        let loaded = self.file_of(name);
         let node = self.nodes.values_mut().find(|node| node.service == name);
         let service = self.services.get_mut(name).expect("the service exists");
         service.wanted = true;
@@ -658,18 +658,16 @@ impl SimServer {
         service.loaded = loaded;
     }
 
-    /// What a service's file says of itself.
-    fn description(&self, service: &str) -> Option<String> {
+    /// The file that a service is started with.
+    fn file_of(&self, service: &str) -> Option<String> {
         let argv = &self.services.get(service)?.definition.argv;
         let (file, _) = self.files.get(argv.last()?)?;
-        let text = std::str::from_utf8(file).ok()?;
-        let mut lines = text.lines().map(str::trim);
-        lines.find_map(|line| Some(line.strip_prefix("description ")?.to_owned()))
+        String::from_utf8(file.clone()).ok()
     }
 
     /// Reads its file anew, and forgets who was out.
     pub fn reload(&mut self, name: &str) {
-        let loaded = self.description(name);
+        let loaded = self.file_of(name);
         if name == haproxy::SERVICE {
             self.out.clear();
         }

@@ -5,10 +5,14 @@
 
 use std::time::Duration;
 
-use super::{Context, balancer, program};
+use async_trait::async_trait;
+
+use super::{Act, Context, Standing, balancer, program};
+use crate::cloud::Server as CloudServer;
 use crate::error::{Fault, Trouble, TroubleExt};
-use crate::model::id::ServerName;
-use crate::plan::action::is_changing;
+use crate::model::id::{GroupName, ServerName, SiteName};
+use crate::model::stack::{CACHE_GROUP, Job, SPARE_GROUP, Server};
+use crate::plan::action::{TakeOut, is_changing};
 use crate::shell::{Command, Host};
 use crate::wait;
 use crate::world::World;
@@ -38,16 +42,40 @@ impl Seen {
     }
 }
 
-/// The balancers that send requests to a server.
-async fn balancers(world: &World, name: &ServerName) -> Result<Vec<Host>, Fault> {
-    let server = world.server(name)?;
-    if !world.stack.is_balanced(&server.group) {
-        return Ok(Vec::new());
+/// A server behind balancers, which the spec may have no longer.
+pub(super) struct Behind<'a> {
+    pub site: &'a SiteName,
+    pub name: &'a ServerName,
+    pub group: &'a GroupName,
+}
+
+impl<'a> Behind<'a> {
+    fn of(world: &'a World, name: &'a ServerName) -> Result<Behind<'a>, Fault> {
+        let Server { site, group, .. } = world.server(name)?;
+        Ok(Behind { site, name, group })
     }
-    let hosts = world.hosts_at(&server.site).await?;
-    let balancers = world.stack.balancers_at(&server.site);
-    let hosts = balancers.map(|server| world.host_among(&hosts, &server.name).cloned());
-    hosts.collect()
+
+    /// HAProxy's backend in which the server is checked and told. In the spares', the others only follow.
+    fn backend(&self) -> &'static str {
+        match self.group.as_str() == SPARE_GROUP {
+            true => "spared",
+            false => "servers",
+        }
+    }
+
+    /// The balancers that send requests to it.
+    async fn balancers(&self, world: &World) -> Result<Vec<Host>, Fault> {
+        let stack = &world.stack;
+        let is_balancer = |server: &&Server| match self.group.as_str() {
+            CACHE_GROUP => server.job == Job::Balancer,
+            SPARE_GROUP => stack.is_balancer(server),
+            _ => stack.is_balanced(self.group) && stack.is_balancer(server),
+        };
+        let hosts = world.hosts_at(self.site).await?;
+        let balancers = stack.servers_at(self.site).filter(is_balancer);
+        let hosts = balancers.map(|server| world.host_among(&hosts, &server.name).cloned());
+        hosts.collect()
+    }
 }
 
 async fn tell(world: &World, host: &Host, words: &str) -> Result<String, Trouble> {
@@ -68,19 +96,8 @@ async fn tell(world: &World, host: &Host, words: &str) -> Result<String, Trouble
     }
 }
 
-/// HAProxy's backend in which a server is checked and told. In the spares', the others only follow.
-fn backend(world: &World, name: &ServerName) -> Result<&'static str, Fault> {
-    let server = world.server(name)?;
-    let balancer = world.stack.balancer.as_ref();
-    let spare = balancer.and_then(|balancer| balancer.spare.as_ref());
-    Ok(match spare == Some(&server.group) {
-        true => "spared",
-        false => "servers",
-    })
-}
-
-async fn set(world: &World, host: &Host, name: &ServerName, state: &str) -> Result<(), Trouble> {
-    let backend = backend(world, name).nothing_changed()?;
+async fn set(world: &World, host: &Host, one: &Behind<'_>, state: &str) -> Result<(), Trouble> {
+    let (backend, name) = (one.backend(), one.name);
     let words = format!("set server {backend}/{name} state {state}");
     let said = tell(world, host, &words).await?;
     match said.trim() {
@@ -112,7 +129,11 @@ pub(super) async fn kept_out(world: &World, host: &Host) -> Result<Vec<ServerNam
         return Ok(out);
     }
     let found = world.cloud(&host.site)?.servers().await?.into_iter();
-    let changing = found.filter(|server| is_changing(&server.tags) && out.contains(&server.name));
+    let is_kept = |server: &CloudServer| {
+        let is_ours = world.stack.server(&server.name).is_some();
+        is_ours && is_changing(&server.tags) && out.contains(&server.name)
+    };
+    let changing = found.filter(is_kept);
     Ok(changing.map(|server| server.name).collect())
 }
 
@@ -122,7 +143,8 @@ pub(super) async fn keep_out(
     names: &[ServerName],
 ) -> Result<(), Trouble> {
     for name in names {
-        let set = set(world, host, name, "drain").await;
+        let one = Behind::of(world, name).partial()?;
+        let set = set(world, host, &one, "drain").await;
         set.map_err(Trouble::after_a_change)?;
     }
     Ok(())
@@ -147,16 +169,12 @@ fn forced_out(table: &str) -> Vec<ServerName> {
     out.collect()
 }
 
-async fn look(world: &World, host: &Host, name: &ServerName) -> Result<Seen, Fault> {
+/// `None`: the balancer does not know it.
+async fn look(world: &World, host: &Host, one: &Behind<'_>) -> Result<Option<Seen>, Fault> {
     // The servers (4) of every backend, as CSV.
     let told = tell(world, host, "show stat -1 4 -1").await;
     let table = told.map_err(|trouble| trouble.fault().clone())?;
-    seen(&table, backend(world, name)?, name).ok_or_else(|| {
-        Fault::new(format!(
-            "the balancer `{}` does not know `{name}`",
-            host.name
-        ))
-    })
+    Ok(seen(&table, one.backend(), one.name))
 }
 
 /// Of `show stat`, section 9.1 of the management guide: the columns are named in the first line. Its state is that of
@@ -200,14 +218,16 @@ async fn in_all(
     is_enough: fn(&Seen) -> bool,
 ) -> Result<(), String> {
     let words = |fault: Fault| fault.to_string();
-    for host in balancers(world, name).await.map_err(words)? {
-        let seen = look(world, &host, name).await.map_err(words)?;
-        if !is_enough(&seen) {
-            let status = seen.status;
-            return Err(format!(
-                "the balancer `{}` has {name} as {status}",
-                host.name
-            ));
+    let one = Behind::of(world, name).map_err(words)?;
+    for host in one.balancers(world).await.map_err(words)? {
+        let by = &host.name;
+        match look(world, &host, &one).await.map_err(words)? {
+            None => return Err(format!("the balancer `{by}` does not know `{name}`")),
+            Some(seen) if !is_enough(&seen) => {
+                let status = seen.status;
+                return Err(format!("the balancer `{by}` has {name} as {status}"));
+            }
+            Some(_) => {}
         }
     }
     Ok(())
@@ -215,19 +235,26 @@ async fn in_all(
 
 /// Takes the server out, and waits until it has answered what it is at work on. What takes longer than the limit is cut.
 pub(super) async fn take_out(context: &Context<'_>, name: &ServerName) -> Result<(), Trouble> {
-    let world = context.world;
-    let hosts = balancers(world, name).await.nothing_changed()?;
-    for host in &hosts {
+    let one = Behind::of(context.world, name).nothing_changed()?;
+    let hosts = one.balancers(context.world).await.nothing_changed()?;
+    out_of(context, &hosts, &one).await
+}
+
+async fn out_of(context: &Context<'_>, hosts: &[Host], one: &Behind<'_>) -> Result<(), Trouble> {
+    let (world, name) = (context.world, one.name);
+    for host in hosts {
         program::bring(world, host).await?;
-        set(world, host, name, "drain").await?;
+        set(world, host, one, "drain").await?;
     }
-    for host in &hosts {
+    for host in hosts {
         let what = format!("{name} has nothing left to answer");
         let idle = wait::until(world.clock.as_ref(), &what, DRAIN_LIMIT, || async {
             // Twice: a request may have been given to it at the moment of the order.
             for _ in 0..2 {
-                let seen = look(world, host, name).await;
-                match seen.map_err(|fault| fault.to_string())?.busy {
+                let seen = look(world, host, one)
+                    .await
+                    .map_err(|fault| fault.to_string())?;
+                match seen.map_or(0, |seen| seen.busy) {
                     0 => {}
                     busy => return Err(format!("{busy} requests are under way")),
                 }
@@ -243,13 +270,14 @@ pub(super) async fn take_out(context: &Context<'_>, name: &ServerName) -> Result
 
 /// Puts the server in again where HAProxy runs: one that does not has forgotten who was out.
 pub(super) async fn let_in(world: &World, name: &ServerName) -> Result<(), Trouble> {
-    for host in balancers(world, name).await.partial()? {
+    let one = Behind::of(world, name).partial()?;
+    for host in one.balancers(world).await.partial()? {
         let services = world.shell(&host.site).partial()?.services(&host).await;
         let mut services = services.partial()?.into_iter();
         if services.any(|service| service.name == balancer::SERVICE && service.running) {
             let brought = program::bring(world, &host).await;
             brought.map_err(Trouble::after_a_change)?;
-            let set = set(world, &host, name, "ready").await;
+            let set = set(world, &host, &one, "ready").await;
             set.map_err(Trouble::after_a_change)?;
         }
     }
@@ -259,8 +287,9 @@ pub(super) async fn let_in(world: &World, name: &ServerName) -> Result<(), Troub
 /// Puts the server in again, and waits until every balancer finds it healthy.
 pub(super) async fn put_in(context: &Context<'_>, name: &ServerName) -> Result<(), Trouble> {
     let world = context.world;
-    for host in balancers(world, name).await.partial()? {
-        let set = set(world, &host, name, "ready").await;
+    let one = Behind::of(world, name).partial()?;
+    for host in one.balancers(world).await.partial()? {
+        let set = set(world, &host, &one, "ready").await;
         set.map_err(Trouble::after_a_change)?;
     }
     let what = format!("{name} is in rotation");
@@ -268,6 +297,41 @@ pub(super) async fn put_in(context: &Context<'_>, name: &ServerName) -> Result<(
         in_all(world, name, Seen::is_well).await
     });
     back.await.partial()
+}
+
+#[async_trait]
+impl Act for TakeOut {
+    async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
+        let one = self.behind();
+        for host in one.balancers(context.world).await? {
+            let seen = look(context.world, &host, &one).await?;
+            if seen.is_some_and(|seen| seen.is_in() || seen.busy > 0) {
+                return Ok(Standing::Ready);
+            }
+        }
+        let text = format!("nobody sends anything to {}", self.server);
+        Ok(Standing::done(text))
+    }
+
+    async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
+        let (world, one) = (context.world, self.behind());
+        let mut hosts = Vec::new();
+        for host in one.balancers(world).await.nothing_changed()? {
+            let knows = look(world, &host, &one).await.nothing_changed()?.is_some();
+            hosts.extend(knows.then_some(host));
+        }
+        out_of(context, &hosts, &one).await
+    }
+}
+
+impl TakeOut {
+    fn behind(&self) -> Behind<'_> {
+        Behind {
+            site: &self.site,
+            name: &self.server,
+            group: &self.group,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -35,6 +35,7 @@ fn the_overview() {
       clone        Make a standby at another site
       deploy       Put new images on running servers, standby first
       heal         Make servers anew that do not do their work, and bring database nodes back
+      scale        Bring the number of servers to what the spec says: more, or fewer
       replicate    Set up, watch, compare and copy the databases of a standby
       status       Show the stack on one screen
       preflight    Say whether the standby could take over now, with evidence

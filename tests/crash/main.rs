@@ -46,7 +46,7 @@ async fn command(sim: &SimWorld, stack: &Arc<Stack>, keys: &Arc<Keys>, verb: &Ve
         Ok(session) => session,
         Err(fault) => return Ended::Not(fault.to_string()),
     };
-    if verb.name.contains("heal") {
+    if verb.name.contains("heal") || verb.name == "scale" {
         session.examine().await;
     }
     let stop = Stop::default();
@@ -87,7 +87,7 @@ async fn command(sim: &SimWorld, stack: &Arc<Stack>, keys: &Arc<Keys>, verb: &Ve
 async fn happen(sim: &SimWorld, stack: &Arc<Stack>, keys: &Arc<Keys>, what: &str) {
     match what {
         // It is in the stack that the last command is given.
-        NEW_RELEASE => {}
+        NEW_RELEASE | FEWER => {}
         LEASED => lease(sim, stack, 20),
         "(east dies)" => {
             sim.advance(Duration::from_secs(5));

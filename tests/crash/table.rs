@@ -19,6 +19,7 @@ async fn cut_everywhere(name: &str) {
     let keys = Arc::new(Keys::open(folder.path()).expect("keys"));
     let target = match verb.before.last() {
         Some(&NEW_RELEASE) => Arc::new(released(&stack)),
+        Some(&FEWER) => Arc::new(shrunk(&stack)),
         _ => stack.clone(),
     };
 
@@ -207,6 +208,7 @@ cut! {
     failover_within_a_site_cut_anywhere_is_completed: WITHIN,
     taking_back_an_old_primary_cut_anywhere_is_completed: "heal, an old primary",
     healing_replicas_cut_anywhere_is_completed: "heal, replicas",
+    scale_cut_anywhere_is_completed: "scale",
     cloning_in_place_cut_anywhere_is_completed: "clone, in place",
     deploying_in_place_cut_anywhere_is_completed: "deploy, in place",
     lowering_cut_anywhere_is_completed: "dns lower",

@@ -119,6 +119,11 @@ pub const VERBS: &[Verb] = &[
         before: &["up", "clone", REPLICAS_DIE],
         plan: |s, f| plan::heal::heal(s, f, &[east(), west()]),
     },
+    Verb {
+        name: "scale",
+        before: &["up", "clone", FEWER],
+        plan: |s, f| plan::scale::scale(s, f, &[east(), west()]),
+    },
     // The west is made of servers that exist already.
     Verb {
         name: "clone, in place",
@@ -240,6 +245,16 @@ pub fn mending(command: &str) -> &'static Verb {
     mends
         .find(|verb| verb.name == command)
         .unwrap_or_else(|| panic!("nobody can type `{command}`"))
+}
+
+pub const FEWER: &str = "(fewer servers)";
+
+/// The same stack with fewer servers: one for its application, and no passive node in the east.
+pub fn shrunk(stack: &Stack) -> Stack {
+    let mut stack = stack.clone();
+    let gone = |name: &str| name.ends_with("-web-2") || name == "shop-east-db-2";
+    stack.servers.retain(|server| !gone(server.name.as_str()));
+    stack
 }
 
 pub const NEW_RELEASE: &str = "(a new release)";

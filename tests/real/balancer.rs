@@ -1,5 +1,7 @@
 //! A balancer whose servers change: clients see nothing of it.
 
+use std::net::SocketAddr;
+
 use super::lab::{self, Lab, turn};
 use crate::harness::load::Load;
 use crate::harness::skip::skipped;
@@ -21,9 +23,18 @@ where = (os.environ["HAFOG_ADDRESS"], int(os.environ["PORT"]))
 http.server.ThreadingHTTPServer(where, App).serve_forever()
 "#;
 
+/// Who answers at the front door.
+fn answering(door: SocketAddr) -> Vec<String> {
+    let answers = (0..16).map(|_| lab::ask(door, "GET / HTTP/1.1\r\n").1);
+    let mut names: Vec<String> = answers.collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
 #[test]
-fn clients_see_nothing_of_a_new_server_behind_the_balancer() {
-    let test = "clients_see_nothing_of_a_new_server_behind_the_balancer";
+fn clients_see_nothing_of_more_and_fewer_servers() {
+    let test = "clients_see_nothing_of_more_and_fewer_servers";
     let Some(_turn) = turn(test) else { return };
     if let Some(why) = Load::missing() {
         skipped(test, why);
@@ -33,17 +44,26 @@ fn clients_see_nothing_of_a_new_server_behind_the_balancer() {
     let door = lab.address("shop-east-balancer-1", 8080);
     let spec = lab.home.read("hafog.yaml");
     let load = Load::on(&format!("http://{door}/"));
-    for count in [3, 4] {
+    for (count, verb) in [(3, "up"), (5, "scale"), (2, "scale")] {
         let wanted = spec.replace("count: 2", &format!("count: {count}"));
         lab.home.write("hafog.yaml", &wanted);
-        lab.must("up --yes");
-        let newest = format!("shop-east-web-{count}");
-        lab.until("the newest answers", || {
-            let answers = (0..8).map(|_| lab::ask(door, "GET / HTTP/1.1\r\n").1);
-            answers.into_iter().any(|body| body == newest)
+        if count == 2 {
+            let told = lab.must("up --yes");
+            let note = "shop-east-web-3, shop-east-web-4, shop-east-web-5 are not in the spec";
+            assert!(told.all().contains(note), "{}", told.all());
+        }
+        lab.must(&format!("{verb} --yes"));
+        let names: Vec<String> = (1..=count).map(|n| format!("shop-east-web-{n}")).collect();
+        lab.until("all of them answer, and nobody else", || {
+            answering(door) == names
         });
+        let again = lab.must("scale --yes");
+        assert_eq!(again.stdout, "scale: nothing to do\n");
     }
     load.end_well();
+    let facts = lab.facts();
+    let there = facts["sites"]["east"]["servers"].as_object();
+    assert_eq!(there.expect("servers").len(), 3, "{there:?}");
     lab.must("destroy --yes");
 }
 
@@ -54,24 +74,17 @@ fn a_hot_spare_stands_in_while_a_server_is_out() {
         spec.replace("\nbalancer:", "\n  spare: { image: web }\nbalancer:")
     });
     let door = lab.address("shop-east-balancer-1", 8080);
-    let answering = || -> Vec<String> {
-        let answers = (0..12).map(|_| lab::ask(door, "GET / HTTP/1.1\r\n").1);
-        let mut names: Vec<String> = answers.collect();
-        names.sort();
-        names.dedup();
-        names
-    };
     let [one, two, spare] = ["web-1", "web-2", "spare-1"].map(|name| format!("shop-east-{name}"));
     lab.until("those of the group answer, and nobody else", || {
-        answering() == [one.clone(), two.clone()]
+        answering(door) == [one.clone(), two.clone()]
     });
     lab.must(&format!("local power {one} off"));
     lab.until("the spare answers beside the one that is left", || {
-        answering() == [spare.clone(), two.clone()]
+        answering(door) == [spare.clone(), two.clone()]
     });
     lab.must("heal --yes");
     lab.until("the spare rests again", || {
-        answering() == [one.clone(), two.clone()]
+        answering(door) == [one.clone(), two.clone()]
     });
 
     // A new release goes to it as to everybody, without a request that fails.

@@ -37,6 +37,9 @@ pub fn render(status: &Status, colour: bool) -> String {
         ));
     }
     text.push_str(&format!("\n{}", sites(&status.sites)));
+    for line in &status.beside_the_spec {
+        text.push_str(&format!("{line}\n"));
+    }
     if !status.databases.is_empty() {
         text.push_str(&format!("\n{}", replicate::text(&status.databases)));
     }

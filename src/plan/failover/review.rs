@@ -8,7 +8,7 @@ use crate::model::id::ZoneName;
 use crate::model::roles::Roles;
 use crate::model::stack::SelfFence;
 use crate::plan::facts::{Facts, Seen};
-use crate::plan::safety::{not_up, refusal};
+use crate::plan::safety::{lost_writer, not_up, refusal};
 use crate::plan::ttl::seen_after;
 use crate::plan::{Loss, Plan, Refusal, loss};
 
@@ -17,6 +17,10 @@ pub(super) fn review(plan: &mut Plan, flip: &Flip) {
         plan.refusals.push(not_up());
         return;
     };
+    if let Some(lost) = lost_writer(flip.stack, flip.facts) {
+        plan.refusals.push(lost);
+        return;
+    }
     // What a site lacks that is no standby follows from that, and the hint of that refusal mends it.
     let is_standby = roles.standbys.contains(flip.to);
     plan.refusals.extend(no_standby(flip, roles));

@@ -9,7 +9,7 @@ use crate::model::stack::{Server, Stack};
 use crate::model::units::Bytes;
 use crate::plan::action::*;
 use crate::plan::facts::Facts;
-use crate::plan::safety::not_up;
+use crate::plan::safety::{lost_writer, not_up};
 use crate::plan::{Intent, Plan, PlanKind, step};
 
 /// Opens `node` in place of the one that writes its database. `None`: it is no node of a database.
@@ -49,6 +49,10 @@ fn plan(flip: &Flip, one: &Move) -> Plan {
     let mut plan = Plan::new(PlanKind::Directional, intent);
     if flip.facts.roles.is_none() {
         plan.refusals.push(not_up());
+        return plan;
+    }
+    if let Some(lost) = lost_writer(flip.stack, flip.facts) {
+        plan.refusals.push(lost);
         return plan;
     }
     plan.push(before::vet_standby(flip, one));

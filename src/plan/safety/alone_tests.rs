@@ -13,7 +13,7 @@ use crate::plan::action::CONFIG_TAG;
 use crate::plan::facts::{Facts, Seen};
 use crate::plan::failover::{Options, failover, takeover};
 use crate::plan::preflight::tests::fine;
-use crate::plan::{Plan, commit, deploy, destroy, heal, rejoin, site};
+use crate::plan::{Plan, commit, deploy, destroy, heal, rejoin, scale, site};
 use crate::sim::stacks::small;
 
 const EAST: &str = "shop-east-db-1";
@@ -210,6 +210,20 @@ fn healed(world: &World) -> Plan {
     heal::heal(&world.stack, &world.facts, &["east".into()])
 }
 
+fn scaled(world: &World) -> Plan {
+    scale::scale(&world.stack, &world.facts, &["east".into()])
+}
+
+fn upped(world: &World) -> Plan {
+    site::up(&world.stack, &world.facts)
+}
+
+/// The spec has the one that writes no longer.
+fn without_writer(world: &mut World) {
+    let servers = &mut world.stack.servers;
+    servers.retain(|server| server.name.as_str() != EAST);
+}
+
 fn destroyed(world: &World) -> Plan {
     destroy::destroy(&world.stack, &world.facts, &["east".into()])
 }
@@ -247,6 +261,22 @@ fn cases() -> Vec<Case> {
         case("not-up", deployed, not_up),
         case("not-up", replicate, not_up),
         case("not-up", rejoined, not_up),
+        case("writer-not-in-spec", upped, without_writer),
+        case("writer-not-in-spec", clone, without_writer),
+        case("writer-not-in-spec", deployed, without_writer),
+        case("writer-not-in-spec", replicate, without_writer),
+        case("writer-not-in-spec", healed, without_writer),
+        case("writer-not-in-spec", scaled, without_writer),
+        case("writer-not-in-spec", switchover, without_writer),
+        case("writer-not-in-spec", forced, without_writer).given(primary_is_gone),
+        case("writer-not-in-spec", switched_within, without_writer),
+        case("group-gone", scaled, |w| {
+            let east = w.facts.sites.get_mut(&"east".into()).unwrap();
+            let mut more = east.servers.values().next().unwrap().clone();
+            more.name = "shop-east-worker-1".into();
+            more.tags.insert("group".to_owned(), "worker".to_owned());
+            east.servers.insert(more.name.clone(), more);
+        }),
         case("left-behind", clone, left_behind_with_data),
         case("left-behind", replicate, left_behind_with_data),
         case("no-standby", switchover, never_made),

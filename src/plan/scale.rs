@@ -1,0 +1,208 @@
+//! `hafog scale`: as many servers as the spec says. What misses or fails is made by [`super::heal`]; here is what the
+//! spec has no longer: out of rotation, out of the balancers' files, removed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::action::{DeleteServer, ForgetReplica, TakeOut};
+use super::facts::Facts;
+use super::safety::{Refusal, lost_writer, refusal};
+use super::{Intent, Plan, heal, site, step};
+use crate::cloud::{Server as CloudServer, ServerState};
+use crate::model::id::*;
+use crate::model::stack::{BALANCER_GROUP, CACHE_GROUP, Database, SPARE_GROUP, Stack};
+
+/// The tag that says to which group of the spec a server belongs. Temporary ones belong to none.
+pub(super) const GROUP_TAG: &str = "group";
+
+pub fn scale(stack: &Stack, facts: &Facts, sites: &[SiteName]) -> Plan {
+    let sites = sites.to_vec();
+    heal::work(stack, facts, Intent::Scale { sites })
+}
+
+/// A server that is there and that the spec has no longer.
+pub(super) struct Surplus<'a> {
+    site: &'a SiteName,
+    seen: &'a CloudServer,
+    group: GroupName,
+    database: Option<&'a Database>,
+}
+
+impl Surplus<'_> {
+    /// Whether a balancer or a cache may know it.
+    pub fn is_known_by_address(&self) -> bool {
+        self.database.is_none()
+    }
+}
+
+pub(super) fn surplus<'a>(
+    stack: &'a Stack,
+    facts: &'a Facts,
+    site: &'a SiteName,
+) -> Vec<Surplus<'a>> {
+    let Some(there) = facts.sites.get(site) else {
+        return Vec::new();
+    };
+    let ours: BTreeSet<&ServerName> = stack.servers_at(site).map(|server| &server.name).collect();
+    let more = there.servers.values();
+    let more = more.filter(|seen| !ours.contains(&seen.name));
+    let more = more.filter_map(|seen| {
+        let group = GroupName::new(seen.tags.get(GROUP_TAG)?);
+        let mut databases = stack.databases.iter();
+        Some(Surplus {
+            site,
+            seen,
+            database: databases.find(|database| database.on == group),
+            group,
+        })
+    });
+    more.collect()
+}
+
+/// Whether it is one of those, and no temporary server.
+pub(super) fn is_surplus(stack: &Stack, facts: &Facts, site: &SiteName, name: &ServerName) -> bool {
+    let seen = facts.server(site, name);
+    let has_group = seen.is_some_and(|seen| seen.tags.contains_key(GROUP_TAG));
+    has_group && stack.server(name).is_none()
+}
+
+/// What is there and not in the spec, a line each.
+pub fn beside_the_spec(stack: &Stack, facts: &Facts) -> Vec<String> {
+    let lost = lost_writer(stack, facts).map(|refusal| refusal.why);
+    let sites = stack.sites.iter();
+    let more = sites.filter_map(|site| note(&surplus(stack, facts, &site.name)));
+    more.chain(lost).collect()
+}
+
+/// What other verbs say of them.
+pub(super) fn note(surplus: &[Surplus]) -> Option<String> {
+    let names: Vec<&str> = surplus.iter().map(|one| one.seen.name.as_str()).collect();
+    let first = surplus.first()?;
+    let are = match names.len() {
+        1 => "is",
+        _ => "are",
+    };
+    Some(format!(
+        "{} {are} not in the spec any longer; `hafog scale {}` removes what is too much",
+        names.join(", "),
+        first.site
+    ))
+}
+
+/// Why they may not be removed.
+pub(super) fn refuse(stack: &Stack, surplus: &[Surplus]) -> Option<Refusal> {
+    let groups: BTreeSet<&GroupName> = stack.servers.iter().map(|server| &server.group).collect();
+    let ours = |group: &GroupName| {
+        let made = [BALANCER_GROUP, CACHE_GROUP, SPARE_GROUP];
+        groups.contains(group) || made.contains(&group.as_str())
+    };
+    let gone: Vec<&Surplus> = surplus.iter().filter(|one| !ours(&one.group)).collect();
+    let first = gone.first()?;
+    let names: Vec<&str> = gone.iter().map(|one| one.seen.name.as_str()).collect();
+    let why = format!(
+        "the spec has no group `{}` any longer: {} would be removed with all that is on their disks",
+        first.group,
+        names.join(", ")
+    );
+    let hint = format!("hafog scale {} --accept group-gone", first.site);
+    Some(refusal("group-gone", why, hint))
+}
+
+/// The steps after which balancers send nothing to them and they have nothing left to answer.
+pub(super) fn take_out(plan: &mut Plan, stack: &Stack, surplus: &[Surplus]) -> Vec<StepName> {
+    let rotates = |one: &&Surplus| {
+        let group = &one.group;
+        let stays = stack.group_at(one.site, group).next().is_some();
+        let is_behind =
+            stack.is_balanced(group) || [SPARE_GROUP, CACHE_GROUP].contains(&group.as_str());
+        stays && is_behind && one.seen.state == ServerState::Running
+    };
+    let out = surplus.iter().filter(rotates);
+    out.map(|one| {
+        let name = &one.seen.name;
+        let action = TakeOut {
+            site: one.site.clone(),
+            server: name.clone(),
+            group: one.group.clone(),
+        };
+        let about = format!("take {name} out of rotation, when it has answered what it is asked");
+        plan.push(step(format!("take-out {name}"), about, action.into()))
+    })
+    .collect()
+}
+
+/// The one that writes is told first: commits may wait for a node that goes.
+pub(super) fn remove(
+    plan: &mut Plan,
+    stack: &Stack,
+    facts: &Facts,
+    site: &SiteName,
+    surplus: &[Surplus],
+    after: &[StepName],
+) {
+    let mut after = after.to_vec();
+    let shrinks = |database: &&Database| {
+        let mut going = surplus.iter().filter_map(|one| one.database);
+        going.any(|one| one.name == database.name)
+    };
+    for database in stack.databases.iter().filter(shrinks) {
+        let writer = facts.writer_node(&database.name);
+        if let Some(writer) = writer.and_then(|writer| stack.server(writer)) {
+            let told = site::start_agent(database, writer).after(after.iter().cloned());
+            let before = plan.step(&told.name).map(|step| step.name.clone());
+            after.push(before.unwrap_or_else(|| plan.push(told)));
+        }
+    }
+    let mut deleted = BTreeMap::new();
+    for one in surplus {
+        let name = &one.seen.name;
+        let delete = DeleteServer {
+            site: one.site.clone(),
+            server: name.clone(),
+        };
+        let about = format!("remove {name}, which the spec has no longer, and its data");
+        let delete = step(format!("delete-server {name}"), about, delete.into());
+        let step = plan.push(delete.limit(360).after(after.iter().cloned()));
+        deleted.insert(name, step);
+    }
+    forget(plan, stack, facts, site, &deleted);
+}
+
+/// Nobody keeps log for nodes that go, or that went while a run was cut.
+fn forget(
+    plan: &mut Plan,
+    stack: &Stack,
+    facts: &Facts,
+    site: &SiteName,
+    deleted: &BTreeMap<&ServerName, StepName>,
+) {
+    for database in &stack.databases {
+        let ours = format!("{}-{site}-{}-", stack.name, database.on);
+        let is_gone = |name: &ServerName| {
+            let number = name.as_str().strip_prefix(&ours);
+            let is_node = number.is_some_and(|number| number.parse::<u32>().is_ok());
+            let goes = deleted.contains_key(name) || facts.server(site, name).is_none();
+            is_node && goes && stack.server(name).is_none()
+        };
+        for (keeper, fact) in &facts.nodes {
+            let followers = fact.status.known().map(|status| &status.followers);
+            for follower in followers.into_iter().flatten() {
+                let name = &follower.node;
+                if fact.database != database.name || !is_gone(name) {
+                    continue;
+                }
+                let action = ForgetReplica {
+                    database: database.name.clone(),
+                    primary: keeper.clone(),
+                    replica: name.clone(),
+                };
+                let about = format!("{keeper} keeps nothing for {name} any longer");
+                let forget = step(
+                    format!("forget-replica {name} {keeper}"),
+                    about,
+                    action.into(),
+                );
+                plan.push(forget.after(deleted.get(name).cloned()));
+            }
+        }
+    }
+}
