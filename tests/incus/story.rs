@@ -31,6 +31,13 @@ fn a_stack_moves_to_the_other_cloud_loses_it_and_comes_back() {
     let spec = spec.replace(run, &format!("env RELEASE=2 {run}"));
     pair.home.write("hafog.yaml", &spec);
     pair.must("deploy --yes");
+    for count in [3, 2] {
+        let of = |count: u32| format!("web: {{ image: web, count: {count}");
+        pair.home
+            .write("hafog.yaml", &spec.replace(&of(2), &of(count)));
+        let scaled = pair.must("scale east --yes");
+        assert!(scaled.all().contains("shop-east-web-3"), "{}", scaled.all());
+    }
     load.end_well();
     assert_eq!(pair.orders(&east), ["one"]);
     assert_eq!(lock, pair.home.read("hafog.lock"));
