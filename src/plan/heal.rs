@@ -108,7 +108,7 @@ fn one_site(
         plan.forecast.notes.extend(scale::note(&surplus));
         surplus.clear();
     }
-    plan.refusals.extend(scale::refuse(stack, &surplus));
+    plan.refusals.extend(scale::refuse(stack, facts, &surplus));
     let nodes = nodes::heal(plan, stack, facts, site)?;
     refused.extend(nodes.refused);
     // What a standby's tier does not run is not there, and nobody misses it.

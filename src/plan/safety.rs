@@ -115,6 +115,11 @@ pub const REFUSALS: &[About] = &[
         about: "Servers belong to a group that the spec has no longer, so nobody can say what they hold. Accepted: they are removed with all that is on their disks.",
     },
     About {
+        name: "removed-unseen",
+        waivable: true,
+        about: "A database node that the spec has no longer would be removed, and nobody sees it following: it may be an old primary with writes of its own. In the spec again, `hafog heal` or `hafog failback` says what it has. Accepted: it is removed with all that it has.",
+    },
+    About {
         name: "writer-not-in-spec",
         waivable: false,
         about: "The spec has the server no longer that writes a database. It has to be in the spec until another node is the one that writes.",

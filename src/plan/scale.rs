@@ -89,7 +89,33 @@ pub(super) fn note(surplus: &[Surplus]) -> Option<String> {
 }
 
 /// Why they may not be removed.
-pub(super) fn refuse(stack: &Stack, surplus: &[Surplus]) -> Option<Refusal> {
+pub(super) fn refuse(stack: &Stack, facts: &Facts, surplus: &[Surplus]) -> Vec<Refusal> {
+    let gone = group_gone(stack, surplus);
+    gone.into_iter()
+        .chain(not_following(facts, surplus))
+        .collect()
+}
+
+/// What a node has that nobody sees following may be nowhere else.
+fn not_following(facts: &Facts, surplus: &[Surplus]) -> Option<Refusal> {
+    let streams = |name: &ServerName| {
+        let statuses = facts.nodes.values().filter_map(|fact| fact.status.known());
+        let mut followers = statuses.flat_map(|status| &status.followers);
+        followers.any(|follower| follower.node == *name && follower.streaming)
+    };
+    let nodes = surplus.iter().filter(|one| one.database.is_some());
+    let silent: Vec<&Surplus> = nodes.filter(|one| !streams(&one.seen.name)).collect();
+    let first = silent.first()?;
+    let names: Vec<&str> = silent.iter().map(|one| one.seen.name.as_str()).collect();
+    let why = format!(
+        "nobody sees that {} follows, so it may have what the primary lacks, and would be removed",
+        names.join(", ")
+    );
+    let hint = format!("hafog scale {} --accept removed-unseen", first.site);
+    Some(refusal("removed-unseen", why, hint))
+}
+
+fn group_gone(stack: &Stack, surplus: &[Surplus]) -> Option<Refusal> {
     let groups: BTreeSet<&GroupName> = stack.servers.iter().map(|server| &server.group).collect();
     let ours = |group: &GroupName| {
         let made = [BALANCER_GROUP, CACHE_GROUP, SPARE_GROUP];

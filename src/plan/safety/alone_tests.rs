@@ -277,6 +277,13 @@ fn cases() -> Vec<Case> {
             more.tags.insert("group".to_owned(), "worker".to_owned());
             east.servers.insert(more.name.clone(), more);
         }),
+        case("removed-unseen", scaled, |w| {
+            let east = w.facts.sites.get_mut(&"east".into()).unwrap();
+            let mut more = east.servers[&BESIDE.into()].clone();
+            more.name = "shop-east-db-9".into();
+            more.tags.insert("group".to_owned(), "db".to_owned());
+            east.servers.insert(more.name.clone(), more);
+        }),
         case("left-behind", clone, left_behind_with_data),
         case("left-behind", replicate, left_behind_with_data),
         case("no-standby", switchover, never_made),
