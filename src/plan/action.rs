@@ -140,13 +140,20 @@ pub fn is_changing(tags: &BTreeMap<String, String>) -> bool {
         .is_some_and(|config| config.starts_with(CHANGING))
 }
 
-/// Takes a server that the spec has no longer out of its balancers' rotation.
+/// Takes a server that the spec has no longer out of its balancers' rotation, or writes down of a database node that it
+/// followed when its removal began.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TakeOut {
     pub site: SiteName,
     pub server: ServerName,
     pub group: GroupName,
+    /// Of the database in which it followed.
+    pub epoch: Option<u64>,
 }
+
+/// The tag of a database node that may go: the epoch of its database in which it was seen to follow. As long as nobody
+/// else was opened for writes since, it has nothing of its own.
+pub const LEAVING_TAG: &str = "leaving";
 
 /// Moves one server to another image behind the balancer's health check, and back when it does not come up.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

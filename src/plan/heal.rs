@@ -135,7 +135,7 @@ fn one_site(
     }
     let goes = surplus.iter().any(scale::Surplus::is_known_by_address);
     let is_changed = made.len() > followed || goes;
-    made.extend(scale::take_out(plan, stack, &surplus));
+    made.extend(scale::take_out(plan, stack, facts, &surplus));
     // A balancer and a cache have the addresses of the servers behind them.
     let is_told = |server: &&Server| {
         let has_addresses = matches!(server.job, Job::Balancer | Job::Cache);

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::action::{DeleteServer, ForgetReplica, TakeOut};
+use super::action::{DeleteServer, ForgetReplica, LEAVING_TAG, TakeOut};
 use super::facts::Facts;
 use super::safety::{Refusal, lost_writer, refusal};
 use super::{Intent, Plan, heal, site, step};
@@ -103,8 +103,16 @@ fn not_following(facts: &Facts, surplus: &[Surplus]) -> Option<Refusal> {
         let mut followers = statuses.flat_map(|status| &status.followers);
         followers.any(|follower| follower.node == *name && follower.streaming)
     };
-    let nodes = surplus.iter().filter(|one| one.database.is_some());
-    let silent: Vec<&Surplus> = nodes.filter(|one| !streams(&one.seen.name)).collect();
+    // It was seen when a removal began that was cut.
+    let was_seen = |one: &Surplus, database: &Database| {
+        let epoch = facts.epoch(&database.name).to_string();
+        one.seen.tags.get(LEAVING_TAG) == Some(&epoch)
+    };
+    let is_silent = |one: &&Surplus| {
+        let database = one.database;
+        database.is_some_and(|database| !streams(&one.seen.name) && !was_seen(one, database))
+    };
+    let silent: Vec<&Surplus> = surplus.iter().filter(is_silent).collect();
     let first = silent.first()?;
     let names: Vec<&str> = silent.iter().map(|one| one.seen.name.as_str()).collect();
     let why = format!(
@@ -134,13 +142,18 @@ fn group_gone(stack: &Stack, surplus: &[Surplus]) -> Option<Refusal> {
 }
 
 /// The steps after which balancers send nothing to them and they have nothing left to answer.
-pub(super) fn take_out(plan: &mut Plan, stack: &Stack, surplus: &[Surplus]) -> Vec<StepName> {
+pub(super) fn take_out(
+    plan: &mut Plan,
+    stack: &Stack,
+    facts: &Facts,
+    surplus: &[Surplus],
+) -> Vec<StepName> {
     let rotates = |one: &&Surplus| {
         let group = &one.group;
         let stays = stack.group_at(one.site, group).next().is_some();
         let is_behind =
             stack.is_balanced(group) || [SPARE_GROUP, CACHE_GROUP].contains(&group.as_str());
-        stays && is_behind && one.seen.state == ServerState::Running
+        one.database.is_some() || stays && is_behind && one.seen.state == ServerState::Running
     };
     let out = surplus.iter().filter(rotates);
     out.map(|one| {
@@ -149,8 +162,12 @@ pub(super) fn take_out(plan: &mut Plan, stack: &Stack, surplus: &[Surplus]) -> V
             site: one.site.clone(),
             server: name.clone(),
             group: one.group.clone(),
+            epoch: one.database.map(|database| facts.epoch(&database.name)),
         };
-        let about = format!("take {name} out of rotation, when it has answered what it is asked");
+        let about = match one.database {
+            Some(_) => format!("write down that {name} may go"),
+            None => format!("take {name} out of rotation, when it has answered what it is asked"),
+        };
         plan.push(step(format!("take-out {name}"), about, action.into()))
     })
     .collect()
