@@ -78,7 +78,7 @@ enum Verb {
     /// Make servers anew that do not do their work, and bring database nodes back
     Heal(cmd::heal::Args),
     /// Bring the number of servers to what the spec says: more, or fewer
-    Scale(cmd::scale::Args),
+    Scale(cmd::heal::Args),
     /// Set up, watch, compare and copy the databases of a standby
     #[command(subcommand)]
     Replicate(cmd::replicate::Verb),
@@ -225,7 +225,7 @@ async fn go(call: &Call, verb: Verb) -> Ended {
         Verb::Clone(args) => cmd::clone::run(call, &args).await,
         Verb::Deploy(args) => cmd::deploy::run(call, &args).await,
         Verb::Heal(args) => cmd::heal::run(call, &args).await,
-        Verb::Scale(args) => cmd::scale::run(call, &args).await,
+        Verb::Scale(args) => cmd::heal::scale(call, &args).await,
         Verb::Replicate(verb) => cmd::replicate::run(call, &verb).await,
         Verb::Status(args) => cmd::status::run(call, &args).await,
         Verb::Preflight(args) => cmd::preflight::run(call, &args).await,

@@ -61,11 +61,7 @@ pub async fn facts(world: &World) -> Result<Facts, Fault> {
     );
     let (sites, zones) = futures_util::future::join(sites, zones).await;
     let sites: BTreeMap<SiteName, SiteFacts> = sites.into_iter().collect();
-    let hosts: BTreeMap<ServerName, Host> = sites
-        .values()
-        .flat_map(|site| site.servers.values())
-        .filter_map(|server| Some((server.name.clone(), server.host.clone()?)))
-        .collect();
+    let hosts = hosts(&sites);
     let nodes = nodes(world, &hosts, &writers);
     let configured = configured(world, roles.as_ref(), &writers, &sites);
     let up = |site: &SiteName| sites.get(site).is_some_and(|seen| !seen.servers.is_empty());
@@ -95,6 +91,12 @@ pub async fn facts(world: &World) -> Result<Facts, Fault> {
     })
 }
 
+fn hosts(sites: &BTreeMap<SiteName, SiteFacts>) -> BTreeMap<ServerName, Host> {
+    let servers = sites.values().flat_map(|site| site.servers.values());
+    let hosts = servers.filter_map(|server| Some((server.name.clone(), server.host.clone()?)));
+    hosts.collect()
+}
+
 /// Replicas without a stream that have not replayed yet what they have: a standby that was restarted while its primary
 /// was lost. Until they have, nobody knows how much of it they have.
 pub fn unsettled(facts: &Facts) -> Vec<ServerName> {
@@ -108,15 +110,15 @@ pub fn unsettled(facts: &Facts) -> Vec<ServerName> {
 
 /// Waits until they have, as far as the limit lets it.
 pub async fn settle(world: &World, facts: &Facts, names: &[ServerName]) {
+    let hosts = hosts(&facts.sites);
     let settled = wait::until(world.clock.as_ref(), "replayed", SETTLE_LIMIT, || async {
         for name in names {
             let Some(fact) = facts.nodes.get(name) else {
                 continue;
             };
             let asked = within(async {
-                let node = world.node(&fact.database, name).await?;
-                let reach = world.reach(&fact.site)?;
-                world.engine(&node.database)?.status(&node, &reach).await
+                let (node, reach, engine) = world.to_ask(&hosts, &fact.database, name)?;
+                engine.status(&node, &reach).await
             });
             if asked.await.known().is_some_and(|status| status.replaying) {
                 return Err(format!("{name} still replays"));
@@ -275,12 +277,7 @@ async fn node(
     server: &Server,
     writer: Option<&Writer>,
 ) -> NodeFact {
-    let open = || {
-        let node = world.node_among(hosts, database, &server.name)?;
-        let reach = world.reach(&server.site)?;
-        let engine = world.engine(&node.database)?.clone();
-        Ok::<_, Fault>((node, reach, engine))
-    };
+    let open = || world.to_ask(hosts, database, &server.name);
     let has_data = within(async {
         let (node, reach, engine) = open()?;
         engine.has_data(&node, &reach).await

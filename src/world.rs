@@ -163,7 +163,20 @@ impl World {
         self.node_among(&hosts, database, server)
     }
 
-    pub fn node_among(
+    /// What it takes to ask a node, when the hosts are known: no cloud is asked.
+    pub fn to_ask(
+        &self,
+        hosts: &BTreeMap<ServerName, Host>,
+        database: &DatabaseName,
+        server: &ServerName,
+    ) -> Result<(Node, Reach, &Arc<dyn Engine>), Fault> {
+        let node = self.node_among(hosts, database, server)?;
+        let reach = self.reach(&node.host.site)?;
+        let engine = self.engine(&node.database)?;
+        Ok((node, reach, engine))
+    }
+
+    fn node_among(
         &self,
         hosts: &BTreeMap<ServerName, Host>,
         database: &DatabaseName,

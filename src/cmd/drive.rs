@@ -219,8 +219,10 @@ impl Road<'_> {
             if job.compares && index == 0 {
                 self.interrupts.or(session.compare()).await?;
             }
-            let unsettled = session.unsettled();
-            if job.settles && !unsettled.is_empty() {
+            if job.settles
+                && let unsettled = session.unsettled()
+                && !unsettled.is_empty()
+            {
                 let names = list(&unsettled, "and");
                 self.call.ui.say(&format!(
                     "waiting: {names} still reads what it has, as a promotion would wait for\n"

@@ -1,4 +1,4 @@
-//! `hafog heal`: servers that do not do their work are made anew.
+//! `hafog heal`: servers that do not do their work are made anew. `hafog scale`: as many servers as the spec says.
 
 use super::drive::{Change, Job, drive};
 use super::{Call, Ended, site};
@@ -16,16 +16,21 @@ pub struct Args {
 }
 
 pub async fn run(call: &Call, args: &Args) -> Ended {
-    let job = job("heal", args.site.clone(), plan::heal::heal);
-    drive(call, &args.change, job).await
+    everywhere(call, "heal", args, plan::heal::heal).await
 }
 
-/// Of a verb that looks at every server of the sites where the stack runs.
-pub(super) fn job(
+pub async fn scale(call: &Call, args: &Args) -> Ended {
+    everywhere(call, "scale", args, plan::scale::scale).await
+}
+
+/// A verb that looks at every server of the sites where the stack runs.
+async fn everywhere(
+    call: &Call,
     verb: &str,
-    asked: Option<SiteName>,
+    args: &Args,
     planned: fn(&Stack, &Facts, &[SiteName]) -> Plan,
-) -> Job {
+) -> Ended {
+    let asked = args.site.clone();
     let verb = site::typed(verb, asked.as_ref());
     let planner = move |stack: &Stack, facts: &Facts| {
         let sites = match &asked {
@@ -41,5 +46,5 @@ pub(super) fn job(
     let mut job = Job::new(verb, Box::new(planner));
     job.examines = true;
     job.compares = true;
-    job
+    drive(call, &args.change, job).await
 }

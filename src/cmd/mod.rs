@@ -30,7 +30,6 @@ pub mod preflight;
 pub mod replicate;
 pub mod resume;
 pub mod rollback;
-pub mod scale;
 pub mod schema;
 pub mod show;
 pub mod status;

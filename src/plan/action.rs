@@ -47,6 +47,7 @@ actions! {
     ConfigureServer,
     ChangeImage,
     TakeOut,
+    LetGo,
     AwaitHealthy,
     AwaitServer,
     CreateDatabase,
@@ -140,15 +141,21 @@ pub fn is_changing(tags: &BTreeMap<String, String>) -> bool {
         .is_some_and(|config| config.starts_with(CHANGING))
 }
 
-/// Takes a server that the spec has no longer out of its balancers' rotation, or writes down of a database node that it
-/// followed when its removal began.
+/// Takes a server that the spec has no longer out of its balancers' rotation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TakeOut {
     pub site: SiteName,
     pub server: ServerName,
     pub group: GroupName,
-    /// Of the database in which it followed.
-    pub epoch: Option<u64>,
+}
+
+/// Writes down of a database node that it followed when its removal began.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LetGo {
+    pub site: SiteName,
+    pub server: ServerName,
+    /// Of its database.
+    pub epoch: u64,
 }
 
 /// The tag of a database node that may go: the epoch of its database in which it was seen to follow. As long as nobody

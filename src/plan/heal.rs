@@ -103,8 +103,9 @@ fn one_site(
         let why = format!("{site} does not answer, so nobody can say which of its servers work");
         return Err(cannot(why, "hafog status"));
     }
+    let scales = matches!(plan.intent, Intent::Scale { .. });
     let mut surplus = scale::surplus(stack, facts, site);
-    if !matches!(plan.intent, Intent::Scale { .. }) {
+    if !scales {
         plan.forecast.notes.extend(scale::note(&surplus));
         surplus.clear();
     }
@@ -159,7 +160,7 @@ fn one_site(
         [] => &made,
         awaited => awaited,
     };
-    if matches!(plan.intent, Intent::Scale { .. }) {
+    if scales {
         scale::remove(plan, stack, facts, site, &surplus, after);
     }
     let is_changed = !awaited.is_empty();

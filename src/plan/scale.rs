@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::action::{DeleteServer, ForgetReplica, LEAVING_TAG, TakeOut};
+use super::action::{DeleteServer, ForgetReplica, LEAVING_TAG, LetGo, TakeOut};
 use super::facts::Facts;
 use super::safety::{Refusal, lost_writer, refusal};
 use super::{Intent, Plan, heal, site, step};
@@ -46,7 +46,7 @@ pub(super) fn surplus<'a>(
     let more = there.servers.values();
     let more = more.filter(|seen| !ours.contains(&seen.name));
     let more = more.filter_map(|seen| {
-        let group = GroupName::new(seen.tags.get(GROUP_TAG)?);
+        let group = group_of(seen)?;
         let mut databases = stack.databases.iter();
         Some(Surplus {
             site,
@@ -58,11 +58,14 @@ pub(super) fn surplus<'a>(
     more.collect()
 }
 
-/// Whether it is one of those, and no temporary server.
-pub(super) fn is_surplus(stack: &Stack, facts: &Facts, site: &SiteName, name: &ServerName) -> bool {
-    let seen = facts.server(site, name);
-    let has_group = seen.is_some_and(|seen| seen.tags.contains_key(GROUP_TAG));
-    has_group && stack.server(name).is_none()
+/// `None`: it is a temporary server.
+pub(super) fn group_of(seen: &CloudServer) -> Option<GroupName> {
+    seen.tags.get(GROUP_TAG).map(GroupName::new)
+}
+
+fn names<'a>(surplus: impl IntoIterator<Item = &'a Surplus<'a>>) -> String {
+    let names = surplus.into_iter().map(|one| one.seen.name.as_str());
+    names.collect::<Vec<_>>().join(", ")
 }
 
 /// What is there and not in the spec, a line each.
@@ -75,15 +78,14 @@ pub fn beside_the_spec(stack: &Stack, facts: &Facts) -> Vec<String> {
 
 /// What other verbs say of them.
 pub(super) fn note(surplus: &[Surplus]) -> Option<String> {
-    let names: Vec<&str> = surplus.iter().map(|one| one.seen.name.as_str()).collect();
     let first = surplus.first()?;
-    let are = match names.len() {
+    let are = match surplus.len() {
         1 => "is",
         _ => "are",
     };
     Some(format!(
         "{} {are} not in the spec any longer; `hafog scale {}` removes what is too much",
-        names.join(", "),
+        names(surplus),
         first.site
     ))
 }
@@ -114,10 +116,9 @@ fn not_following(facts: &Facts, surplus: &[Surplus]) -> Option<Refusal> {
     };
     let silent: Vec<&Surplus> = surplus.iter().filter(is_silent).collect();
     let first = silent.first()?;
-    let names: Vec<&str> = silent.iter().map(|one| one.seen.name.as_str()).collect();
     let why = format!(
         "nobody sees that {} follows, so it may have what the primary lacks, and would be removed",
-        names.join(", ")
+        names(silent.iter().copied())
     );
     let hint = format!("hafog scale {} --accept removed-unseen", first.site);
     Some(refusal("removed-unseen", why, hint))
@@ -131,46 +132,60 @@ fn group_gone(stack: &Stack, surplus: &[Surplus]) -> Option<Refusal> {
     };
     let gone: Vec<&Surplus> = surplus.iter().filter(|one| !ours(&one.group)).collect();
     let first = gone.first()?;
-    let names: Vec<&str> = gone.iter().map(|one| one.seen.name.as_str()).collect();
     let why = format!(
         "the spec has no group `{}` any longer: {} would be removed with all that is on their disks",
         first.group,
-        names.join(", ")
+        names(gone.iter().copied())
     );
     let hint = format!("hafog scale {} --accept group-gone", first.site);
     Some(refusal("group-gone", why, hint))
 }
 
-/// The steps after which balancers send nothing to them and they have nothing left to answer.
+/// The steps after which balancers send nothing to them and they have nothing left to answer, and after which it is
+/// written down that nodes follow.
 pub(super) fn take_out(
     plan: &mut Plan,
     stack: &Stack,
     facts: &Facts,
     surplus: &[Surplus],
 ) -> Vec<StepName> {
-    let rotates = |one: &&Surplus| {
+    let rotates = |one: &Surplus| {
         let group = &one.group;
         let stays = stack.group_at(one.site, group).next().is_some();
         let is_behind =
             stack.is_balanced(group) || [SPARE_GROUP, CACHE_GROUP].contains(&group.as_str());
-        one.database.is_some() || stays && is_behind && one.seen.state == ServerState::Running
+        stays && is_behind && one.seen.state == ServerState::Running
     };
-    let out = surplus.iter().filter(rotates);
-    out.map(|one| {
-        let name = &one.seen.name;
-        let action = TakeOut {
-            site: one.site.clone(),
-            server: name.clone(),
-            group: one.group.clone(),
-            epoch: one.database.map(|database| facts.epoch(&database.name)),
-        };
-        let about = match one.database {
-            Some(_) => format!("write down that {name} may go"),
-            None => format!("take {name} out of rotation, when it has answered what it is asked"),
-        };
-        plan.push(step(format!("take-out {name}"), about, action.into()))
-    })
-    .collect()
+    let taken = surplus.iter().filter_map(|one| {
+        let (site, server) = (one.site.clone(), one.seen.name.clone());
+        let name = format!("take-out {server}");
+        if let Some(database) = one.database {
+            let about = format!("write down that {server} may go");
+            let epoch = facts.epoch(&database.name);
+            let action = LetGo {
+                site,
+                server,
+                epoch,
+            };
+            return Some(step(name, about, action.into()));
+        }
+        let group = one.group.clone();
+        rotates(one).then(|| {
+            let about =
+                format!("take {server} out of rotation, when it has answered what it is asked");
+            step(
+                name,
+                about,
+                TakeOut {
+                    site,
+                    server,
+                    group,
+                }
+                .into(),
+            )
+        })
+    });
+    taken.map(|step| plan.push(step)).collect()
 }
 
 /// The one that writes is told first: commits may wait for a node that goes.

@@ -468,7 +468,8 @@ pub(super) fn tell_agents(plan: &mut Plan, stack: &Stack, facts: &Facts) {
         Action::SeedReplica(_) => true,
         Action::CreateServer(create) => ours.contains(&create.want.name),
         Action::DeleteServer(delete) => {
-            scale::is_surplus(stack, facts, &delete.site, &delete.server)
+            let seen = facts.server(&delete.site, &delete.server);
+            !ours.contains(&delete.server) && seen.and_then(scale::group_of).is_some()
         }
         _ => false,
     };

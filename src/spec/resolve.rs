@@ -424,13 +424,10 @@ impl<'a> Resolver<'a, '_> {
 
     /// The group that hot spares stand in for, if there are spares.
     fn spare(&self) -> Option<&'a GroupSpec> {
-        let to = &self.spec.balancer.as_ref()?.to;
-        let find = |wanted: &str| {
-            let mut groups = self.spec.servers.iter();
-            groups.find_map(|(name, group)| (name.0 == wanted).then_some(group))
-        };
-        find(SPARE_GROUP)?;
-        (to.0 != SPARE_GROUP).then(|| find(&to.0)).flatten()
+        let to = self.spec.balancer.as_ref()?.to.0.as_str();
+        self.groups.get(SPARE_GROUP)?;
+        let group = self.groups.get(to).copied();
+        group.filter(|_| to != SPARE_GROUP)
     }
 
     /// Spares are what they stand in for.

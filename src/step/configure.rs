@@ -356,9 +356,7 @@ impl Act for ConfigureServer {
             .await
             .nothing_changed()?;
         let shell = world.shell(&self.site).nothing_changed()?;
-        if server.job == Job::App {
-            program::bring(world, &host).await?;
-        }
+        program::bring(world, &host).await?;
         for file in wanted.files.iter().chain(&wanted.secret_files) {
             shell.put(&host, file).await?;
         }

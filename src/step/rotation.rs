@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Act, Context, Standing, Tags, balancer, program};
+use super::{Act, Context, Standing, balancer, program};
 use crate::cloud::Server as CloudServer;
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{GroupName, ServerName, SiteName};
 use crate::model::stack::{CACHE_GROUP, Job, SPARE_GROUP, Server};
-use crate::plan::action::{LEAVING_TAG, TakeOut, is_changing};
+use crate::plan::action::{TakeOut, is_changing};
 use crate::shell::{Command, Host};
 use crate::wait;
 use crate::world::World;
@@ -114,7 +114,6 @@ async fn set(world: &World, host: &Host, one: &Behind<'_>, state: &str) -> Resul
 
 /// What HAProxy says of itself, if it runs and says anything.
 pub(super) async fn description(world: &World, host: &Host) -> Option<String> {
-    program::bring(world, host).await.ok()?;
     let said = tell(world, host, "show info").await.ok()?;
     let mut lines = said.lines();
     lines.find_map(|line| Some(line.strip_prefix("description: ")?.trim().to_owned()))
@@ -302,15 +301,6 @@ pub(super) async fn put_in(context: &Context<'_>, name: &ServerName) -> Result<(
 #[async_trait]
 impl Act for TakeOut {
     async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
-        if let Some(epoch) = self.epoch {
-            let found = context.world.find(&self.site, &self.server).await?;
-            let epoch = epoch.to_string();
-            let is_marked = found.is_none_or(|one| one.tags.get(LEAVING_TAG) == Some(&epoch));
-            return Ok(match is_marked {
-                true => Standing::done(format!("{} may go", self.server)),
-                false => Standing::Ready,
-            });
-        }
         let one = self.behind();
         for host in one.balancers(context.world).await? {
             let seen = look(context.world, &host, &one).await?;
@@ -324,11 +314,6 @@ impl Act for TakeOut {
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
         let (world, one) = (context.world, self.behind());
-        if let Some(epoch) = self.epoch {
-            let cloud = world.cloud(&self.site).nothing_changed()?;
-            let tags = Tags::from([(LEAVING_TAG.to_owned(), epoch.to_string())]);
-            return cloud.tag_server(&self.server, &tags).await;
-        }
         let mut hosts = Vec::new();
         for host in one.balancers(world).await.nothing_changed()? {
             let knows = look(world, &host, &one).await.nothing_changed()?.is_some();

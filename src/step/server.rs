@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{Act, Context, Standing};
+use super::{Act, Context, Standing, Tags};
 use crate::cloud::{OnceKey, Power, Server, ServerState};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::journal::event::Output;
@@ -152,6 +152,25 @@ impl Act for PowerOn {
             cloud.power(&self.server, Power::Off).await?;
         }
         cloud.power(&self.server, Power::On).await
+    }
+}
+
+#[async_trait]
+impl Act for LetGo {
+    async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
+        let found = context.world.find(&self.site, &self.server).await?;
+        let epoch = self.epoch.to_string();
+        let is_marked = found.is_none_or(|one| one.tags.get(LEAVING_TAG) == Some(&epoch));
+        Ok(match is_marked {
+            true => Standing::done(format!("{} may go", self.server)),
+            false => Standing::Ready,
+        })
+    }
+
+    async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
+        let cloud = context.world.cloud(&self.site).nothing_changed()?;
+        let tags = Tags::from([(LEAVING_TAG.to_owned(), self.epoch.to_string())]);
+        cloud.tag_server(&self.server, &tags).await
     }
 }
 

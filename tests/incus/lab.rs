@@ -269,9 +269,35 @@ impl Pair {
     }
 }
 
+impl Pair {
+    /// What the services of the database machines said, for whoever reads why a test failed.
+    fn evidence(&self) {
+        for (cloud, site) in [("a", "east"), ("b", "west")] {
+            let (server, project) = (format!("shop-{site}-db-1"), format!("shop-{site}"));
+            const SAID: &str = "journalctl --no-pager -o short-precise -n 100 -u 'hafog-*'; \
+                                tail -n 100 /var/lib/hafog/log/*.log";
+            let words = [
+                "exec",
+                &server,
+                "--project",
+                &project,
+                "--",
+                "sh",
+                "-c",
+                SAID,
+            ];
+            let (_, said) = incus(cloud, &words);
+            println!("--- {server} says:\n{said}");
+        }
+    }
+}
+
 impl Drop for Pair {
     fn drop(&mut self) {
         let _ = clouds(&["heal"]);
+        if std::thread::panicking() {
+            self.evidence();
+        }
         for cloud in ["a", "b"] {
             let _ = clouds(&["revive", cloud]);
         }

@@ -27,11 +27,16 @@ impl<'a> Resolver<'a, '_> {
             .map(|database| (database.on.as_str(), database))
             .collect();
         let mut servers = Vec::new();
+        let like = self.spare();
         for site in sites {
             for (name, group) in self.spec.servers.iter() {
                 let database = jobs.get(name.0.as_str()).copied();
-                let like = self.spare().filter(|_| name.0 == SPARE_GROUP);
+                let like = like.filter(|_| name.0 == SPARE_GROUP);
                 let like = like.unwrap_or(group);
+                let open = match group.open.is_empty() {
+                    true => &like.open,
+                    false => &group.open,
+                };
                 let want = Want {
                     group: GroupName::new(&name.0),
                     recipe: RecipeName::new(&group.image.0),
@@ -43,10 +48,7 @@ impl<'a> Resolver<'a, '_> {
                     disk: group.disk.as_ref().map(amount),
                     open: match database {
                         Some(database) if group.open.is_empty() => vec![database.port],
-                        _ => match group.open.is_empty() {
-                            true => like.open.iter().map(|port| port.0).collect(),
-                            false => group.open.iter().map(|port| port.0).collect(),
-                        },
+                        _ => open.iter().map(|port| port.0).collect(),
                     },
                 };
                 servers.extend((1..=group.count).map(|index| self.server(site, &want, index)));
