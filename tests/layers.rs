@@ -136,6 +136,10 @@ const LAYERS: &[Layer] = &[
             ("plan::Step", "what a step is given"),
             ("agent::AgentConfig", "a step writes it"),
             ("agent::Peer", "part of it"),
+            (
+                "agent::told",
+                "what a step that opens a node leaves with it",
+            ),
             ("agent::ARBITER_KEY", "the key that a step makes for it"),
             ("probe::HttpAsk", "what it asks of the probe"),
             ("state::PutError", "two writers of one document"),

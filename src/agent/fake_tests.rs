@@ -36,6 +36,8 @@ pub struct Inside {
     pub engine: Power,
     /// The engine's process is there and does not answer.
     pub hung: bool,
+    /// Its supervisor knows nothing of the process.
+    pub by_hand: bool,
     pub pid: u32,
     pub starts: u32,
     pub files: std::collections::BTreeMap<String, Vec<u8>>,
@@ -67,6 +69,7 @@ impl World {
             unwritable: false,
             engine,
             hung: false,
+            by_hand: false,
             pid: 100,
             starts: 1,
             files: Default::default(),
@@ -390,7 +393,7 @@ impl Engine for World {
 impl Shell for World {
     async fn services(&self, _: &Host) -> Result<Vec<ServiceState>, Fault> {
         let inside = self.enter("services");
-        let running = inside.engine != Power::Stopped;
+        let running = inside.engine != Power::Stopped && !inside.by_hand;
         let name = SERVICE.to_owned();
         Ok(vec![ServiceState {
             name,

@@ -7,11 +7,13 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::id::ServerName;
 use crate::model::stack::SelfFence;
 
 /// The part of the writer record that a verdict depends on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Named {
     pub epoch: u64,
     /// `None`: nobody may write.
@@ -24,7 +26,7 @@ pub enum Document {
     /// There never was a writer record: the database is being made.
     Absent,
     Read(Named),
-    /// No answer, or none that can be believed. `last` is what this agent read before, if anything.
+    /// No answer, or none that can be believed. `last` is what this agent read or was told before, if anything.
     Unreachable {
         why: String,
         last: Option<Named>,
@@ -128,7 +130,7 @@ pub fn judge(seen: &Observation) -> Verdict {
         Document::Unreachable { why, last } => match last {
             Some(last) if last.node.as_ref() != Some(&seen.me) => not_writer(
                 seen,
-                &format!("{}, says what was read last ({why})", not_me(last)),
+                &format!("{}, says what was heard last ({why})", not_me(last)),
             ),
             _ => alone(seen, why),
         },

@@ -226,8 +226,8 @@ fence: shop-east-db-1 must not write: its write lease is over, and shop-west-db-
 fence: shop-east-db-1 must not write: its write lease is over, and neither the arbiter nor another site answers (no answer within 1s)
 leave: shop-east-db-1 is not writable: nothing is opened without a renewal (no answer within 1s)
 fence: shop-east-db-1 must not write: its write lease is over, and `self_fence` is `strict` (no answer within 1s)
-fence: shop-east-db-1 must not write: shop-west-db-1 is the writer at epoch 4, says what was read last (no answer within 1s)
-leave: shop-east-db-1 is not writable: shop-west-db-1 is the writer at epoch 4, says what was read last (no answer within 1s)
-fence: shop-east-db-1 must not write: nobody may write at epoch 4, says what was read last (no answer within 1s)
-leave: shop-east-db-1 is not writable: nobody may write at epoch 4, says what was read last (no answer within 1s)
+fence: shop-east-db-1 must not write: shop-west-db-1 is the writer at epoch 4, says what was heard last (no answer within 1s)
+leave: shop-east-db-1 is not writable: shop-west-db-1 is the writer at epoch 4, says what was heard last (no answer within 1s)
+fence: shop-east-db-1 must not write: nobody may write at epoch 4, says what was heard last (no answer within 1s)
+leave: shop-east-db-1 is not writable: nobody may write at epoch 4, says what was heard last (no answer within 1s)
 ";

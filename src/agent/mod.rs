@@ -35,13 +35,32 @@ use crate::model::id::{ServerName, SiteName};
 use crate::model::roles::{Beat, Writer};
 use crate::model::stack::{Database, Remote, SelfFence};
 use crate::model::units::{self, Span};
-use crate::shell::Host;
+use crate::shell::{File, Host};
 use crate::state::{PutError, StateStore, Version};
 use judge::{Document, Named, Observation, Others, Seen, Verdict, judge};
 use node::{Confirmation, LocalNode};
 
 /// The agent's private key for the machine that keeps the arbiter, beside its configuration.
 pub const ARBITER_KEY: &str = "arbiter_ed25519";
+
+/// What whoever opens `node` leaves with its agent before: the writer record that was just written, which the agent may
+/// be unable to read.
+pub fn told(host: &Host, node: &ServerName, epoch: u64) -> File {
+    let named = Named {
+        epoch,
+        node: Some(node.clone()),
+    };
+    File {
+        path: told_path(host),
+        bytes: serde_json::to_vec(&named).expect("a name and a number serialise"),
+        mode: 0o644,
+        for_service_user: false,
+    }
+}
+
+fn told_path(host: &Host) -> String {
+    format!("{}/agent/writer.json", host.dirs.etc)
+}
 
 /// The file that a step writes beside the agent's keys. No secret in it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -180,7 +199,7 @@ struct Agent {
     store: Arc<dyn StateStore>,
     clock: Arc<dyn Clock>,
     node: LocalNode,
-    /// The newest record that was read.
+    /// The newest record that was read, or that a run which opens this node left here.
     last: Option<Named>,
     renewal: Option<Renewal>,
     /// The last heartbeat that was tried.
@@ -239,9 +258,14 @@ impl Agent {
         // The engine first: a record read later cannot be older than the engine's state that is judged by it.
         self.node.look().await;
         let found = read(self.store.as_ref(), &self.key, self.pace.limit).await;
+        let mut document = self.believe(&found);
+        if let Document::Unreachable { last, .. } = &mut document {
+            self.hear().await;
+            last.clone_from(&self.last);
+        }
         let mut seen = Observation {
             me: self.me.clone(),
-            document: self.believe(&found),
+            document,
             engine: self.node.seen,
             opened_under: self.node.opened_under,
             stopped_here: self.node.stopped_here,
@@ -319,6 +343,19 @@ impl Agent {
         Document::Unreachable {
             why: doubt,
             last: self.last.clone(),
+        }
+    }
+
+    /// The run that opened this node may have reached the arbiter while this agent does not.
+    async fn hear(&mut self) {
+        let Some(last) = &self.last else { return };
+        if last.node.as_ref() == Some(&self.me) {
+            return;
+        }
+        if let Some(told) = self.node.told().await
+            && told.epoch > last.epoch
+        {
+            self.last = Some(told);
         }
     }
 

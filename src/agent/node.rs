@@ -14,8 +14,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::AgentConfig;
-use super::judge::{Others, Seen};
+use super::judge::{Named, Others, Seen};
+use super::{AgentConfig, told_path};
 use crate::db::{Engine, Node, NodeStatus, Position, Reach};
 use crate::error::Fault;
 use crate::model::id::ServerName;
@@ -102,7 +102,8 @@ impl Process {
     /// Whether `now` can still be what this one was.
     fn may_be(self, now: Process) -> bool {
         match (self, now) {
-            (_, Process::Gone) => false,
+            // Whatever its supervisor starts after that comes up non-writable.
+            (_, Process::Gone) | (Process::Gone, _) => false,
             (Process::Started { .. }, Process::Started { .. }) => self == now,
             _ => true,
         }
@@ -231,8 +232,20 @@ impl LocalNode {
         }
     }
 
+    async fn answers_writable(&self) -> bool {
+        let status = limited(self.limit, self.engine.status(&self.node, &self.reach)).await;
+        status.is_ok_and(|status| status.writable)
+    }
+
     fn mark(&self) -> String {
         format!("{}/agent/stopped.json", self.node.host.dirs.etc)
+    }
+
+    /// What the last run that opened this node left here.
+    pub async fn told(&self) -> Option<Named> {
+        let path = told_path(&self.node.host);
+        let found = limited(self.limit, self.reach.shell.get(&self.node.host, &path)).await;
+        serde_json::from_slice(&found.ok()??).ok()
     }
 
     /// What cannot be read is tried again at the next look.
@@ -438,7 +451,11 @@ impl LocalNode {
             let _ = (&mut work.handle).await;
             self.was_writable = None;
         }
-        if self.was_writable.is_some() && !self.may_still_write().await {
+        // What answers all the same was started beside its supervisor, by hand.
+        if self.was_writable.is_some()
+            && !self.may_still_write().await
+            && !self.answers_writable().await
+        {
             return Err("its process is gone or was started anew: looking again".to_owned());
         }
         // An opening may have got through: until the stop is proved, the engine counts as writable.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::interrupt::Interrupts;
 use super::{Call, Ended};
 use crate::agent::{self, AgentConfig, AgentPorts};
-use crate::clock::RealClock;
+use crate::clock::{Clock, RealClock};
 use crate::cloud::local::shell::LocalShell;
 use crate::db::keys::{Keys, Pair};
 use crate::db::{AGENT_ROLE, Reach, registry};
@@ -21,7 +21,9 @@ use crate::state::{self, StateStore};
 pub async fn run(call: &Call, path: &Path) -> Ended {
     let interrupts = Interrupts::listen(&call.ui);
     let ui = call.ui;
-    let (config, ports) = open(path, Box::new(move |line| ui.say(line)))?;
+    // Into a file that is read months later.
+    let say = move |line: &str| ui.say(&format!("{:.3} {line}", RealClock.now()));
+    let (config, ports) = open(path, Box::new(say))?;
     agent::run(config, ports, interrupts.asked()).await?;
     Ok(exit::DONE)
 }

@@ -29,6 +29,9 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(20);
 const GRACE: Duration = Duration::from_secs(2);
 /// A step whose first act did nothing for sure is tried again this often.
 const ATTEMPTS: u32 = 2;
+/// For how long a step that nobody waits for is tried again: it would be left to somebody who has to type its command.
+const PATIENCE: Duration = Duration::from_secs(30);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// How a run ended.
 #[derive(Debug)]
@@ -293,7 +296,13 @@ impl Runner<'_> {
             journal,
         };
         let act = behaviour(&step.action);
-        let mut attempt = 0;
+        let clock = &self.world.clock;
+        let (mut attempt, mut pause) = (0, CHECK_PAUSE);
+        let first = clock.elapsed();
+        let again = |attempt| match patience(step) {
+            Some(patience) => clock.elapsed() - first < patience,
+            None => attempt < ATTEMPTS,
+        };
         loop {
             attempt += 1;
             let standing = tokio::select! {
@@ -333,7 +342,7 @@ impl Runner<'_> {
                 }
             }
             say(Event::Started { step: name() }).await?;
-            let began = self.world.clock.elapsed();
+            let began = clock.elapsed();
             match self.act(act, &context).await {
                 Ok(evidence) => {
                     return say(Event::Finished {
@@ -344,12 +353,16 @@ impl Runner<'_> {
                     .await;
                 }
                 Err(Halt::Failed(Trouble::NothingChanged(fault)))
-                    if attempt < ATTEMPTS
+                    if again(attempt)
                         && is_passing(&fault)
                         // What waited for most of its limit would only make it two limits.
-                        && self.world.clock.elapsed() - began < step.limit.0 / 2 =>
+                        && clock.elapsed() - began < step.limit.0 / 2 =>
                 {
-                    self.world.clock.sleep(CHECK_PAUSE).await;
+                    tokio::select! {
+                        () = clock.sleep(pause) => {}
+                        () = self.stop.asked() => return Err(Halt::Interrupted),
+                    }
+                    pause = (pause * 2).min(LONGEST_PAUSE);
                 }
                 Err(Halt::Failed(trouble)) => {
                     let world = match trouble {
@@ -445,7 +458,8 @@ impl Runner<'_> {
     /// Repeats a check that cannot say anything, for a while.
     async fn check(&self, act: &dyn Act, context: &Context<'_>) -> Result<Standing, Fault> {
         let clock = &self.world.clock;
-        let give_up = clock.elapsed() + CHECK_LIMIT.min(context.step.limit.0);
+        let patience = patience(context.step).unwrap_or(CHECK_LIMIT);
+        let give_up = clock.elapsed() + patience.min(context.step.limit.0);
         loop {
             match tokio::time::timeout(CHECK_LIMIT, act.check(context)).await {
                 Ok(Ok(standing)) => return Ok(standing),
@@ -597,6 +611,14 @@ fn blocked(step: &Step, why: &str, refusal: Option<&str>) -> Fault {
     match refusal {
         Some(name) => fault.because(format!("this is the refusal `{name}`")),
         None => fault,
+    }
+}
+
+/// For how long trouble that may pass is waited out, if more than the usual.
+fn patience(step: &Step) -> Option<Duration> {
+    match step.on_failure {
+        OnFailure::GoOn { .. } => Some(PATIENCE),
+        OnFailure::Stop => None,
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::fence::set_writer;
 use super::{Act, Context, Standing};
+use crate::agent::told;
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{DatabaseName, ServerName};
 use crate::plan::action::*;
@@ -75,17 +76,25 @@ async fn act(
     set_writer(world, database, epoch, Some(name)).await?;
     let node = world.node(database, name).await.partial()?;
     let reach = world.reach(&node.host.site).partial()?;
+    // Its agent may be cut off from the arbiter, and would stop whatever is opened against what it read last.
+    let told = told(&node.host, name, epoch);
+    let left = reach.shell.put(&node.host, &told).await;
+    left.map_err(partial)?;
     world
         .engine(&node.database)
         .partial()?
         .promote(&node, &reach, &still)
         .await
         .map(drop)
-        .map_err(|trouble| match trouble {
-            // The record names the node by now, so something has changed.
-            Trouble::NothingChanged(fault) => Trouble::Partial(fault),
-            trouble => trouble,
-        })
+        .map_err(partial)
+}
+
+/// The record names the node by now, so something has changed.
+fn partial(trouble: Trouble) -> Trouble {
+    match trouble {
+        Trouble::NothingChanged(fault) => Trouble::Partial(fault),
+        trouble => trouble,
+    }
 }
 
 #[async_trait]

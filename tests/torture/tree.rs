@@ -36,7 +36,8 @@ pub fn beside(folder: &Path, wrong: &mut Vec<String>) {
     }
 }
 
-/// Every file, without contents that a run may leave differently: data, logs and what is in an image.
+/// Every file, without contents that a run may leave differently: data, logs and what is in an image; and without the
+/// note for an agent that cannot read the arbiter, which one that could and opened its node itself does not get.
 pub fn files(base: &Path, folder: &Path, lines: &mut BTreeSet<String>) {
     for name in names_in(folder) {
         let path = folder.join(&name);
@@ -45,6 +46,9 @@ pub fn files(base: &Path, folder: &Path, lines: &mut BTreeSet<String>) {
             .unwrap_or(&path)
             .display()
             .to_string();
+        if shown.ends_with("/agent/writer.json") {
+            continue;
+        }
         let site = base.file_name().unwrap_or_default().to_string_lossy();
         lines.insert(format!("{site}/{}", without_digest(&shown)));
         if path.is_dir() && !path.is_symlink() && !["data", "log", "tree"].contains(&name.as_str())

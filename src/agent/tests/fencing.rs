@@ -71,6 +71,30 @@ async fn an_engine_that_was_started_anew_is_not_stopped() {
     assert_eq!(bench.next().await, [""; 0]);
 }
 
+/// A run stops the old writer after its status was asked and before its process was, and starts it as a replica.
+#[tokio::test]
+async fn a_replica_that_is_started_where_a_writer_was_seen_to_go_is_not_stopped() {
+    let mut bench = Bench::writing(isolated()).await;
+    bench.world.during("services", |inside| {
+        inside.engine = Power::Stopped;
+        inside.name_writer(4, Some(WEST));
+    });
+    assert_eq!(bench.next().await, [""; 0]);
+    bench.world.inside().engine = Power::Replica;
+    bench.world.inside().hung = true;
+    bench.world.inside().pid += 1;
+    assert_eq!(bench.next().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn what_somebody_started_by_hand_is_stopped_too() {
+    let mut bench = Bench::writing(isolated()).await;
+    bench.world.inside().name_writer(4, Some(WEST));
+    bench.world.inside().by_hand = true;
+    assert_eq!(bench.next().await, ["stop"]);
+    assert_eq!(bench.engine(), Power::Stopped);
+}
+
 #[tokio::test]
 async fn a_stop_that_does_not_stop_is_tried_until_it_does() {
     let mut bench = Bench::writing(isolated()).await;

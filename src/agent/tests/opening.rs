@@ -96,3 +96,49 @@ async fn renews_while_a_long_opening_goes_on_and_ends_it_when_the_epoch_grows() 
     assert_eq!(bench.engine(), Power::Stopped);
     assert_eq!(bench.next().await, [""; 0]);
 }
+
+/// A replica of another writer, whose agent the arbiter does not answer when a run opens it.
+async fn opened_unheard(config: AgentConfig, told: Option<u64>) -> Bench {
+    let world = world(Power::Replica, 3, WEST);
+    let mut bench = Bench::new(world, config);
+    bench.tick().await;
+    bench.world.inside().name_writer(4, Some(ME));
+    bench.world.inside().unreadable = true;
+    if let Some(epoch) = told {
+        let file = told_file(epoch);
+        let mut inside = bench.world.inside();
+        inside.files.insert(file.path, file.bytes);
+    }
+    bench.world.inside().engine = Power::Writable;
+    bench
+}
+
+fn told_file(epoch: u64) -> crate::shell::File {
+    told(&isolated().host, &ME.into(), epoch)
+}
+
+#[tokio::test]
+async fn who_was_opened_by_a_run_goes_on_without_the_arbiter() {
+    let mut bench = opened_unheard(isolated(), Some(4)).await;
+    assert_eq!(bench.next().await, ["beat 1"]);
+    assert_eq!(bench.engine(), Power::Writable);
+    bench.world.inside().unreadable = false;
+    assert_eq!(
+        bench.next().await,
+        ["put: epoch 4, beat -", "beat 2", "put: epoch 4, beat 2"]
+    );
+    // What was told is not newer than what is read later.
+    bench.world.inside().name_writer(5, Some(WEST));
+    assert_eq!(bench.next().await, ["stop"]);
+}
+
+#[tokio::test]
+async fn who_was_not_told_is_stopped() {
+    for told in [None, Some(2), Some(3)] {
+        let mut bench = opened_unheard(isolated(), told).await;
+        assert_eq!(bench.next().await, ["stop"], "{told:?}");
+    }
+    // Strict: only a lease lets it go on.
+    let mut bench = opened_unheard(strict(), Some(4)).await;
+    assert_eq!(bench.next().await, ["stop"]);
+}
