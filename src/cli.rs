@@ -112,6 +112,8 @@ enum Verb {
     /// List images, and remove old ones
     #[command(subcommand)]
     Image(cmd::image::Verb),
+    /// On an application server: say the role of its site, if its databases agree
+    Role(cmd::role::Args),
     /// Remove sites and everything that was made for them
     Destroy(cmd::destroy::Args),
     /// Say what a refusal or a check of preflight means
@@ -240,6 +242,7 @@ async fn go(call: &Call, verb: Verb) -> Ended {
         Verb::Lock(verb) => cmd::lock::run(call, &verb).await,
         Verb::Show(noun) => cmd::show::run(call, &noun).await,
         Verb::Image(verb) => cmd::image::run(call, &verb).await,
+        Verb::Role(args) => cmd::role::run(call, &args).await,
         Verb::Destroy(args) => cmd::destroy::run(call, &args).await,
         Verb::Explain(args) => cmd::explain::run(call, &args),
         Verb::Schema(args) => cmd::schema::run(call, &args),

@@ -29,6 +29,7 @@ pub mod lock;
 pub mod preflight;
 pub mod replicate;
 pub mod resume;
+pub mod role;
 pub mod rollback;
 pub mod schema;
 pub mod show;

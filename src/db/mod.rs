@@ -8,10 +8,12 @@ pub mod keys;
 pub mod postgres;
 pub mod registry;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +33,11 @@ pub struct EngineAbout {
     pub name: &'static str,
     pub about: &'static str,
     pub port: u16,
+    /// Of the URLs that applications are given.
+    pub scheme: &'static str,
+    /// Whether what such a URL leads to takes writes, asked as its application would. The path is that of the authority
+    /// that vouches for it.
+    pub takes_writes: fn(String, PathBuf) -> BoxFuture<'static, Result<bool, Fault>>,
     pub open: fn() -> Arc<dyn Engine>,
 }
 

@@ -364,6 +364,31 @@ pub enum SiteRole {
     Standby,
 }
 
+/// The variable that names the databases of an application server, as they are in `DATABASE_URL_NAME`. They vouch for
+/// its role token.
+pub const DATABASES: &str = "HAFOG_DATABASES";
+
+impl SiteRole {
+    pub fn word(self) -> &'static str {
+        match self {
+            SiteRole::Primary => "primary",
+            SiteRole::Standby => "standby",
+        }
+    }
+
+    /// What a server is told: `primary 3` and the end of a line, where 3 is the epoch.
+    pub fn token(self, epoch: u64) -> String {
+        format!("{} {epoch}\n", self.word())
+    }
+
+    pub fn of_token(text: &str) -> Option<(SiteRole, u64)> {
+        let (word, epoch) = text.trim_end().split_once(' ')?;
+        let roles = [SiteRole::Primary, SiteRole::Standby];
+        let role = roles.into_iter().find(|role| role.word() == word)?;
+        Some((role, epoch.parse().ok()?))
+    }
+}
+
 /// Makes the application servers of a site use the database nodes that are its first now.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LeadApps {

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::proxy::Proxy;
 use super::{Act, Context, Standing, Tags, balancer, cache, program, role, rotation};
+use crate::db::registry;
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::digest::hex;
 use crate::model::id::{DatabaseName, ServerName, SiteName};
@@ -154,6 +155,7 @@ fn app(
         ("HAFOG_IMAGE".to_owned(), host.dirs.image.clone()),
         ("HAFOG_ROLE_FILE".to_owned(), role::path(host)),
         ("HAFOG_EXE".to_owned(), program::path(world, host)?),
+        (DATABASES.to_owned(), databases(world)),
     ]);
     if let Some(port) = port {
         env.insert("PORT".to_owned(), port.to_string());
@@ -252,9 +254,22 @@ async fn nodes(world: &World, site: &SiteName) -> Result<Vec<UsedNode>, Fault> {
     Ok(used_nodes(stack, site, roles.as_ref(), &writers, address))
 }
 
+/// The names of the databases, as they are in the variables of their URLs.
+fn databases(world: &World) -> String {
+    let names = world.stack.databases.iter();
+    let names: Vec<String> = names.map(|database| variable(&database.name)).collect();
+    names.join(" ")
+}
+
+/// `main-2` is `MAIN_2`.
+fn variable(database: &DatabaseName) -> String {
+    database.as_str().to_uppercase().replace('-', "_")
+}
+
 /// The lines of the environment file: every secret of the spec, and a URL per database.
 fn environment(world: &World, secrets: &[String], nodes: &[UsedNode]) -> Result<String, Fault> {
-    let mut lines = String::new();
+    // For whoever comes from elsewhere than a service, as cron does.
+    let mut lines = format!("{}={}\n", DATABASES, databases(world));
     for name in secrets {
         let secret = world.secrets.read(name)?;
         lines.push_str(&format!("{name}={}\n", secret.expose()));
@@ -272,12 +287,12 @@ fn environment(world: &World, secrets: &[String], nodes: &[UsedNode]) -> Result<
         let user = &database.user;
         let url = format!(
             "{}://{user}{password}@{address}:{}/{user}",
-            scheme(&database.engine),
+            scheme(&database.engine)?,
             database.port
         );
         lines.push_str(&format!(
             "DATABASE_URL_{}={url}\n",
-            database.name.as_str().to_uppercase().replace('-', "_")
+            variable(&database.name)
         ));
         if world.stack.databases.len() == 1 {
             lines.push_str(&format!("DATABASE_URL={url}\n"));
@@ -286,12 +301,10 @@ fn environment(world: &World, secrets: &[String], nodes: &[UsedNode]) -> Result<
     Ok(lines)
 }
 
-fn scheme(engine: &str) -> &str {
-    if engine == "postgres" {
-        "postgresql"
-    } else {
-        engine
-    }
+fn scheme(engine: &str) -> Result<&'static str, Fault> {
+    let about = registry::find(engine);
+    let about = about.ok_or_else(|| Fault::new(format!("there is no engine `{engine}`")))?;
+    Ok(about.scheme)
 }
 
 /// Percent-encoding of a URL's user information (RFC 3986 section 3.2.1).

@@ -17,17 +17,10 @@ pub(super) fn path(host: &Host) -> String {
     format!("{}/role", host.dirs.etc)
 }
 
-fn word(role: SiteRole) -> &'static str {
-    match role {
-        SiteRole::Primary => "primary",
-        SiteRole::Standby => "standby",
-    }
-}
-
 pub(super) fn token(host: &Host, role: SiteRole, epoch: u64) -> File {
     File {
         path: path(host),
-        bytes: format!("{} {epoch}\n", word(role)).into_bytes(),
+        bytes: role.token(epoch).into_bytes(),
         mode: 0o644,
         for_service_user: false,
     }
@@ -63,7 +56,8 @@ pub(super) async fn is_mistaken(
 }
 
 fn is_token_of(told: &[u8], role: SiteRole) -> bool {
-    told.starts_with(format!("{} ", word(role)).as_bytes())
+    let told = str::from_utf8(told).ok().and_then(SiteRole::of_token);
+    told.is_some_and(|(told, _)| told == role)
 }
 
 /// The application servers of a site: those that run, and one line for each that is there and does not.
@@ -113,7 +107,7 @@ impl Act for SetRoleToken {
             "{} servers of {} have the role token `{}`",
             running.len(),
             self.site,
-            word(self.role)
+            self.role.word()
         );
         Ok(all_told(told, &asleep))
     }

@@ -50,6 +50,7 @@ fn the_overview() {
       lock         Show who may change the stack now, or free that right
       show         Print the spec, the stack, facts, or a run's plan, journal or report
       image        List images, and remove old ones
+      role         On an application server: say the role of its site, if its databases agree
       destroy      Remove sites and everything that was made for them
       explain      Say what a refusal or a check of preflight means
       schema       Print the JSON Schema of the spec
@@ -418,6 +419,16 @@ fn looking() {
 
     Options:
       -h, --help  Print help
+    ");
+    assert_snapshot!(help(&["role"]), @r"
+    On an application server: say the role of its site, if its databases agree
+
+    Usage: hafog role [OPTIONS]
+
+    Options:
+          --is <ROLE>  Succeed if the site has this role; exit code 1 if it has the other one, 69 if
+                       nobody knows [possible values: primary, standby]
+      -h, --help       Print help
     ");
     assert_snapshot!(help(&["preflight"]), @r"
     Say whether the standby could take over now, with evidence

@@ -45,6 +45,9 @@ fn a_stack_moves_to_the_other_cloud_loses_it_and_comes_back() {
     assert!(pruned.stdout.contains("2 steps"), "{}", pruned.all());
     pair.until_ready("the standby is ready", "preflight");
 
+    assert_eq!(role("east"), "primary");
+    assert_eq!(role("west"), "standby");
+
     // The primary's machine dies, another node of the site takes over, and a new machine follows that one.
     let at_east = |words: &[&str]| {
         let all = [&[words[0], "--project", "shop-east"], &words[1..]].concat();
@@ -92,6 +95,9 @@ fn a_stack_moves_to_the_other_cloud_loses_it_and_comes_back() {
         let facts = pair.json("show facts");
         facts["nodes"]["shop-west-db-1"]["status"]["known"].is_object()
     });
+    let returned = role("west");
+    assert!(returned.contains("takes no writes"), "{returned}");
+    assert_eq!(role("east"), "primary");
     // The node that took over is still the first of its site.
     assert_eq!(pair.writable(), ["shop-east-db-2"]);
     assert!(
@@ -115,6 +121,23 @@ fn a_stack_moves_to_the_other_cloud_loses_it_and_comes_back() {
         !pair.home.path().join(".hafog/ssh").exists(),
         "keys are left"
     );
+}
+
+/// What an application server says of its site.
+fn role(site: &str) -> String {
+    let (server, project) = (format!("shop-{site}-web-1"), format!("shop-{site}"));
+    let cloud = if site == "east" { "a" } else { "b" };
+    let program = "/var/lib/hafog/etc/bin/hafog";
+    let words = [
+        "exec",
+        &server,
+        "--project",
+        &project,
+        "--",
+        program,
+        "role",
+    ];
+    incus(cloud, &words).1.trim().to_owned()
 }
 
 /// The bills of materials of a site's images.

@@ -192,6 +192,19 @@ impl Lab {
         self.json("show facts")
     }
 
+    /// `hafog role` on a site's first application server.
+    pub fn role(&self, site: &str, words: &[&str]) -> Ran {
+        let servers = &self.facts()["sites"][site]["servers"];
+        let host = &servers[format!("shop-{site}-web-1")]["host"];
+        let etc = host["dirs"]["etc"]
+            .as_str()
+            .expect("a folder of the server");
+        let token = format!("{etc}/role");
+        let arguments = [&["role"], words].concat();
+        self.home
+            .run_with(&arguments, &[("HAFOG_ROLE_FILE", &token)])
+    }
+
     /// Nodes that accept writes, in every site.
     pub fn writable(&self) -> Vec<String> {
         writable(&self.json("show facts"))

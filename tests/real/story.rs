@@ -40,19 +40,41 @@ fn an_old_primary_that_returns_is_not_writable() {
     let lab = Lab::with_standby();
     let said = lab.must("status").stdout;
     assert!(said.ends_with("\nwest can take over\n"), "{said}");
+    let is_primary = |site: &str| {
+        let ran = lab.role(site, &["--is", "primary"]);
+        assert!(!ran.all().contains("a-password"), "{}", ran.all());
+        (ran.code, ran.stdout.trim().to_owned())
+    };
+    let said = |code: u8, role: &str| (i32::from(code), role.to_owned());
+    assert_eq!(is_primary("east"), said(0, "primary"));
+    assert_eq!(is_primary("west"), said(1, "standby"));
+    assert_eq!(lab.role("west", &["--is", "standby"]).code, 0);
     lab.must("local power east off");
     lab.must("failover --yes");
     assert_eq!(lab.writable(), ["shop-west-db-1"]);
+    assert_eq!(is_primary("west"), said(0, "primary"));
     // Somebody boots the old site again: its nodes must come up as replicas, and stay so.
     lab.must("local power east on");
     lab.until("the old primary answers", || {
         lab.facts()["nodes"]["shop-east-db-1"]["status"]["known"].is_object()
     });
     assert_eq!(lab.writable(), ["shop-west-db-1"]);
+    // Its application servers were told that they are primary, and nobody told them since.
+    let returned = lab.role("east", &["--is", "primary"]);
+    assert_eq!(returned.code, 69, "{}", returned.all());
+    assert!(
+        returned
+            .stderr
+            .contains("the database of DATABASE_URL_MAIN takes no writes"),
+        "{}",
+        returned.all()
+    );
     lab.must("commit --yes");
     lab.must("failback --rejoin-only --yes");
     assert_eq!(lab.run("preflight").code, 0);
     lab.must("up --yes");
+    lab.must("clone east --yes");
+    assert_eq!(is_primary("east"), said(1, "standby"));
     // After a boot `up` is done when the database takes writes, not when its server runs.
     lab.must("local power west off");
     lab.must("up --yes");

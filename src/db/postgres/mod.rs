@@ -30,6 +30,7 @@ mod server;
 mod status;
 #[cfg(test)]
 mod tests;
+mod url;
 mod verify;
 
 use std::sync::Arc;
@@ -50,6 +51,8 @@ pub const ABOUT: EngineAbout = EngineAbout {
     name: "postgres",
     about: "PostgreSQL 14 to 17, physical streaming",
     port: 5432,
+    scheme: "postgresql",
+    takes_writes: url::takes_writes,
     open: || Arc::new(Postgres),
 };
 
