@@ -352,11 +352,21 @@ impl Agent {
         if last.node.as_ref() == Some(&self.me) {
             return;
         }
-        if let Some(told) = self.node.told().await
-            && told.epoch > last.epoch
-        {
-            self.last = Some(told);
+        let told = self.node.told().await;
+        let Some(told) = told.filter(|told| told.epoch > last.epoch) else {
+            return;
+        };
+        // The other site may have nobody who answers: its node is being fenced or stopped. Under `strict` only what the
+        // arbiter knows of is a lease.
+        if self.self_fence == SelfFence::Isolated {
+            let lease = jiff::SignedDuration::try_from(self.pace.lease).unwrap_or_default();
+            self.renewal = Some(Renewal {
+                epoch: told.epoch,
+                until: self.clock.now() + lease,
+                since: self.clock.since_boot(),
+            });
         }
+        self.last = Some(told);
     }
 
     fn lease_left(&self) -> Option<Duration> {

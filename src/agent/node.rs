@@ -451,12 +451,13 @@ impl LocalNode {
             let _ = (&mut work.handle).await;
             self.was_writable = None;
         }
-        // What answers all the same was started beside its supervisor, by hand.
-        if self.was_writable.is_some()
-            && !self.may_still_write().await
-            && !self.answers_writable().await
-        {
-            return Err("its process is gone or was started anew: looking again".to_owned());
+        if let Some(was) = self.was_writable {
+            let now = self.process().await;
+            // What answers without a process was started beside its supervisor, by hand.
+            let by_hand = now == Process::Gone && self.answers_writable().await;
+            if !was.may_be(now) && !by_hand {
+                return Err("its process is gone or was started anew: looking again".to_owned());
+            }
         }
         // An opening may have got through: until the stop is proved, the engine counts as writable.
         self.was_writable = Some(Process::Unknown);

@@ -114,7 +114,9 @@ fn file(path: &Path) -> Result<BTreeMap<String, String>, Fault> {
 }
 
 fn ca(folder: &Path) -> PathBuf {
-    let told = std::env::var_os("PGSSLROOTCERT").filter(|path| !path.is_empty());
+    // Another environment's is of other databases.
+    let ours = std::env::var_os(DATABASES).and_then(|_| std::env::var_os("PGSSLROOTCERT"));
+    let told = ours.filter(|path| !path.is_empty());
     told.map_or_else(|| folder.join("database-ca.crt"), PathBuf::from)
 }
 

@@ -29,7 +29,8 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(20);
 const GRACE: Duration = Duration::from_secs(2);
 /// A step whose first act did nothing for sure is tried again this often.
 const ATTEMPTS: u32 = 2;
-/// For how long a step that nobody waits for is tried again: it would be left to somebody who has to type its command.
+/// For how long what comes behind a move is tried again: nobody waits for it, and it would be left to somebody who has to
+/// type its command.
 const PATIENCE: Duration = Duration::from_secs(30);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -251,8 +252,10 @@ impl Runner<'_> {
                 };
                 let Some(index) = next else { break };
                 let step = left.remove(index);
-                let together = &together;
-                running.push(async move { (step, self.one(step, run, journal, together).await) });
+                let patient = may_fail(step) && left.iter().all(|later| may_fail(later));
+                let patience = if patient { PATIENCE } else { Duration::ZERO };
+                let one = self.one(step, patience, run, journal, &together);
+                running.push(async move { (step, one.await) });
             }
             match running.next().await {
                 None => return (halts, failed),
@@ -271,6 +274,7 @@ impl Runner<'_> {
     async fn one(
         &self,
         step: &Step,
+        patience: Duration,
         run: &RunId,
         journal: &Mutex<Journal>,
         together: &Together,
@@ -288,7 +292,6 @@ impl Runner<'_> {
             })
             .await;
         }
-        self.lease.still_ours().await.map_err(Halt::Lost)?;
         let context = Context {
             world: self.world,
             step,
@@ -299,14 +302,12 @@ impl Runner<'_> {
         let clock = &self.world.clock;
         let (mut attempt, mut pause) = (0, CHECK_PAUSE);
         let first = clock.elapsed();
-        let again = |attempt| match patience(step) {
-            Some(patience) => clock.elapsed() - first < patience,
-            None => attempt < ATTEMPTS,
-        };
+        let again = |attempt| attempt < ATTEMPTS || clock.elapsed() - first < patience;
         loop {
             attempt += 1;
+            self.lease.still_ours().await.map_err(Halt::Lost)?;
             let standing = tokio::select! {
-                standing = self.check(act, &context) => standing,
+                standing = self.check(act, &context, CHECK_LIMIT.max(patience)) => standing,
                 () = self.stop.asked() => return Err(Halt::Interrupted),
             };
             match standing {
@@ -412,7 +413,7 @@ impl Runner<'_> {
             ))),
         };
         // Done or not is for the world to say, not for the reply.
-        let mut standing = self.check(act, context).await;
+        let mut standing = self.check(act, context, CHECK_LIMIT).await;
         if fault.is_none() {
             standing = self.settle(standing, act, context).await;
         }
@@ -450,16 +451,20 @@ impl Runner<'_> {
         while matches!(standing, Ok(Standing::Ready)) && clock.elapsed() < give_up {
             clock.sleep(pause).await;
             pause *= 2;
-            standing = self.check(act, context).await;
+            standing = self.check(act, context, CHECK_LIMIT).await;
         }
         standing
     }
 
     /// Repeats a check that cannot say anything, for a while.
-    async fn check(&self, act: &dyn Act, context: &Context<'_>) -> Result<Standing, Fault> {
+    async fn check(
+        &self,
+        act: &dyn Act,
+        context: &Context<'_>,
+        limit: Duration,
+    ) -> Result<Standing, Fault> {
         let clock = &self.world.clock;
-        let patience = patience(context.step).unwrap_or(CHECK_LIMIT);
-        let give_up = clock.elapsed() + patience.min(context.step.limit.0);
+        let give_up = clock.elapsed() + limit.min(context.step.limit.0);
         loop {
             match tokio::time::timeout(CHECK_LIMIT, act.check(context)).await {
                 Ok(Ok(standing)) => return Ok(standing),
@@ -614,12 +619,8 @@ fn blocked(step: &Step, why: &str, refusal: Option<&str>) -> Fault {
     }
 }
 
-/// For how long trouble that may pass is waited out, if more than the usual.
-fn patience(step: &Step) -> Option<Duration> {
-    match step.on_failure {
-        OnFailure::GoOn { .. } => Some(PATIENCE),
-        OnFailure::Stop => None,
-    }
+fn may_fail(step: &Step) -> bool {
+    step.skip.is_some() || matches!(step.on_failure, OnFailure::GoOn { .. })
 }
 
 /// Trouble that may be over in a moment.

@@ -390,7 +390,8 @@ fn state_of(block: &str) -> Option<ServiceState> {
         .strip_prefix("hafog-")?
         .strip_suffix(".service")?;
     let (active, sub) = (get("ActiveState")?, get("SubState")?);
-    let running = active == "active" && sub == "running";
+    // It goes on while it reads its files again.
+    let running = active == "reloading" || (active == "active" && sub == "running");
     let wanted = active != "inactive" && active != "deactivating";
     let started = get("ExecMainStartTimestampMonotonic").is_some_and(|at| at != "0");
     let main = match (get("ExecMainCode"), number("ExecMainStatus")) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::promote::right_to_open;
+use super::promote::{right_to_open, tell_agent};
 use super::{Act, Context, Standing};
 use crate::cloud::{Power, ServerState};
 use crate::db::{Node, Reach};
@@ -363,6 +363,7 @@ impl Act for StopWrites {
             // The start may have taken long: is it still the one?
             let still = right_to_open(world, &self.node);
             name_it(LastLease::Forgotten).await?;
+            tell_agent(context, &node, &reach, self.epoch + 1).await;
             engine.promote(&node, &reach, &still).await
         };
         match started.await {

@@ -7,8 +7,10 @@ use std::time::Duration;
 use super::fence::set_writer;
 use super::{Act, Context, Standing};
 use crate::agent::told;
+use crate::db::{Node, Reach};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{DatabaseName, ServerName};
+use crate::model::stack::SelfFence;
 use crate::plan::action::*;
 use crate::wait;
 use crate::world::World;
@@ -46,6 +48,9 @@ async fn check(
 /// has not renewed its lease for longer, and it renewed it at most so long ago.
 pub const OPEN_LIMIT: Duration = Duration::from_secs(14);
 
+/// Well below that.
+const TELL_LIMIT: Duration = Duration::from_secs(3);
+
 /// Holds from now on, for a while. Frozen for longer, a run must not open what another has given to somebody else.
 pub(super) fn right_to_open(
     world: &World,
@@ -65,6 +70,22 @@ pub(super) fn right_to_open(
     }
 }
 
+/// Leaves the writer record with the node's agent, which may be cut off from the arbiter and would stop whatever is opened
+/// against what it read last. What does not work must not hold up the opening. Under `self_fence: strict` an agent
+/// believes the arbiter alone.
+pub(super) async fn tell_agent(context: &Context<'_>, node: &Node, reach: &Reach, epoch: u64) {
+    if context.world.stack.self_fence == SelfFence::Strict {
+        return;
+    }
+    let told = told(&node.host, &node.host.name, epoch);
+    let left = tokio::time::timeout(TELL_LIMIT, reach.shell.put(&node.host, &told));
+    if !matches!(left.await, Ok(Ok(()))) {
+        let name = &node.host.name;
+        let line = format!("not left with the agent of {name} that it is the writer");
+        context.progress(line).await;
+    }
+}
+
 async fn act(
     context: &Context<'_>,
     database: &DatabaseName,
@@ -76,25 +97,18 @@ async fn act(
     set_writer(world, database, epoch, Some(name)).await?;
     let node = world.node(database, name).await.partial()?;
     let reach = world.reach(&node.host.site).partial()?;
-    // Its agent may be cut off from the arbiter, and would stop whatever is opened against what it read last.
-    let told = told(&node.host, name, epoch);
-    let left = reach.shell.put(&node.host, &told).await;
-    left.map_err(partial)?;
+    tell_agent(context, &node, &reach, epoch).await;
     world
         .engine(&node.database)
         .partial()?
         .promote(&node, &reach, &still)
         .await
         .map(drop)
-        .map_err(partial)
-}
-
-/// The record names the node by now, so something has changed.
-fn partial(trouble: Trouble) -> Trouble {
-    match trouble {
-        Trouble::NothingChanged(fault) => Trouble::Partial(fault),
-        trouble => trouble,
-    }
+        .map_err(|trouble| match trouble {
+            // The record names the node by now, so something has changed.
+            Trouble::NothingChanged(fault) => Trouble::Partial(fault),
+            trouble => trouble,
+        })
 }
 
 #[async_trait]

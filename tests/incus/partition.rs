@@ -128,7 +128,7 @@ fn cloud(site: &str) -> &'static str {
     if site == "east" { "a" } else { "b" }
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct Case {
     step: &'static str,
     cut: [&'static str; 3],
@@ -197,7 +197,10 @@ impl Case {
                 healed = Some(self.cut(from));
             }
         }
-        moving.wait().expect("it ends");
+        let ended = moving.wait().expect("it ends");
+        if *self == UNHEARD {
+            assert!(ended.success(), "{self:?}: the switchover left something");
+        }
         let healed = healed.unwrap_or_else(|| panic!("{self:?}: nothing was cut"));
         healed.join().expect("it heals");
     }
