@@ -202,6 +202,8 @@ struct Agent {
     /// The newest record that was read, or that a run which opens this node left here.
     last: Option<Named>,
     renewal: Option<Renewal>,
+    /// When the tick before this one began, by both clocks.
+    before: Option<(Timestamp, Duration)>,
     /// The last heartbeat that was tried.
     seq: u64,
     log: Box<dyn Fn(&str) + Send + Sync>,
@@ -221,6 +223,7 @@ impl Agent {
             node: LocalNode::new(config, ports.engine, ports.reach, pace.limit),
             last: None,
             renewal: None,
+            before: None,
             seq: 0,
             log: ports.log,
             said: String::new(),
@@ -228,13 +231,15 @@ impl Agent {
     }
 
     async fn tick(&mut self) {
+        let began = (self.clock.now(), self.clock.since_boot());
         self.wake().await;
         // Renew, then beat; and once more for a race that was lost. The next tick is soon enough for the rest.
         for _ in 0..3 {
             if self.round().await == Round::Done {
-                return;
+                break;
             }
         }
+        self.before = Some(began);
     }
 
     /// Under `strict`, an agent that slept through the end of its lease stops its engine before it looks at anything:
@@ -356,14 +361,17 @@ impl Agent {
         let Some(told) = told.filter(|told| told.epoch > last.epoch) else {
             return;
         };
-        // The other site may have nobody who answers: its node is being fenced or stopped. Under `strict` only what the
-        // arbiter knows of is a lease.
-        if self.self_fence == SelfFence::Isolated {
+        // The other site may have nobody who answers: its node is being fenced or stopped. It was not here at the tick
+        // before, which may be long ago on a machine that was frozen. Under `strict` only what the arbiter knows of is a
+        // lease.
+        if let Some((at, since)) = self.before
+            && self.self_fence == SelfFence::Isolated
+        {
             let lease = jiff::SignedDuration::try_from(self.pace.lease).unwrap_or_default();
             self.renewal = Some(Renewal {
                 epoch: told.epoch,
-                until: self.clock.now() + lease,
-                since: self.clock.since_boot(),
+                until: at + lease,
+                since,
             });
         }
         self.last = Some(told);
