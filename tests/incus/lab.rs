@@ -272,21 +272,11 @@ impl Pair {
 impl Pair {
     /// What the services of the database machines said, for whoever reads why a test failed.
     fn evidence(&self) {
-        for (cloud, site) in [("a", "east"), ("b", "west")] {
-            let (server, project) = (format!("shop-{site}-db-1"), format!("shop-{site}"));
+        for site in ["east", "west"] {
             const SAID: &str = "journalctl --no-pager -o short-precise -n 100 -u 'hafog-*'; \
                                 tail -n 100 /var/lib/hafog/log/*.log";
-            let words = [
-                "exec",
-                &server,
-                "--project",
-                &project,
-                "--",
-                "sh",
-                "-c",
-                SAID,
-            ];
-            let (_, said) = incus(cloud, &words);
+            let server = format!("shop-{site}-db-1");
+            let (_, said) = on_server(site, &server, &["sh", "-c", SAID]);
             println!("--- {server} says:\n{said}");
         }
     }
@@ -348,6 +338,18 @@ fn curl(arguments: &[&str]) -> Option<String> {
         .expect("curl is there");
     let text = String::from_utf8_lossy(&ran.stdout).into_owned();
     ran.status.success().then_some(text)
+}
+
+/// The cloud of a site.
+pub fn cloud(site: &str) -> &'static str {
+    if site == "east" { "a" } else { "b" }
+}
+
+/// A command on one of the stack's servers.
+pub fn on_server(site: &str, server: &str, words: &[&str]) -> (bool, String) {
+    let project = format!("shop-{site}");
+    let exec = ["exec", server, "--project", &project, "--"];
+    incus(cloud(site), &[&exec, words].concat())
 }
 
 /// The command of Incus on one of the three.

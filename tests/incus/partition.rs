@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::lab::{Pair, lab};
+use crate::lab::{Pair, cloud, lab};
 use crate::random::Random;
 
 /// During which step it is cut; the last is while nothing moves.
@@ -122,10 +122,6 @@ fn order(address: SocketAddr, id: &str) -> Option<u16> {
 
 fn other(site: &str) -> &'static str {
     if site == "east" { "west" } else { "east" }
-}
-
-fn cloud(site: &str) -> &'static str {
-    if site == "east" { "a" } else { "b" }
 }
 
 #[derive(Debug, PartialEq)]

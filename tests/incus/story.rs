@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::harness::load::Load;
-use crate::lab::{Pair, incus, lab};
+use crate::lab::{Pair, incus, lab, on_server};
 
 #[test]
 fn a_stack_moves_to_the_other_cloud_loses_it_and_comes_back() {
@@ -125,19 +125,9 @@ fn a_stack_moves_to_the_other_cloud_loses_it_and_comes_back() {
 
 /// What an application server says of its site.
 fn role(site: &str) -> String {
-    let (server, project) = (format!("shop-{site}-web-1"), format!("shop-{site}"));
-    let cloud = if site == "east" { "a" } else { "b" };
-    let program = "/var/lib/hafog/etc/bin/hafog";
-    let words = [
-        "exec",
-        &server,
-        "--project",
-        &project,
-        "--",
-        program,
-        "role",
-    ];
-    incus(cloud, &words).1.trim().to_owned()
+    let words = ["/var/lib/hafog/etc/bin/hafog", "role"];
+    let (_, said) = on_server(site, &format!("shop-{site}-web-1"), &words);
+    said.trim().to_owned()
 }
 
 /// The bills of materials of a site's images.
