@@ -20,6 +20,14 @@ pub struct Named {
     pub node: Option<ServerName>,
 }
 
+impl Named {
+    /// A move names nobody first, and the one that it opens under the same epoch; never the other way round.
+    pub(super) fn is_later_than(&self, other: &Named) -> bool {
+        let opened = other.node.is_none() && self.node.is_some();
+        self.epoch > other.epoch || (self.epoch == other.epoch && opened)
+    }
+}
+
 /// What the arbiter said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Document {

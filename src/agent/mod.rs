@@ -358,7 +358,7 @@ impl Agent {
             return;
         }
         let told = self.node.told().await;
-        let Some(told) = told.filter(|told| told.epoch > last.epoch) else {
+        let Some(told) = told.filter(|told| told.is_later_than(last)) else {
             return;
         };
         // The other site may have nobody who answers: its node is being fenced or stopped. It was not here at the tick

@@ -77,11 +77,12 @@ const SERVICE_USER: &str = "$(id -un postgres 2>/dev/null || echo nobody)";
 
 /// `$1` is the limit in seconds, `$2` the unit, `$3` the folder, `$4` whether it runs as the service user. The rest is
 /// the command; its environment comes as shell words on standard input, because everybody can read a command line.
+/// The description would be the whole command line: a script's lines would be lines of the unit's file.
 const RUN: &str = r#"
 limit=$1 unit=$2 folder=$3 as=$4; shift 4
 command -v "$1" >/dev/null 2>&1 || { echo 'hafog: there is no such program' >&2; exit 127; }
 user=root; [ "$as" = user ] && user=USER
-exec systemd-run --quiet --pipe --wait --collect --unit="$unit" --service-type=exec --uid="$user" \
+exec systemd-run --quiet --pipe --wait --collect --unit="$unit" --description="hafog: $1" --service-type=exec --uid="$user" \
   --property=RuntimeMaxSec="$limit" --property=TimeoutStopSec=1 --working-directory="$folder" \
   -- /bin/sh -c 'eval "$(cat)"; exec "$@" </dev/null' sh "$@""#;
 

@@ -132,6 +132,7 @@ impl Pair {
     /// Without a spec, and without the third place.
     pub fn bare() -> Option<Pair> {
         let conf = LAB.as_ref()?.join("conf");
+        LazyLock::force(&WHY);
         let turns = [0, 1].map(turn);
         let home = Home::new();
         let agent = agent(&home);
@@ -269,15 +270,37 @@ impl Pair {
     }
 }
 
+/// Why each thread panicked: it is said again behind the evidence, for a long output is read from its end.
+static WHY: LazyLock<Mutex<Vec<(std::thread::ThreadId, String)>>> = LazyLock::new(|| {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let why = (std::thread::current().id(), panic.to_string());
+        WHY.lock().unwrap_or_else(PoisonError::into_inner).push(why);
+        before(panic);
+    }));
+    Mutex::default()
+});
+
 impl Pair {
     /// What the services of the database machines said, for whoever reads why a test failed.
     fn evidence(&self) {
         for site in ["east", "west"] {
-            const SAID: &str = "journalctl --no-pager -o short-precise -n 100 -u 'hafog-*'; \
-                                tail -n 100 /var/lib/hafog/log/*.log";
+            // Short, for what a reader sees of it is: the last lines, without what the commands of a run leave.
+            const SAID: &str = "journalctl --no-pager -o short-precise -u 'hafog-hafog-*' -u 'hafog-postgres-*' | tail -n 8; \
+                                for log in /var/lib/hafog/log/*.log; do echo \"$log:\"; \
+                                grep -v 'skipping missing\\|STATEMENT:\\|no pg_hba.conf\\|pg_hba.conf rejects' $log | tail -n 8; done";
             let server = format!("shop-{site}-db-1");
             let (_, said) = on_server(site, &server, &["sh", "-c", SAID]);
             println!("--- {server} says:\n{said}");
+        }
+        let me = std::thread::current().id();
+        for (_, why) in WHY
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .filter(|(thread, _)| *thread == me)
+        {
+            println!("--- {why}");
         }
     }
 }

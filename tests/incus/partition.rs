@@ -38,6 +38,8 @@ const CUTS: [[&str; 3]; 5] = [
 /// A write that was not acknowledged by then is not.
 const PATIENCE: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(20);
+/// Of a move that failed, for whoever reads why.
+const EVENTS: usize = 20;
 
 #[derive(Clone, Debug)]
 struct Ack {
@@ -124,19 +126,24 @@ fn other(site: &str) -> &'static str {
     if site == "east" { "west" } else { "east" }
 }
 
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 struct Case {
     step: &'static str,
     cut: [&'static str; 3],
     seconds: u64,
 }
 
-/// Whatever the seed: the agent of the new primary cannot read that it is one.
-const UNHEARD: Case = Case {
-    step: "await-replay",
-    cut: ["to", "c", ""],
-    seconds: 10,
-};
+/// Whatever the seed: the agent of the new primary cannot read that it is one. What it read last is that the old one
+/// is, or that nobody is.
+const UNHEARD: [Case; 2] = [unheard("await-replay"), unheard("promote-standby")];
+
+const fn unheard(step: &'static str) -> Case {
+    Case {
+        step,
+        cut: ["to", "c", ""],
+        seconds: 10,
+    }
+}
 
 impl Case {
     fn of(random: &mut Random) -> Case {
@@ -179,23 +186,34 @@ impl Case {
         let mut command = pair.command("switchover --yes --events");
         let mut moving = command
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .expect("the binary starts");
+        let mut stderr = moving.stderr.take().expect("a pipe");
+        let said = std::thread::spawn(move || {
+            let mut text = String::new();
+            stderr.read_to_string(&mut text).map(|_| text)
+        });
         // What is true already is not started: it is cut when that is found.
         let names = format!("\"step\":\"{}", self.step);
         let mut healed = None;
-        let events = BufReader::new(moving.stdout.take().expect("a pipe")).lines();
-        // The first is the plan, which names all of them.
-        for line in events.skip(1) {
+        let mut events = Vec::new();
+        for line in BufReader::new(moving.stdout.take().expect("a pipe")).lines() {
             let line = line.expect("a line");
-            if healed.is_none() && line.contains(&names) {
+            // The first is the plan, which names all of them.
+            if healed.is_none() && !events.is_empty() && line.contains(&names) {
                 healed = Some(self.cut(from));
             }
+            events.push(line);
         }
         let ended = moving.wait().expect("it ends");
-        if *self == UNHEARD {
-            assert!(ended.success(), "{self:?}: the switchover left something");
+        let said = said.join().expect("a thread").expect("text");
+        if UNHEARD.contains(self) {
+            assert!(
+                ended.success(),
+                "{self:?}: the switchover left something\n{}\n{said}",
+                events[events.len().saturating_sub(EVENTS)..].join("\n")
+            );
         }
         let healed = healed.unwrap_or_else(|| panic!("{self:?}: nothing was cut"));
         healed.join().expect("it heals");
@@ -340,7 +358,7 @@ fn a_cut_in_the_middle_of_a_move_makes_no_second_writer_and_loses_nothing() {
     let seed = number("HAFOG_SEED", 1);
     let count = number("HAFOG_PARTITIONS", if long { 300 } else { 4 });
     let mut random = Random::of(seed, "partitions");
-    let mut cases = vec![UNHEARD];
+    let mut cases = UNHEARD.to_vec();
     cases.extend((0..count).map(|_| Case::of(&mut random)));
     // Whoever names the seed goes on with it; else everything is played.
     let mut book = Book::open(seed, long && std::env::var_os("HAFOG_SEED").is_some());

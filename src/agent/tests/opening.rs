@@ -132,6 +132,22 @@ async fn who_was_opened_by_a_run_goes_on_without_the_arbiter() {
 }
 
 #[tokio::test]
+async fn who_read_that_nobody_may_write_yet_believes_what_it_is_told_of_that_epoch() {
+    for (told, did) in [(4, "beat 1"), (3, "stop")] {
+        let mut bench = Bench::new(world(Power::Replica, 3, WEST), isolated());
+        // The old primary is stopped, and this one is not opened yet.
+        bench.world.inside().name_writer(4, None);
+        bench.tick().await;
+        bench.world.inside().name_writer(4, Some(ME));
+        bench.world.inside().unreadable = true;
+        let file = told_file(told);
+        bench.world.inside().files.insert(file.path, file.bytes);
+        bench.world.inside().engine = Power::Writable;
+        assert_eq!(bench.next().await, [did], "told of {told}");
+    }
+}
+
+#[tokio::test]
 async fn who_was_not_told_is_stopped() {
     for told in [None, Some(2), Some(3)] {
         let mut bench = opened_unheard(isolated(), told).await;
