@@ -421,7 +421,8 @@ pub(super) async fn rejoin(old: &Node, primary: &Node, reach: &Reach) -> Result<
             "`{}` is not open for writes, so there is nobody to follow",
             primary.host.name
         );
-        return Err(Trouble::NothingChanged(Fault::refused(message)));
+        // Its agent may be about to open it.
+        return Err(Trouble::NothingChanged(Fault::unavailable(message)));
     }
     let mut own = Own::Unknown;
     let because = match server::has_data(old, reach).await.nothing_changed()? {
