@@ -12,7 +12,8 @@ use crate::{faults, verbs, writers};
 pub enum What {
     Cut(&'static Verb, usize),
     Fault(fn(&mut Bench, &mut Random) -> Result<String, Wrong>),
-    Writer(fn(u64) -> Result<String, String>),
+    /// One of so many, which begin somewhere else each.
+    Writer(fn(u64) -> Result<String, String>, usize),
 }
 
 pub struct Case {
@@ -25,14 +26,11 @@ pub struct Case {
 
 impl Case {
     pub fn name(&self) -> String {
+        let (verb, fault, step) = (&self.verb, &self.fault, self.step.replace(' ', "-"));
         match &self.what {
-            What::Cut(_, line) => format!("{}/{}/{line}", self.verb, self.fault),
-            _ => format!(
-                "{}/{}/{}",
-                self.verb,
-                self.fault,
-                self.step.replace(' ', "-")
-            ),
+            What::Cut(_, line) => format!("{verb}/{fault}/{line}"),
+            What::Writer(_, part) if *part > 1 => format!("{verb}/{fault}/{step}/{part}"),
+            _ => format!("{verb}/{fault}/{step}"),
         }
     }
 }
@@ -234,11 +232,15 @@ fn others(all: bool) -> Vec<Case> {
     let faults = faults::CASES
         .iter()
         .map(|(verb, step, fault, run)| case(verb, step, fault, What::Fault(*run)));
-    let long = if all { writers::LONG } else { &[] };
-    let writers = writers::CASES
-        .iter()
-        .chain(long)
-        .map(|(verb, step, fault, run)| case(verb, step, fault, What::Writer(*run)));
+    let (long, often) = match all {
+        true => (writers::LONG, writers::OFTEN),
+        false => (&[][..], &[][..]),
+    };
+    let once = writers::CASES.iter().chain(long).map(|row| (row, 1));
+    let often = (1..=writers::PARTS).flat_map(|part| often.iter().map(move |row| (row, part)));
+    let writers = once
+        .chain(often)
+        .map(|((verb, step, fault, run), part)| case(verb, step, fault, What::Writer(*run, part)));
     faults.chain(writers).collect()
 }
 

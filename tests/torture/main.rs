@@ -147,7 +147,7 @@ fn one(case: &Case, bench: &mut Bench, seed: u64) -> Record {
     let ended = catch_unwind(AssertUnwindSafe(|| match &case.what {
         What::Cut(verb, line) => verb.cut(bench, &case.fault, *line, &mut random),
         What::Fault(run) => run(bench, &mut random),
-        What::Writer(run) => run(random.next()),
+        What::Writer(run, _) => run(random.next()),
     }));
     let ended = ended.unwrap_or_else(|_| Err("it panicked".to_owned()));
     if ended.is_err() {

@@ -74,14 +74,7 @@ pub const CASES: &[Row] = &[
 ];
 
 /// Only in `make torture`: they take minutes or hours.
-#[allow(dead_code, reason = "the runner of everything uses them")]
 pub const LONG: &[Row] = &[
-    ("switchover", "all", "writers, 200 times", |seed| {
-        switchovers(seed, 200)
-    }),
-    ("failover", "all", "writers, 200 times", |seed| {
-        failovers(seed, 200)
-    }),
     ("failover within", "all", "writers, 99 times", |seed| {
         takeovers(seed, 99)
     }),
@@ -89,3 +82,14 @@ pub const LONG: &[Row] = &[
         frozen(seed, 120)
     }),
 ];
+
+/// As `LONG`, in parts that can be taken up one by one: 200 of each.
+pub const OFTEN: &[Row] = &[
+    ("switchover", "all", "writers, 25 times", |seed| {
+        switchovers(seed, 25)
+    }),
+    ("failover", "all", "writers, 25 times", |seed| {
+        failovers(seed, 25)
+    }),
+];
+pub const PARTS: usize = 8;
