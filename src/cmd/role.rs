@@ -13,6 +13,7 @@ use super::{Call, Ended};
 use crate::db::registry::ENGINES;
 use crate::error::Fault;
 use crate::exit;
+use crate::model::posix::assignments;
 use crate::plan::action::{DATABASES, SiteRole};
 use crate::shell::ssh::SERVER_DIRS;
 
@@ -108,9 +109,7 @@ fn file(path: &Path) -> Result<BTreeMap<String, String>, Fault> {
         let fault = Fault::unavailable(message).because(error);
         fault.hint("hafog role, as root or in a service of the server")
     })?;
-    let lines = text.lines().filter_map(|line| line.split_once('='));
-    let lines = lines.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    Ok(lines.collect())
+    Ok(assignments(&text).collect())
 }
 
 fn ca(folder: &Path) -> PathBuf {

@@ -189,11 +189,19 @@ impl<'a> One<'a> {
                 0o755,
             ));
         }
+        let units = packages::units(self.recipe);
+        if machine {
+            let environment = configure::environment_files(host);
+            let drop_ins = units
+                .iter()
+                .filter_map(|unit| packages::drop_in(unit, &environment));
+            files.extend(drop_ins.map(|(path, text)| (in_image(&path), text.into_bytes(), 0o644)));
+        }
         let paths = files.iter().map(|(path, ..)| path.clone());
         let release = Release {
             files: paths.chain([in_image(SBOM)]).collect(),
             run: self.recipe.run.clone(),
-            units: packages::units(self.recipe),
+            units,
         };
         let in_place = !world.stack.seals(&host.site);
         if in_place {

@@ -12,11 +12,12 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::proxy::Proxy;
-use super::{Act, Context, Standing, Tags, balancer, cache, program, role, rotation};
+use super::{Act, Context, Standing, Tags, balancer, cache, packages, program, role, rotation};
 use crate::db::registry;
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::digest::hex;
 use crate::model::id::{DatabaseName, ServerName, SiteName};
+use crate::model::posix::assignment;
 use crate::model::roles::{Roles, Writer};
 use crate::model::stack::{Job, RecipeService, Server, Stack};
 use crate::plan::action::*;
@@ -42,6 +43,8 @@ struct Configuration {
     /// Holds secrets; not part of the digest.
     secret_files: Vec<File>,
     services: Vec<Service>,
+    /// Services that come with a package, which read the environment when they start.
+    units: Vec<String>,
     /// What has one file each.
     proxies: Vec<Proxy>,
     /// Names of the secrets that are delivered.
@@ -77,7 +80,7 @@ impl Configuration {
             .chain(&self.secrets)
             .collect();
         let services: Vec<&Service> = self.all_services().collect();
-        let rest = (names, services, &self.nodes);
+        let rest = (names, services, &self.units, &self.nodes);
         digest.update(serde_json::to_vec(&rest).expect("services serialise"));
         hex(&digest.finalize()[..8])
     }
@@ -160,7 +163,7 @@ fn app(
     if let Some(port) = port {
         env.insert("PORT".to_owned(), port.to_string());
     }
-    let env_file = format!("{}/env", host.dirs.etc);
+    let [plain, env_file] = environment_files(host);
     let secrets: Vec<String> = world.stack.secrets.keys().cloned().collect();
     let lines = match with_secrets {
         true => environment(world, &secrets, nodes)?,
@@ -183,6 +186,19 @@ fn app(
         .iter()
         .filter_map(|service| run(service, host, &env, &env_file))
         .collect();
+    let units = match world.has_machines(&server.site) {
+        true => packages::units(recipe),
+        false => Vec::new(),
+    };
+    if !units.is_empty() {
+        let lines = env.iter().map(|(name, value)| assignment(name, value));
+        files.push(File {
+            path: plain,
+            bytes: lines.collect::<String>().into_bytes(),
+            mode: 0o644,
+            for_service_user: false,
+        });
+    }
     let secret_files = vec![File {
         path: env_file,
         bytes: lines.into_bytes(),
@@ -193,10 +209,16 @@ fn app(
         files,
         secret_files,
         services,
+        units,
         proxies: Vec::new(),
         secrets,
         nodes: nodes.to_vec(),
     })
+}
+
+/// Of an application server: what everybody there may read, and what is secret.
+pub(super) fn environment_files(host: &Host) -> [String; 2] {
+    ["server.env", "env"].map(|name| format!("{}/{name}", host.dirs.etc))
 }
 
 /// The program of a service: part of the image, so that a server that moves to another image runs what is in it.
@@ -269,10 +291,10 @@ fn variable(database: &DatabaseName) -> String {
 /// The lines of the environment file: every secret of the spec, and a URL per database.
 fn environment(world: &World, secrets: &[String], nodes: &[UsedNode]) -> Result<String, Fault> {
     // For whoever comes from elsewhere than a service, as cron does.
-    let mut lines = format!("{}={}\n", DATABASES, databases(world));
+    let mut lines = assignment(DATABASES, &databases(world));
     for name in secrets {
         let secret = world.secrets.read(name)?;
-        lines.push_str(&format!("{name}={}\n", secret.expose()));
+        lines.push_str(&assignment(name, secret.expose()));
     }
     for used in nodes {
         let database = world.database(&used.database)?;
@@ -290,12 +312,10 @@ fn environment(world: &World, secrets: &[String], nodes: &[UsedNode]) -> Result<
             scheme(&database.engine)?,
             database.port
         );
-        lines.push_str(&format!(
-            "DATABASE_URL_{}={url}\n",
-            variable(&database.name)
-        ));
+        let name = format!("DATABASE_URL_{}", variable(&database.name));
+        lines.push_str(&assignment(&name, &url));
         if world.stack.databases.len() == 1 {
-            lines.push_str(&format!("DATABASE_URL={url}\n"));
+            lines.push_str(&assignment("DATABASE_URL", &url));
         }
     }
     Ok(lines)
@@ -356,7 +376,7 @@ impl Act for ConfigureServer {
         Ok(Standing::done(format!(
             "{} runs {}",
             self.server,
-            names(wanted.all_services())
+            names(&wanted)
         )))
     }
 
@@ -393,6 +413,7 @@ impl Act for ConfigureServer {
                 return Err(with_its_words(world, &host, &service.name, trouble).await);
             }
         }
+        packages::restart(shell.as_ref(), &host, &wanted.units).await?;
         for proxy in &wanted.proxies {
             if let Err(trouble) = proxy.bring(world, server, &host).await {
                 return Err(with_its_words(world, &host, &proxy.service.name, trouble).await);
@@ -435,8 +456,9 @@ async fn with_its_words(world: &World, host: &Host, service: &str, trouble: Trou
     trouble.map(|fault| fault.because_last(LINES, lines))
 }
 
-fn names<'a>(services: impl Iterator<Item = &'a Service>) -> String {
-    let names: Vec<&str> = services.map(|service| service.name.as_str()).collect();
+fn names(of: &Configuration) -> String {
+    let own = of.all_services().map(|service| service.name.as_str());
+    let names: Vec<&str> = own.chain(of.units.iter().map(String::as_str)).collect();
     match names.as_slice() {
         [] => "nothing of its own".to_owned(),
         names => names.join(", "),

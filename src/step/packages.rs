@@ -210,12 +210,33 @@ pub(super) fn units(recipe: &Recipe) -> Vec<String> {
     theirs.map(|one| one.name.clone()).collect()
 }
 
-/// A server that exists already does not boot for a recipe: what it changed is read now.
+/// What makes a package's own unit give its service the server's environment, systemd.unit(5) and systemd.exec(5): where
+/// it is in the image, and what is in it. An image boots before its server is configured, so that no file has to be
+/// there. `None` for a unit of another kind, which runs nothing itself.
+pub(super) fn drop_in(unit: &str, environment: &[String]) -> Option<(String, String)> {
+    const OTHERS: [&str; 5] = [".socket", ".timer", ".path", ".target", ".mount"];
+    if OTHERS.iter().any(|kind| unit.ends_with(kind)) {
+        return None;
+    }
+    let name = unit.strip_suffix(".service").unwrap_or(unit);
+    let files = environment.iter();
+    let files = files.map(|path| format!("EnvironmentFile=-{path}\n"));
+    Some((
+        format!("/etc/systemd/system/{name}.service.d/50-hafog.conf"),
+        format!("[Service]\n{}", files.collect::<String>()),
+    ))
+}
+
+/// A server that runs already does not boot for what changed on it: it is read now.
 pub(super) async fn restart(
     shell: &dyn Shell,
     host: &Host,
     units: &[String],
 ) -> Result<(), Trouble> {
+    if units.is_empty() {
+        return Ok(());
+    }
+    run(shell, host, &["systemctl", "daemon-reload"]).await?;
     for unit in units {
         systemctl(shell, host, "restart", unit).await?;
     }
@@ -228,13 +249,18 @@ async fn systemctl(
     verb: &str,
     service: &str,
 ) -> Result<(), Trouble> {
+    run(shell, host, &["systemctl", verb, service]).await
+}
+
+async fn run(shell: &dyn Shell, host: &Host, words: &[&str]) -> Result<(), Trouble> {
     let ran = shell
-        .run(host, &Command::new(["systemctl", verb, service]))
+        .run(host, &Command::new(words.iter().copied()))
         .await?;
     match ran.code {
         0 => Ok(()),
         _ => {
-            let message = format!("`systemctl {verb} {service}` failed on `{}`", host.name);
+            let words = words.join(" ");
+            let message = format!("`{words}` failed on `{}`", host.name);
             Err(Trouble::Partial(
                 Fault::new(message).because(ran.stderr.trim()),
             ))

@@ -353,7 +353,7 @@ fn agent(home: &Home) -> Child {
     agent
 }
 
-fn curl(arguments: &[&str]) -> Option<String> {
+pub fn curl(arguments: &[&str]) -> Option<String> {
     let ran = Program::new("curl")
         .args(["-sf", "--noproxy", "*", "--max-time", "5"])
         .args(arguments)

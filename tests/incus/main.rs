@@ -13,6 +13,7 @@ mod eventually;
 mod harness;
 mod lab;
 mod partition;
+mod php;
 #[path = "../torture/random.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod random;

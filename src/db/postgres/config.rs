@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use minijinja::{Environment, UndefinedBehavior, context};
 
 use crate::db::{Certificate, Node, Reach, certificate};
@@ -257,20 +258,22 @@ pub(super) async fn put_all(node: &Node, door: Door, reach: &Reach) -> Result<bo
 /// As they are on the node; none where PostgreSQL was never set up.
 pub(super) async fn certificates(node: &Node, reach: &Reach) -> Result<Vec<Certificate>, Fault> {
     let conf = Paths::of(node).conf;
-    let mut found = Vec::new();
-    for name in [AUTHORITY, SERVER].iter().chain(&ROLES) {
+    let read = |name: &'static str| {
         let path = format!("{conf}/{name}.crt");
-        let Some(pem) = reach.shell.get(&node.host, &path).await? else {
-            continue;
-        };
-        let until = certificate::until(&pem)
-            .ok_or_else(|| Fault::new(format!("`{path}` is no certificate")))?;
-        found.push(Certificate {
-            name: (*name).to_owned(),
-            until,
-        });
-    }
-    Ok(found)
+        async move {
+            let Some(pem) = reach.shell.get(&node.host, &path).await? else {
+                return Ok(None);
+            };
+            let until = certificate::until(&pem)
+                .ok_or_else(|| Fault::new(format!("`{path}` is no certificate")))?;
+            let name = name.to_owned();
+            Ok::<_, Fault>(Some(Certificate { name, until }))
+        }
+    };
+    // At once: each may be a journey.
+    let names = [AUTHORITY, SERVER].into_iter().chain(ROLES);
+    let found: Vec<Option<Certificate>> = try_join_all(names.map(read)).await?;
+    Ok(found.into_iter().flatten().collect())
 }
 
 /// Returns whether the file was another one before.

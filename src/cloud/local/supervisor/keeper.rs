@@ -14,6 +14,7 @@ use super::children::Running;
 use super::{Answer, BEFORE_LIMIT, KILL_LIMIT, environment, service_path};
 use crate::cloud::local::user::service_user;
 use crate::durable;
+use crate::model::posix::assignments;
 use crate::shell::{ReloadSignal, Service, ServiceChange, ServiceState, StopSignal};
 
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
@@ -308,13 +309,7 @@ impl Keeper {
         };
         let text = std::fs::read_to_string(path)
             .map_err(|error| format!("cannot read `{path}`: {error}"))?;
-        let lines = text
-            .lines()
-            .filter(|line| !line.is_empty() && !line.starts_with('#'));
-        let pairs = lines.filter_map(|line| line.split_once('='));
-        Ok(pairs
-            .map(|(key, value)| (key.to_owned(), value.to_owned()))
-            .collect())
+        Ok(assignments(&text).collect())
     }
 
     fn log(&self) -> std::io::Result<std::fs::File> {

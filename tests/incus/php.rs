@@ -1,0 +1,111 @@
+//! nginx and PHP-FPM as their packages bring them: the application finds its database by its own environment, at the
+//! site that is primary, whichever that is.
+
+use crate::lab::{Pair, curl, on_server};
+
+const RECIPE: &str = "
+    packages: [nginx, php-fpm, php-pgsql]
+    files:
+      - { template: site.conf, to: /etc/nginx/sites-available/default }
+      - { template: pool.conf, to: /etc/php/8.2/fpm/pool.d/zz-shop.conf }
+      - { template: index.php, to: /srv/shop/index.php }
+    services: [nginx, php8.2-fpm]
+";
+
+const SITE: &str = "server {
+    listen 80 default_server;
+    location / {
+        include fastcgi_params;
+        fastcgi_param SCRIPT_FILENAME /srv/shop/index.php;
+        fastcgi_pass unix:/run/php/php8.2-fpm.sock;
+    }
+}
+";
+
+/// PHP-FPM hides the environment from its workers otherwise.
+const POOL: &str = "[www]\nclear_env = no\n";
+
+const PAGE: &str = r#"<?php
+if (!$text = getenv('DATABASE_URL')) {
+    http_response_code(503);
+    exit;
+}
+$url = parse_url($text);
+$name = ltrim($url['path'], '/');
+$database = new PDO("pgsql:host={$url['host']};port={$url['port']};dbname=$name", $url['user'], urldecode($url['pass']));
+if ($_SERVER['DOCUMENT_URI'] == '/healthz') {
+    $database->query('SELECT 1');
+    exit('ok');
+}
+if ($_SERVER['DOCUMENT_URI'] == '/odd') {
+    exit(getenv('ODD'));
+}
+if ($_SERVER['REQUEST_METHOD'] == 'POST') {
+    $database->exec('CREATE TABLE IF NOT EXISTS orders (id text PRIMARY KEY)');
+    $database->prepare('INSERT INTO orders VALUES (?) ON CONFLICT DO NOTHING')->execute([file_get_contents('php://input')]);
+    http_response_code(201);
+    exit;
+}
+foreach ($database->query('SELECT id FROM orders ORDER BY id') as $row) {
+    echo $row['id'], "\n";
+}
+"#;
+
+/// A secret with everything that a shell or systemd could take for something else.
+const ODD: &str = r#" a "quoted" \back $HOME `id` 'single' #more; \"#;
+
+#[test]
+fn a_php_application_runs_on_the_units_of_its_packages_at_both_clouds() {
+    let Some(pair) = Pair::new() else {
+        return;
+    };
+    let path = pair.home.path().join("hafog.yaml");
+    let mut spec = std::fs::read_to_string(path).expect("the spec is there");
+    for (from, to) in [
+        (
+            "\n    packages: [curl]\n    services:\n      - { name: app, run: \"$HAFOG_EXE demo-app\" }\n",
+            RECIPE,
+        ),
+        ("open: [8081]", "open: [80]"),
+        (
+            "secrets: { DATABASE_PASSWORD: env }",
+            "secrets: { DATABASE_PASSWORD: env, ODD: \"file:./odd\" }",
+        ),
+    ] {
+        assert!(spec.contains(from), "no {from} in {spec}");
+        spec = spec.replace(from, to);
+    }
+    pair.home.write("hafog.yaml", &spec);
+    pair.home.write("site.conf", SITE);
+    pair.home.write("pool.conf", POOL);
+    pair.home.write("index.php", PAGE);
+    pair.home.write("odd", &format!("{ODD}\n"));
+    pair.must("up --yes");
+    let again = pair.must("up --yes");
+    assert!(again.stdout.contains("nothing to do"), "{}", again.all());
+    let east = pair.address("east");
+    pair.until("the shop takes an order", || pair.order(&east, "first"));
+    assert_eq!(pair.orders(&east), ["first"]);
+
+    let odd = curl(&[&format!("http://{east}/odd")]);
+    assert_eq!(odd.as_deref(), Some(ODD));
+
+    // What is secret is in no image, and only root reads it.
+    let server = "shop-east-web-1";
+    let (_, who) = on_server(
+        "east",
+        server,
+        &["stat", "-c", "%a %U", "/var/lib/hafog/etc/env"],
+    );
+    assert_eq!(who.trim(), "600 root");
+
+    pair.must("clone west --yes");
+    pair.until_ready("the standby is ready", "preflight");
+    pair.must("switchover --yes");
+    let west = pair.address("west");
+    pair.until("the shop takes an order at the other cloud", || {
+        pair.order(&west, "second")
+    });
+    assert_eq!(pair.orders(&west), ["first", "second"]);
+    pair.must("destroy --yes");
+}
