@@ -253,6 +253,15 @@ impl Pair {
         wait_until(LIMIT, what, holds).unwrap_or_else(|why| panic!("{why}"));
     }
 
+    /// Until this node accepts writes. One that is busy may be late to say so; a second one is never right.
+    pub fn until_writer(&self, node: &str) {
+        self.until(&format!("{node} accepts writes"), || {
+            let open = self.writable();
+            assert!(open.len() <= 1, "several accept writes: {open:?}");
+            open == [node]
+        });
+    }
+
     /// Runs a command until it says so. What it said last is in the panic.
     pub fn until_says(&self, what: &str, words: &str, so: impl Fn(&Ran) -> bool) {
         let mut last = String::new();

@@ -61,7 +61,7 @@ fn servers_that_exist_already_are_a_standby() {
     pair.until_ready("the standby is ready", "preflight");
 
     pair.must("switchover --yes");
-    assert_eq!(pair.writable(), ["shop-west-db-1"]);
+    pair.until_writer("shop-west-db-1");
     let west = pair.address("west");
     assert_eq!(pair.orders(&west), ["one"]);
     assert!(pair.order(&west, "two"), "an order in the west");

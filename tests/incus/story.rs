@@ -56,7 +56,7 @@ fn a_stack_moves_to_the_other_cloud_loses_it_and_comes_back() {
     };
     at_east(&["stop", "--force", "shop-east-db-1"]);
     pair.must("failover shop-east-db-2 --yes");
-    assert_eq!(pair.writable(), ["shop-east-db-2"]);
+    pair.until_writer("shop-east-db-2");
     pair.until("an order in the east", || pair.order(&east, "half"));
     at_east(&["delete", "--force", "shop-east-db-1"]);
     pair.must("heal --yes");
@@ -67,7 +67,7 @@ fn a_stack_moves_to_the_other_cloud_loses_it_and_comes_back() {
     assert_eq!(same, 3, "{}", verified.all());
 
     pair.must("switchover --yes");
-    assert_eq!(pair.writable(), ["shop-west-db-1"]);
+    pair.until_writer("shop-west-db-1");
     let west = pair.address("west");
     assert_eq!(pair.orders(&west), ["one", "half"]);
     assert!(pair.order(&west, "two"), "an order in the west");
@@ -99,7 +99,7 @@ fn a_stack_moves_to_the_other_cloud_loses_it_and_comes_back() {
     assert!(returned.contains("takes no writes"), "{returned}");
     assert_eq!(role("east"), "primary");
     // The node that took over is still the first of its site.
-    assert_eq!(pair.writable(), ["shop-east-db-2"]);
+    pair.until_writer("shop-east-db-2");
     assert!(
         !pair.order(&west, "lost too"),
         "an order in the west, which is closed"
