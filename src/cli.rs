@@ -136,6 +136,9 @@ enum Verb {
         #[arg(long)]
         config: PathBuf,
     },
+    /// Do the jobs of an application server at their times
+    #[command(hide = true)]
+    Cron { jobs: PathBuf },
     /// Keep a state store for others, who come by SSH
     #[command(hide = true)]
     Store {
@@ -249,6 +252,7 @@ async fn go(call: &Call, verb: Verb) -> Ended {
         Verb::Completions(args) => cmd::completions::run(call, &args, Cli::command()),
         Verb::Local(verb) => cmd::local::run(call, &verb).await,
         Verb::Agent { config } => cmd::agent::run(call, &config).await,
+        Verb::Cron { jobs } => cmd::cron::run(call, &jobs).await,
         Verb::Store { folder, only } => cmd::store::run(&folder, &only).await,
         Verb::Haproxy { socket, words } => cmd::haproxy::run(call, &socket, &words).await,
         Verb::Supervise { .. } | Verb::Demo(_) | Verb::DemoApp(_) => {

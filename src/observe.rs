@@ -148,6 +148,30 @@ pub async fn sick(world: &World, facts: &Facts) -> BTreeMap<ServerName, String> 
     join_all(asked).await.into_iter().flatten().collect()
 }
 
+/// Nodes on servers that run, and that did not answer, asked for a while: busy is not silent.
+pub async fn again(world: &World, facts: &Facts) -> BTreeMap<ServerName, NodeFact> {
+    let hosts = hosts(&facts.sites);
+    let servers = world.stack.servers.iter();
+    let silent = servers.filter_map(|server| {
+        let fact = facts.nodes.get(&server.name)?;
+        (facts.runs(server) && fact.status.known().is_none()).then_some((server, fact))
+    });
+    let hosts = &hosts;
+    let asked = silent.map(|(server, fact)| async move {
+        let database = &fact.database;
+        let writer = facts.writers.get(database);
+        let answer = wait::until(world.clock.as_ref(), "it answers", SICK_AFTER, || async {
+            let fact = node(world, hosts, database, server, writer).await;
+            match fact.status.why_unknown() {
+                None => Ok(fact),
+                Some(why) => Err(why.to_owned()),
+            }
+        });
+        Some((server.name.clone(), answer.await.ok()?))
+    });
+    join_all(asked).await.into_iter().flatten().collect()
+}
+
 /// What old primaries have and the current ones lack: those of the sites that were left behind, and those beside a
 /// node that took over within its site.
 pub async fn apart(world: &World, facts: &Facts) -> BTreeMap<ServerName, Seen<Apart>> {

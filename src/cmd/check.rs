@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::{Call, Ended, open};
 use crate::error::{Fault, Place};
 use crate::exit;
+use crate::image::recipe;
 use crate::spec::{Lint, missing_files};
 use crate::ui::print::count;
 
@@ -60,12 +61,11 @@ impl Said {
 pub fn run(call: &Call, _: &Args) -> Ended {
     let loaded = open::load(call).and_then(|loaded| {
         let base = open::base(call).map_err(|fault| vec![fault])?;
-        let missing = missing_files(&loaded.stack, &base);
-        if missing.is_empty() {
-            Ok(loaded)
-        } else {
-            Err(missing)
+        let mut bad = missing_files(&loaded.stack, &base);
+        if bad.is_empty() {
+            bad = recipe::bad_files(&loaded.stack, &base);
         }
+        if bad.is_empty() { Ok(loaded) } else { Err(bad) }
     });
     let file = call.file.display().to_string();
     if call.ui.json {

@@ -14,6 +14,7 @@ pub mod check;
 pub mod clone;
 pub mod commit;
 pub mod completions;
+pub mod cron;
 pub mod deploy;
 pub mod destroy;
 pub mod dns;

@@ -40,6 +40,27 @@ struct Known {
 }
 
 pub async fn run(call: &Call, args: &Args) -> Ended {
+    let known = know().await?;
+    let is = match args.is {
+        None => true,
+        Some(Wanted::Primary) => known.role == SiteRole::Primary,
+        Some(Wanted::Standby) => known.role == SiteRole::Standby,
+    };
+    call.ui.result(&known, || known.role.word().to_owned());
+    Ok(if is { exit::DONE } else { exit::ERROR })
+}
+
+/// What this server was told, if its databases agree.
+pub(super) async fn of_this_server() -> Result<SiteRole, Fault> {
+    Ok(know().await?.role)
+}
+
+/// What it was told alone; for who knew a moment ago.
+pub(super) fn told_this_server() -> Option<SiteRole> {
+    told(&token()).ok().map(|(role, _)| role)
+}
+
+async fn know() -> Result<Known, Fault> {
     let token = token();
     let folder = token.parent().unwrap_or(Path::new("/"));
     let (role, epoch) = told(&token)?;
@@ -49,18 +70,11 @@ pub async fn run(call: &Call, args: &Args) -> Ended {
     for agreed in join_all(asked).await {
         agreed?;
     }
-    let known = Known {
+    Ok(Known {
         role,
         epoch,
         databases: urls.len(),
-    };
-    let is = match args.is {
-        None => true,
-        Some(Wanted::Primary) => role == SiteRole::Primary,
-        Some(Wanted::Standby) => role == SiteRole::Standby,
-    };
-    call.ui.result(&known, || role.word().to_owned());
-    Ok(if is { exit::DONE } else { exit::ERROR })
+    })
 }
 
 /// A service is told where; whoever comes from elsewhere, as cron does, is on a machine.

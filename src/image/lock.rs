@@ -134,6 +134,7 @@ mod tests {
             files: Vec::new(),
             run: Vec::new(),
             services: Vec::new(),
+            cron: Vec::new(),
             builtin: None,
         }
     }

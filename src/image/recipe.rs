@@ -12,10 +12,11 @@ use nix::unistd::Pid;
 use sha2::{Digest, Sha256};
 
 use super::lock::Lock;
+use super::template;
 use crate::error::Fault;
 use crate::model::digest::hex;
 use crate::model::id::{ImageName, RecipeName};
-use crate::model::stack::{Builtin, CodeFrom, Recipe, SecretRef, Stack};
+use crate::model::stack::{Builtin, CodeFrom, Recipe, RecipeFile, SecretRef, Stack};
 
 /// How long one repository may take where its code is needed. A git host that is silent must not hold up a command for
 /// ever.
@@ -75,7 +76,7 @@ pub fn names(
     let lock = Lock::read(base)?;
     let recipes = stack.recipes.iter();
     let images = recipes.map(|(name, recipe)| {
-        let contents = contents(recipe, base, &stack.secrets, limit)?;
+        let contents = contents(stack, recipe, base, limit)?;
         let more = match versions {
             Versions::Upgraded if !packages(recipe).is_empty() => 1,
             _ => 0,
@@ -94,34 +95,26 @@ pub fn packages(recipe: &Recipe) -> Vec<String> {
 
 /// Reads the recipe's files and code. Programs that it runs are not given the stack's secrets.
 pub fn contents(
+    stack: &Stack,
     recipe: &Recipe,
     base: &Path,
-    secrets: &BTreeMap<String, SecretRef>,
     limit: Duration,
 ) -> Result<Contents, Fault> {
-    let mut files = Vec::new();
-    for file in &recipe.files {
-        let path = base.join(&file.template);
-        let bytes = std::fs::read(&path).map_err(|error| {
-            Fault::new(format!(
-                "cannot read `{}` of image `{}`",
-                path.display(),
-                recipe.name
-            ))
-            .because(error)
-        })?;
-        files.push(Content {
-            to: file.to.clone(),
-            bytes,
-            executable: is_executable(&path),
-        });
-    }
+    let files = recipe.files.iter();
+    let files = files.map(|file| one_file(stack, recipe, base, file));
+    let mut files = files.collect::<Result<Vec<Content>, Fault>>()?;
     if let Some(code) = &recipe.code {
         match &code.from {
             CodeFrom::Path(folder) => folder_files(&base.join(folder), &code.to, &mut files)?,
-            CodeFrom::Git { url, r#ref } => {
-                git_files(url, r#ref, &code.to, base, secrets, &mut files, limit)?
-            }
+            CodeFrom::Git { url, r#ref } => git_files(
+                url,
+                r#ref,
+                &code.to,
+                base,
+                &stack.secrets,
+                &mut files,
+                limit,
+            )?,
         }
     }
     files.sort_by(|a, b| a.to.cmp(&b.to));
@@ -141,6 +134,37 @@ pub fn contents(
         digest,
         files,
     })
+}
+
+fn one_file(
+    stack: &Stack,
+    recipe: &Recipe,
+    base: &Path,
+    file: &RecipeFile,
+) -> Result<Content, Fault> {
+    let path = base.join(&file.from);
+    let bytes = std::fs::read(&path).map_err(|error| {
+        let (path, name) = (path.display(), &recipe.name);
+        Fault::new(format!("cannot read `{path}` of image `{name}`")).because(error)
+    })?;
+    let bytes = match file.raw {
+        true => bytes,
+        false => template::fill(stack, recipe, &path, bytes)?,
+    };
+    Ok(Content {
+        to: file.to.clone(),
+        bytes,
+        executable: is_executable(&path),
+    })
+}
+
+/// A fault for every file of every recipe that cannot be made.
+pub fn bad_files(stack: &Stack, base: &Path) -> Vec<Fault> {
+    let files = stack.recipes.values().flat_map(|recipe| {
+        let files = recipe.files.iter();
+        files.filter_map(|file| one_file(stack, recipe, base, file).err())
+    });
+    files.collect()
 }
 
 fn is_executable(path: &Path) -> bool {
@@ -203,7 +227,14 @@ fn git_files(
             .args(arguments)
             .current_dir(base)
             .env("GIT_TERMINAL_PROMPT", "0");
-        let cannot = || Fault::unavailable(format!("cannot get `{}` of {url}", r#ref));
+        let cannot = || {
+            let fault = Fault::unavailable(format!("cannot get `{}` of {url}", r#ref));
+            let is_short = r#ref.len() < 40 && r#ref.bytes().all(|byte| byte.is_ascii_hexdigit());
+            match is_short {
+                true => fault.hint("a commit is written with all its 40 digits"),
+                false => fault,
+            }
+        };
         let Some((status, said)) = run_within(&mut command, scratch.path(), limit)? else {
             return Err(cannot().because(format!("not done within {} s", limit.as_secs_f64())));
         };
@@ -213,9 +244,18 @@ fn git_files(
         }
     };
     let folder = scratch.path().join("code");
-    let target = folder.to_string_lossy().into_owned();
+    let tree = format!("--work-tree={}", folder.display());
+    let store = format!("--git-dir={}", folder.join(".git").display());
+    git(&["init", "--quiet", &folder.to_string_lossy()])?;
+    // Not a clone: that knows branches and tags alone.
+    git(&[&store, "fetch", "--quiet", "--depth", "1", "--", url, r#ref])?;
     git(&[
-        "clone", "--quiet", "--depth", "1", "--branch", r#ref, "--", url, &target,
+        &store,
+        &tree,
+        "checkout",
+        "--quiet",
+        "--detach",
+        "FETCH_HEAD",
     ])?;
     folder_files(&folder, to, files)
 }
@@ -285,6 +325,51 @@ fn daemon(name: &'static str, package: &str) -> Program {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn code_is_that_of_a_branch_a_tag_or_a_commit() {
+        let folder = tempfile::tempdir().unwrap();
+        let git = |words: &str| {
+            let mut command = Command::new("git");
+            command.args(["-c", "user.name=a", "-c", "user.email=a@b.test"]);
+            let ran = command
+                .args(words.split(' '))
+                .current_dir(folder.path().join("repo"))
+                .output();
+            let ran = ran.unwrap();
+            assert!(ran.status.success(), "{ran:?}");
+            String::from_utf8(ran.stdout).unwrap().trim().to_owned()
+        };
+        std::fs::create_dir(folder.path().join("repo")).unwrap();
+        git("init --quiet --initial-branch main .");
+        let release = |text: &str| {
+            std::fs::write(folder.path().join("repo/release"), text).unwrap();
+            git("add release");
+            git("commit --quiet -m release");
+            git("rev-parse HEAD")
+        };
+        let first = release("1");
+        git("tag -a v1 -m v1");
+        release("2");
+        git("branch old v1");
+        release("3");
+        let found = |r#ref: &str| {
+            let (secrets, mut files) = (BTreeMap::new(), Vec::new());
+            let here = folder.path();
+            git_files(
+                "./repo", r#ref, "/app", here, &secrets, &mut files, GIT_LIMIT,
+            )?;
+            let names: Vec<&str> = files.iter().map(|file| file.to.as_str()).collect();
+            assert_eq!(names, ["/app/release"]);
+            Ok::<_, Fault>(String::from_utf8(files[0].bytes.clone()).unwrap())
+        };
+        for (r#ref, text) in [("main", "3"), ("v1", "1"), ("old", "1"), (&*first, "1")] {
+            assert_eq!(found(r#ref).unwrap(), text, "{}", r#ref);
+        }
+        let fault = found(&first[..9]).unwrap_err();
+        assert!(fault.hints()[0].contains("40 digits"), "{fault}");
+        assert!(found("nothing").is_err());
+    }
 
     #[test]
     fn a_git_host_that_never_answers_is_given_up() {

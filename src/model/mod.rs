@@ -1,5 +1,6 @@
 //! Nouns without I/O. This folder imports nothing else of hafog.
 
+pub mod cron;
 pub mod digest;
 pub mod id;
 pub mod posix;

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::cron::CronJob;
 use super::id::*;
 use super::units::{Bytes, Span, Ttl};
 
@@ -247,6 +248,9 @@ pub struct Recipe {
     pub files: Vec<RecipeFile>,
     pub run: Vec<String>,
     pub services: Vec<RecipeService>,
+    /// What one application server of the primary site does at its times.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cron: Vec<CronJob>,
     /// Set for the images that hafog brings itself.
     pub builtin: Option<Builtin>,
 }
@@ -283,10 +287,14 @@ pub enum CodeFrom {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RecipeFile {
-    /// Path of the template, relative to the spec.
-    pub template: String,
+    /// Relative to the spec.
+    #[serde(rename = "template")]
+    pub from: String,
     /// Absolute path on the server.
     pub to: String,
+    /// It is no template.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub raw: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -169,6 +169,13 @@ pub struct ChangeImage {
     pub server: ServerName,
     pub from: ImageName,
     pub to: ImageName,
+    /// The recipe or the stack asks for other services or another environment than it has: they change with the image.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub configure: bool,
+}
+
+fn is_not(flag: &bool) -> bool {
+    !flag
 }
 
 /// Waits until the site's front door answers its health check.

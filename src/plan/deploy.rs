@@ -51,6 +51,7 @@ pub fn deploy(stack: &Stack, facts: &Facts, batch: Batch) -> Plan {
                         server: server.name.clone(),
                         from,
                         to,
+                        configure: !facts.configured.contains(&server.name),
                     };
                     (server, change)
                 })
@@ -69,7 +70,17 @@ pub fn deploy(stack: &Stack, facts: &Facts, batch: Batch) -> Plan {
                 let mut now = Vec::new();
                 for (server, change) in batch {
                     let sealed = images[&server.recipe].1.iter().cloned();
-                    let ChangeImage { from, to, .. } = change;
+                    let ChangeImage {
+                        from,
+                        to,
+                        configure,
+                        ..
+                    } = change;
+                    let and = if *configure {
+                        ", and its configuration"
+                    } else {
+                        ""
+                    };
                     let alone = match all == 1 && only_there(stack, server) {
                         true => "; it is the only one, so nobody answers meanwhile",
                         false => "",
@@ -78,7 +89,7 @@ pub fn deploy(stack: &Stack, facts: &Facts, batch: Batch) -> Plan {
                         plan.push(
                             step(
                                 format!("change-image {}", server.name),
-                                format!("{} from {from} to {to}{alone}", server.name),
+                                format!("{} from {from} to {to}{and}{alone}", server.name),
                                 change.clone().into(),
                             )
                             .after(sealed.chain(before.iter().cloned()))

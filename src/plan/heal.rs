@@ -123,11 +123,16 @@ fn one_site(
     let servers: Vec<&Server> = stack.servers_at(site).filter(stays).collect();
     let ailing = servers.iter().copied();
     let ailing = ailing.filter_map(|server| Some((server, ailment(stack, facts, server)?)));
-    // Without its database no application works.
-    let explained = |ailing: &(&Server, Ailment)| {
-        nodes.was_away && ailing.0.job == Job::App && matches!(ailing.1, Ailment::Sick(_))
+    let mut ailing: Vec<(&Server, Ailment)> = ailing.collect();
+    // Without its database no application works, and a database that says nothing lets no new server in.
+    let explained = |ailing: &mut (&Server, Ailment)| {
+        let is_sick = matches!(ailing.1, Ailment::Sick(_));
+        ailing.0.job == Job::App && (nodes.is_closed || nodes.was_away && is_sick)
     };
-    let ailing: Vec<(&Server, Ailment)> = ailing.filter(|one| !explained(one)).collect();
+    let waiting: Vec<(&Server, Ailment)> = ailing.extract_if(.., explained).collect();
+    if nodes.is_closed {
+        plan.forecast.notes.extend(wait_for_it(site, &waiting));
+    }
     plan.refusals.extend(all_sick(site, &servers, &ailing));
     let followed = nodes.done.len();
     let mut made = nodes.done;
@@ -165,6 +170,14 @@ fn one_site(
     }
     let is_changed = !awaited.is_empty();
     Ok(is_changed.then(|| plan.push(site::await_healthy(site).after(awaited))))
+}
+
+/// What is not done for applications before their database answers.
+fn wait_for_it(site: &SiteName, waiting: &[(&Server, Ailment)]) -> Option<String> {
+    let names = waiting.iter().map(|(server, _)| server.name.as_str());
+    let names = names.collect::<Vec<_>>().join(", ");
+    let are_left = format!("left as they are until the database at {site} answers: {names}");
+    (!waiting.is_empty()).then_some(are_left)
 }
 
 /// The front door may be open without it.
@@ -311,6 +324,7 @@ mod tests {
     use crate::sim::stacks::small;
 
     const WEB: &str = "shop-east-web-1";
+    const BALANCER: &str = "shop-east-balancer-1";
 
     fn world() -> (Stack, Facts) {
         let mut stack = small();
@@ -543,14 +557,44 @@ mod tests {
         let plan = heal(&stack, &facts, &["east".into()]);
         assert_eq!(plan.refusals[0].name, "cannot-heal");
         assert_eq!(plan.refusals[0].hint, "hafog failover shop-east-db-2");
-        found(&mut facts, WEB).state = ServerState::Off;
+        found(&mut facts, BALANCER).state = ServerState::Off;
         let plan = heal(&stack, &facts, &["east".into()]);
         assert_eq!(plan.refusals, []);
-        assert_eq!(plan.steps[0].name.as_str(), "delete-server shop-east-web-1");
+        assert_eq!(
+            plan.steps[0].name.as_str(),
+            "delete-server shop-east-balancer-1"
+        );
         assert_eq!(
             plan.forecast.notes,
             ["shop-east-db-1, the primary of `main`: refused: hafog failover shop-east-db-2"]
         );
+    }
+
+    #[test]
+    fn nobody_makes_applications_that_their_database_cannot_let_in() {
+        let (stack, facts) = world();
+        for (site, mut facts) in [("east", facts.clone()), ("west", facts)] {
+            let head = ServerName::new(format!("shop-{site}-db-1"));
+            let node = facts.nodes.get_mut(&head).unwrap();
+            node.status = Seen::Unknown("too busy".to_owned());
+            let web = |one: &str| ServerName::new(format!("shop-{site}-{one}"));
+            let [gone, sick] = ["web-1", "web-2"].map(web);
+            let servers = &mut facts.sites.get_mut(&site.into()).unwrap().servers;
+            servers.remove(&gone);
+            facts.sick.insert(sick, "it answers 503".to_owned());
+            let plan = heal(&stack, &facts, &[site.into()]);
+            let steps = text(&plan);
+            assert!(!steps.iter().any(|step| step.contains("web")), "{steps:?}");
+            let waits = format!(
+                "left as they are until the database at {site} answers: shop-{site}-web-1, shop-{site}-web-2"
+            );
+            assert!(
+                plan.forecast.notes.contains(&waits),
+                "{:?}",
+                plan.forecast.notes
+            );
+            assert_eq!(plan.refusals.len(), usize::from(site == "east"));
+        }
     }
 
     #[test]

@@ -290,7 +290,8 @@ impl Plan {
                         wanted.extend(stack.secrets.keys().cloned().chain(passwords()));
                     }
                 }
-                Action::LeadApps(_) => {
+                Action::ChangeImage(action) if !action.configure => {}
+                Action::LeadApps(_) | Action::ChangeImage(_) => {
                     wanted.extend(stack.secrets.keys().cloned().chain(passwords()));
                 }
                 Action::CreateDatabase(action) => wanted.extend(

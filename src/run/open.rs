@@ -105,9 +105,12 @@ impl Session {
         self.observe_again().await
     }
 
-    /// Looks which servers run and do not do their work.
+    /// Looks which servers run and do not do their work, and once more at the nodes that did not answer.
     pub async fn examine(&mut self) {
-        self.facts.sick = observe::sick(&self.world, &self.facts).await;
+        let (world, facts) = (&self.world, &self.facts);
+        let (sick, nodes) = tokio::join!(observe::sick(world, facts), observe::again(world, facts));
+        self.facts.sick = sick;
+        self.facts.nodes.extend(nodes);
     }
 
     /// The run that was begun and never closed.

@@ -110,6 +110,7 @@ fn recipes() -> BTreeMap<RecipeName, Recipe> {
         files: Vec::new(),
         run: Vec::new(),
         services: Vec::new(),
+        cron: Vec::new(),
         builtin,
     };
     let mut web = plain("web", None);

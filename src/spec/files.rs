@@ -6,21 +6,23 @@ use std::path::Path;
 use crate::error::{Fault, Kind};
 use crate::model::stack::{CodeFrom, Stack};
 
-/// Returns a fault for every template and code folder that is not there.
+/// Returns a fault for every file and code folder that is not there.
 pub fn missing_files(stack: &Stack, base_dir: &Path) -> Vec<Fault> {
     let mut faults = Vec::new();
     for recipe in stack.recipes.values() {
-        let templates = recipe.files.iter().map(|file| ("template", &file.template));
+        let files = recipe.files.iter().map(|file| {
+            let what = if file.raw { "file" } else { "template" };
+            (what, &file.from)
+        });
         let code = recipe.code.iter().filter_map(|code| match &code.from {
             CodeFrom::Path(path) => Some(("code folder", path)),
             CodeFrom::Git { .. } => None,
         });
-        for (what, path) in templates.chain(code) {
+        for (what, path) in files.chain(code) {
             let whole = base_dir.join(path);
-            let there = if what == "template" {
-                whole.is_file()
-            } else {
-                whole.is_dir()
+            let there = match what {
+                "code folder" => whole.is_dir(),
+                _ => whole.is_file(),
             };
             if !there {
                 let message = format!(

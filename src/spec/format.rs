@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use crate::model::cron::Schedule;
 use crate::model::units::{Bytes, Span};
 
 use super::secret;
@@ -43,6 +44,7 @@ impl Wrong {
 
 const TIME: &str = "a time such as `10s`, `30m` or `1h`";
 const TTL: &str = "a time in whole seconds such as `60s`, `5m` or `1h`";
+const CRON: &str = "times as in a crontab, such as `*/5 * * * *` or `0 3 * * * Europe/Berlin`";
 const AMOUNT: &str = "a size such as `512MiB`, `4GiB` or `200GB`";
 
 /// What to expect where there is no text at all, for messages.
@@ -52,6 +54,7 @@ pub fn expected(format: &str) -> &'static str {
         "ttl" => TTL,
         "amount" => AMOUNT,
         "secret" => "`env`, `env:VARIABLE` or `file:./path`",
+        "cron" => CRON,
         _ => "a text",
     }
 }
@@ -68,6 +71,7 @@ pub fn sample(format: &str) -> &'static str {
         "http-url" => "http://x/",
         "host-key" => "ssh-ed25519 AAAA",
         "address" => "::1",
+        "cron" => "* * * * *",
         other => unreachable!("the types use the format `{other}`, which has no sample"),
     }
 }
@@ -111,6 +115,7 @@ pub fn check(format: &str, text: &str) -> Result<(), Wrong> {
         "host-key" => host_key(text),
         "ssh-place" => ssh_place(text).map(drop),
         "address" => address(text),
+        "cron" => cron(text),
         other => unreachable!("the types use the format `{other}`, which has no reader"),
     }
 }
@@ -126,6 +131,23 @@ fn plain(text: &str) -> Result<(), Wrong> {
         return Err(Wrong::new("a text may not have control characters"));
     }
     Ok(())
+}
+
+/// crontab(5).
+fn cron(text: &str) -> Result<(), Wrong> {
+    let short = match text.trim() {
+        "@yearly" | "@annually" => Some("0 0 1 1 *"),
+        "@monthly" => Some("0 0 1 * *"),
+        "@weekly" => Some("0 0 * * 0"),
+        "@daily" | "@midnight" => Some("0 0 * * *"),
+        "@hourly" => Some("0 * * * *"),
+        _ => None,
+    };
+    let Err(why) = Schedule::parse(text) else {
+        return Ok(());
+    };
+    let message = format!("expected {CRON}, found `{}`: {why}", in_one_line(text));
+    Err(Wrong::new(message).meant(short.map(str::to_owned)))
 }
 
 /// Server names are made of words and must be valid host names (RFC 1123 section 2.1).
@@ -608,6 +630,25 @@ mod tests {
                 ("4", None),
                 ("0GiB", None),
                 ("lots", None),
+            ],
+        );
+    }
+
+    #[test]
+    fn crons() {
+        good(
+            "cron",
+            &["*/5 * * * *", "0 3 1-7 jan,jul mon Europe/Berlin"],
+        );
+        bad(
+            "cron",
+            &[
+                ("@daily", Some("0 0 * * *")),
+                ("* * * *", None),
+                ("5m", None),
+                ("* * * * * *", None),
+                ("0 0 31 feb *", None),
+                ("60 * * * *", None),
             ],
         );
     }

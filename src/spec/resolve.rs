@@ -9,6 +9,7 @@ mod servers;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use crate::model::cron::{CRON, CronJob};
 use crate::model::id::*;
 use crate::model::stack::*;
 use crate::model::units::{self, Bytes};
@@ -173,27 +174,37 @@ impl<'a> Resolver<'a, '_> {
     }
 
     fn recipe(&mut self, name: RecipeName, image: &ImageSpec, spot: Spot) -> Recipe {
-        let files = image.files.iter().map(|file| file.to.0.as_str());
+        let files = image.files.iter().map(|file| file.to().0.as_str());
         self.no_twins(spot.key("files"), "to", "file", files);
         let services: Vec<RecipeService> = image.services.iter().map(service).collect();
         let service_names = services.iter().map(|service| service.name.as_str());
         self.no_twins(spot.key("services"), "name", "service", service_names);
+        let jobs = image.cron.iter().map(|job| job.name.0.as_str());
+        self.no_twins(spot.key("cron"), "name", "job", jobs);
+        self.no_service_is_cron(image, spot.key("services"));
         Recipe {
             name,
             base: image.base.0.clone(),
             packages: texts(&image.packages),
             code: image.code.as_ref().map(code),
-            files: image
-                .files
-                .iter()
-                .map(|file| RecipeFile {
-                    template: file.template.0.clone(),
-                    to: file.to.0.clone(),
-                })
-                .collect(),
+            files: image.files.iter().map(file).collect(),
             run: texts(&image.run),
             services,
+            cron: image.cron.iter().map(job).collect(),
             builtin: None,
+        }
+    }
+
+    /// What does the jobs is a service of that name.
+    fn no_service_is_cron(&mut self, image: &ImageSpec, list: Spot) {
+        let own = image.services.iter().position(
+            |service| matches!(service, ServiceSpec::Command { name, .. } if name.0 == CRON),
+        );
+        if let Some(index) = own.filter(|_| !image.cron.is_empty()) {
+            let spot = list.nth(index).key("name");
+            let message =
+                format!("the service `{CRON}` does the jobs of `cron`; choose another name");
+            self.complain(spot, message);
         }
     }
 
@@ -310,12 +321,26 @@ impl<'a> Resolver<'a, '_> {
             Some(Builtin::Postgres { .. }) => database.engine.0 == "postgres",
             Some(Builtin::Haproxy | Builtin::Varnish) => false,
         };
+        self.no_jobs(&database.on.0, &group.image.0);
         if !fits && engine.sound {
             let message = format!(
                 "group `{}` starts from the image `{}`, which has no {} in it",
                 database.on, group.image, database.engine
             );
             self.complain(spot.key("on"), message);
+        }
+    }
+
+    /// Jobs are done by application servers.
+    fn no_jobs(&mut self, group: &str, image: &str) {
+        let images = self.spec.images.iter();
+        let mut has_jobs = images.filter(|(name, of)| name.0 == image && !of.cron.is_empty());
+        if has_jobs.next().is_some() {
+            let spot = self.root.key("images").key(image).key("cron");
+            let message = format!(
+                "group `{group}` holds a database, and its servers do no jobs; a group without one needs an image of its own"
+            );
+            self.complain(spot, message);
         }
     }
 
@@ -654,6 +679,7 @@ fn brought(name: RecipeName, builtin: Builtin) -> Recipe {
         files: Vec::new(),
         run: Vec::new(),
         services: Vec::new(),
+        cron: Vec::new(),
         builtin: Some(builtin),
     }
 }
@@ -679,6 +705,18 @@ fn code(code: &CodeSpec) -> Code {
     }
 }
 
+fn file(file: &FileSpec) -> RecipeFile {
+    let (from, raw) = match file {
+        FileSpec::Template { template, .. } => (template, false),
+        FileSpec::Copy { copy, .. } => (copy, true),
+    };
+    RecipeFile {
+        from: from.0.clone(),
+        to: file.to().0.clone(),
+        raw,
+    }
+}
+
 fn service(service: &ServiceSpec) -> RecipeService {
     match service {
         ServiceSpec::Packaged(name) => RecipeService {
@@ -689,6 +727,14 @@ fn service(service: &ServiceSpec) -> RecipeService {
             name: name.0.clone(),
             run: Some(run.0.clone()),
         },
+    }
+}
+
+fn job(job: &CronSpec) -> CronJob {
+    CronJob {
+        name: job.name.0.clone(),
+        at: job.at.0.clone(),
+        run: job.run.0.clone(),
     }
 }
 

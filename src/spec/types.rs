@@ -126,7 +126,7 @@ pub struct ImageSpec {
     /// Your application's code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<CodeSpec>,
-    /// Files made from templates beside the spec.
+    /// Files from beside the spec, filled in or as they are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<FileSpec>,
     /// Commands that run once, when the image is built.
@@ -135,6 +135,9 @@ pub struct ImageSpec {
     /// Programs that the server keeps up.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<ServiceSpec>,
+    /// What is done at its times, on one server of the group, where its site is primary.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cron: Vec<CronSpec>,
 }
 
 fn default_base() -> Text {
@@ -165,14 +168,32 @@ pub enum CodeSpec {
     },
 }
 
-/// A file made from a template.
+/// A file from beside the spec.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct FileSpec {
-    /// The template, relative to the spec.
-    pub template: Text,
-    /// Absolute path on the server.
-    pub to: AbsolutePath,
+#[serde(untagged, deny_unknown_fields)]
+pub enum FileSpec {
+    /// Filled in: `{{ stack }}`, `{{ names[0] }}`, `{{ databases.main.port }}`.
+    Template {
+        /// The template, relative to the spec.
+        template: Text,
+        /// Absolute path on the server.
+        to: AbsolutePath,
+    },
+    /// As it is.
+    Copy {
+        /// The file, relative to the spec.
+        copy: Text,
+        /// Absolute path on the server.
+        to: AbsolutePath,
+    },
+}
+
+impl FileSpec {
+    pub fn to(&self) -> &AbsolutePath {
+        match self {
+            FileSpec::Template { to, .. } | FileSpec::Copy { to, .. } => to,
+        }
+    }
 }
 
 /// A program that the server keeps up.
@@ -188,6 +209,19 @@ pub enum ServiceSpec {
         /// The command line.
         run: Text,
     },
+}
+
+/// A command that is run at its times.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CronSpec {
+    /// What the job is called.
+    pub name: ServiceName,
+    /// When: minute, hour, day of the month, month and day of the week, as in a crontab; a time zone such as
+    /// `Europe/Berlin` may follow. Default zone: UTC.
+    pub at: CronText,
+    /// The command line.
+    pub run: Text,
 }
 
 /// A group of equal servers.
@@ -544,6 +578,8 @@ texts! {
     TtlText: "x-format" = "ttl", "pattern" = "^[0-9]+(s|m|h|d)$";
     /// A size such as `512MiB`, `4GiB` or `200GB`.
     Amount: "x-format" = "amount", "pattern" = "^[0-9]+(B|KiB|MiB|GiB|TiB|kB|MB|GB|TB)$";
+    /// Times as in a crontab, such as `*/5 * * * *` or `0 3 * * mon Europe/Berlin`.
+    CronText: "x-format" = "cron", "pattern" = "^\\S+( +\\S+){4,5}$";
     /// An absolute path.
     AbsolutePath: "x-format" = "absolute-path", "pattern" = "^/";
     /// A path as in a URL, such as `/healthz`.

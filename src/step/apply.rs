@@ -112,7 +112,7 @@ async fn made_now(
 ) -> Result<Option<(Contents, u32)>, Trouble> {
     let (owned, stack, base) = (recipe.clone(), world.stack.clone(), world.base.clone());
     let read = move || {
-        let contents = recipe::contents(&owned, &base, &stack.secrets, recipe::GIT_LIMIT)?;
+        let contents = recipe::contents(&stack, &owned, &base, recipe::GIT_LIMIT)?;
         let lock = Lock::read(&base)?;
         Ok((contents, lock.upgrades(&stack.name, &owned.name)))
     };
@@ -188,6 +188,15 @@ impl<'a> One<'a> {
                 text.into_bytes(),
                 0o755,
             ));
+        }
+        if self.recipe.builtin.is_none() {
+            let names = configure::service_names(self.recipe);
+            let names = serde_json::to_vec(&names).expect("names are JSON");
+            files.push((configure::service_list(host), names, 0o644));
+        }
+        if !self.recipe.cron.is_empty() {
+            let jobs = serde_json::to_vec(&self.recipe.cron).expect("jobs are JSON");
+            files.push((configure::jobs(host), jobs, 0o644));
         }
         let units = packages::units(self.recipe);
         if machine {

@@ -15,13 +15,14 @@ use super::proxy::Proxy;
 use super::{Act, Context, Standing, Tags, balancer, cache, packages, program, role, rotation};
 use crate::db::registry;
 use crate::error::{Fault, Trouble, TroubleExt};
+use crate::model::cron::CRON;
 use crate::model::digest::hex;
 use crate::model::id::{DatabaseName, ServerName, SiteName};
 use crate::model::posix::assignment;
 use crate::model::roles::{Roles, Writer};
-use crate::model::stack::{Job, RecipeService, Server, Stack};
+use crate::model::stack::{Job, Recipe, SPARE_GROUP, Server, Stack};
 use crate::plan::action::*;
-use crate::shell::{File, Host, Service, ServiceChange};
+use crate::shell::{File, Host, Service, ServiceChange, ServiceState, Shell};
 use crate::world::World;
 
 /// The tag that holds the digest.
@@ -146,46 +147,30 @@ fn app(
     let recipe = world.stack.recipes.get(&server.recipe);
     let recipe =
         recipe.ok_or_else(|| Fault::new(format!("there is no recipe `{}`", server.recipe)))?;
-    let port = server
-        .open
-        .first()
-        .map(|port| world.port(&server.site, *port));
-    let mut env = BTreeMap::from([
-        ("HAFOG_STACK".to_owned(), world.stack.name.to_string()),
-        ("HAFOG_SITE".to_owned(), server.site.to_string()),
-        ("HAFOG_SERVER".to_owned(), server.name.to_string()),
-        ("HAFOG_ADDRESS".to_owned(), host.address.to_string()),
-        ("HAFOG_IMAGE".to_owned(), host.dirs.image.clone()),
-        ("HAFOG_ROLE_FILE".to_owned(), role::path(host)),
-        ("HAFOG_EXE".to_owned(), program::path(world, host)?),
-        (DATABASES.to_owned(), databases(world)),
-    ]);
-    if let Some(port) = port {
-        env.insert("PORT".to_owned(), port.to_string());
-    }
+    let env = variables(world, server, host)?;
     let [plain, env_file] = environment_files(host);
     let secrets: Vec<String> = world.stack.secrets.keys().cloned().collect();
     let lines = match with_secrets {
         true => environment(world, &secrets, nodes)?,
         false => String::new(),
     };
-    let ca = format!("{}/database-ca.crt", host.dirs.etc);
     let mut files = Vec::new();
     if !world.stack.databases.is_empty() {
-        env.insert("PGSSLMODE".to_owned(), "verify-full".to_owned());
-        env.insert("PGSSLROOTCERT".to_owned(), ca.clone());
         files.push(File {
-            path: ca,
+            path: database_ca(host),
             bytes: world.keys.ca_pem()?.as_bytes().to_vec(),
             mode: 0o644,
             for_service_user: false,
         });
     }
-    let services = recipe
-        .services
-        .iter()
-        .filter_map(|service| run(service, host, &env, &env_file))
+    let own = recipe.services.iter();
+    let mut services: Vec<Service> = own
+        .filter(|service| service.run.is_some())
+        .map(|service| self::own(&service.name, host, &env, &env_file))
         .collect();
+    if !recipe.cron.is_empty() && is_first(&world.stack, server) {
+        services.push(cron(host, &env, &env_file));
+    }
     let units = match world.has_machines(&server.site) {
         true => packages::units(recipe),
         false => Vec::new(),
@@ -216,6 +201,40 @@ fn app(
     })
 }
 
+/// What services of an application server find in their environment, besides what is secret.
+fn variables(
+    world: &World,
+    server: &Server,
+    host: &Host,
+) -> Result<BTreeMap<String, String>, Fault> {
+    let port = server
+        .open
+        .first()
+        .map(|port| world.port(&server.site, *port));
+    let mut env = BTreeMap::from([
+        ("HAFOG_STACK".to_owned(), world.stack.name.to_string()),
+        ("HAFOG_SITE".to_owned(), server.site.to_string()),
+        ("HAFOG_SERVER".to_owned(), server.name.to_string()),
+        ("HAFOG_ADDRESS".to_owned(), host.address.to_string()),
+        ("HAFOG_IMAGE".to_owned(), host.dirs.image.clone()),
+        ("HAFOG_ROLE_FILE".to_owned(), role::path(host)),
+        ("HAFOG_EXE".to_owned(), program::path(world, host)?),
+        (DATABASES.to_owned(), databases(world)),
+    ]);
+    if let Some(port) = port {
+        env.insert("PORT".to_owned(), port.to_string());
+    }
+    if !world.stack.databases.is_empty() {
+        env.insert("PGSSLMODE".to_owned(), "verify-full".to_owned());
+        env.insert("PGSSLROOTCERT".to_owned(), database_ca(host));
+    }
+    Ok(env)
+}
+
+fn database_ca(host: &Host) -> String {
+    format!("{}/database-ca.crt", host.dirs.etc)
+}
+
 /// Of an application server: what everybody there may read, and what is secret.
 pub(super) fn environment_files(host: &Host) -> [String; 2] {
     ["server.env", "env"].map(|name| format!("{}/{name}", host.dirs.etc))
@@ -226,19 +245,54 @@ pub(super) fn launcher(host: &Host, service: &str) -> String {
     format!("{}/hafog-services/{service}", host.dirs.image)
 }
 
-fn run(
-    service: &RecipeService,
-    host: &Host,
-    env: &BTreeMap<String, String>,
-    env_file: &str,
-) -> Option<Service> {
-    service.run.as_ref()?;
-    let argv = vec!["sh".to_owned(), launcher(host, &service.name)];
-    Some(Service {
+/// Names of the services of an image, for whoever goes back to it: its recipe may be another one by then.
+pub(super) fn service_list(host: &Host) -> String {
+    format!("{}/hafog-services.json", host.dirs.image)
+}
+
+/// What is in the list.
+pub(super) fn service_names(recipe: &Recipe) -> Vec<String> {
+    let own = recipe
+        .services
+        .iter()
+        .filter(|service| service.run.is_some());
+    let cron = (!recipe.cron.is_empty()).then(|| CRON.to_owned());
+    own.map(|service| service.name.clone())
+        .chain(cron)
+        .collect()
+}
+
+fn own(name: &str, host: &Host, env: &BTreeMap<String, String>, env_file: &str) -> Service {
+    let argv = vec!["sh".to_owned(), launcher(host, name)];
+    Service {
         env: env.clone(),
         env_file: Some(env_file.to_owned()),
-        ..Service::new(&service.name, argv, Duration::from_secs(10))
-    })
+        ..Service::new(name, argv, Duration::from_secs(10))
+    }
+}
+
+/// What is done at its times, part of the image as well.
+pub(super) fn jobs(host: &Host) -> String {
+    format!("{}/hafog-cron.json", host.dirs.image)
+}
+
+/// One server of a site does the jobs of a recipe: the first that is no hot spare.
+fn is_first(stack: &Stack, server: &Server) -> bool {
+    let mut apps = stack
+        .servers_at(&server.site)
+        .filter(|one| one.job == Job::App && one.group.as_str() != SPARE_GROUP);
+    apps.find(|one| one.recipe == server.recipe)
+        .is_some_and(|first| first.name == server.name)
+}
+
+fn cron(host: &Host, env: &BTreeMap<String, String>, env_file: &str) -> Service {
+    let argv = vec![env["HAFOG_EXE"].clone(), "cron".to_owned(), jobs(host)];
+    // Longer than a job may take to end when it is asked to.
+    Service {
+        env: env.clone(),
+        env_file: Some(env_file.to_owned()),
+        ..Service::new(CRON, argv, Duration::from_secs(15))
+    }
 }
 
 /// The nodes that the applications of a site use, by what is known of the stack and of its servers' addresses.
@@ -368,6 +422,9 @@ impl Act for ConfigureServer {
             return Ok(Standing::Ready);
         }
         if server.job == Job::App {
+            if left_over(&wanted, &states).next().is_some() {
+                return Ok(Standing::Ready);
+            }
             let (role, _) = role::current(world, &self.site).await?;
             if role::is_mistaken(world, &self.site, &host, role).await? {
                 return Ok(Standing::Ready);
@@ -384,52 +441,115 @@ impl Act for ConfigureServer {
         let world = context.world;
         let server = world.server(&self.server).nothing_changed()?;
         let host = world.host(&self.server).await.nothing_changed()?;
-        let nodes = nodes(world, &self.site).await.nothing_changed()?;
-        let wanted = configuration(world, server, &host, &nodes, true)
-            .await
-            .nothing_changed()?;
-        let shell = world.shell(&self.site).nothing_changed()?;
-        program::bring(world, &host).await?;
-        for file in wanted.files.iter().chain(&wanted.secret_files) {
-            shell.put(&host, file).await?;
-        }
-        if server.job == Job::App {
-            let (role, epoch) = role::current(world, &self.site).await.partial()?;
-            let mistaken = role::is_mistaken(world, &self.site, &host, role).await;
-            if mistaken.partial()? {
-                shell.put(&host, &role::token(&host, role, epoch)).await?;
-            }
-        }
-        for service in &wanted.services {
-            shell
-                .service(
-                    &host,
-                    &service.name,
-                    ServiceChange::Install(Box::new(service.clone())),
-                )
-                .await?;
-            let started = shell.service(&host, &service.name, ServiceChange::Restart);
-            if let Err(trouble) = started.await {
-                return Err(with_its_words(world, &host, &service.name, trouble).await);
-            }
-        }
-        packages::restart(shell.as_ref(), &host, &wanted.units).await?;
-        for proxy in &wanted.proxies {
-            if let Err(trouble) = proxy.bring(world, server, &host).await {
-                return Err(with_its_words(world, &host, &proxy.service.name, trouble).await);
-            }
-        }
+        let digest = put(world, server, &host).await?;
         let found = world.find(&self.site, &self.server).await.partial()?;
         if found.is_some_and(|found| is_changing(&found.tags)) {
             rotation::let_in(world, &self.server).await?;
         }
-        let tags = Tags::from([(TAG.to_owned(), wanted.digest())]);
+        let tags = Tags::from([(TAG.to_owned(), digest)]);
         world
             .cloud(&self.site)
             .partial()?
             .tag_server(&self.server, &tags)
             .await
     }
+}
+
+/// Writes all that a server is configured with and starts its services anew. Returns the digest.
+pub(super) async fn put(world: &World, server: &Server, host: &Host) -> Result<String, Trouble> {
+    let nodes = nodes(world, &server.site).await.nothing_changed()?;
+    let wanted = configuration(world, server, host, &nodes, true)
+        .await
+        .nothing_changed()?;
+    let shell = world.shell(&server.site).nothing_changed()?;
+    program::bring(world, host).await?;
+    for file in wanted.files.iter().chain(&wanted.secret_files) {
+        shell.put(host, file).await?;
+    }
+    if server.job == Job::App {
+        let (role, epoch) = role::current(world, &server.site).await.partial()?;
+        let mistaken = role::is_mistaken(world, &server.site, host, role).await;
+        if mistaken.partial()? {
+            shell.put(host, &role::token(host, role, epoch)).await?;
+        }
+        let states = shell.services(host).await.partial()?;
+        for name in left_over(&wanted, &states) {
+            shell.service(host, name, ServiceChange::Remove).await?;
+        }
+    }
+    for service in &wanted.services {
+        install(shell.as_ref(), host, service).await?;
+        let started = shell.service(host, &service.name, ServiceChange::Restart);
+        if let Err(trouble) = started.await {
+            return Err(with_its_words(world, host, &service.name, trouble).await);
+        }
+    }
+    packages::restart(shell.as_ref(), host, &wanted.units).await?;
+    for proxy in &wanted.proxies {
+        if let Err(trouble) = proxy.bring(world, server, host).await {
+            return Err(with_its_words(world, host, &proxy.service.name, trouble).await);
+        }
+    }
+    Ok(wanted.digest())
+}
+
+async fn install(shell: &dyn Shell, host: &Host, service: &Service) -> Result<(), Trouble> {
+    let install = ServiceChange::Install(Box::new(service.clone()));
+    shell.service(host, &service.name, install).await
+}
+
+/// Makes the services of an application server those that its image has, which may be another one than the recipe
+/// makes now. They are not started.
+pub(super) async fn follow_image(
+    world: &World,
+    server: &Server,
+    host: &Host,
+) -> Result<(), Trouble> {
+    let shell = world.shell(&server.site).nothing_changed()?;
+    let list = shell.get(host, &service_list(host)).await;
+    // Images of an older hafog have none.
+    let Some(list) = list.nothing_changed()? else {
+        return Ok(());
+    };
+    let list = serde_json::from_slice(&list).map_err(|error| {
+        let message = format!(
+            "cannot understand `{}` on `{}`",
+            service_list(host),
+            host.name
+        );
+        Fault::new(message).because(error)
+    });
+    let names: Vec<String> = list.nothing_changed()?;
+    let env = variables(world, server, host).nothing_changed()?;
+    let [_, env_file] = environment_files(host);
+    let services = names.iter().filter_map(|name| match name.as_str() {
+        CRON => is_first(&world.stack, server).then(|| cron(host, &env, &env_file)),
+        name => Some(own(name, host, &env, &env_file)),
+    });
+    let services: Vec<Service> = services.collect();
+    let there = shell.services(host).await.nothing_changed()?;
+    for state in &there {
+        if !services.iter().any(|service| service.name == state.name) {
+            shell
+                .service(host, &state.name, ServiceChange::Remove)
+                .await?;
+        }
+    }
+    for service in &services {
+        if !there.iter().any(|state| state.name == service.name) {
+            install(shell.as_ref(), host, service).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Services of an application server that its recipe has no longer.
+fn left_over<'a>(
+    wanted: &'a Configuration,
+    states: &'a [ServiceState],
+) -> impl Iterator<Item = &'a str> {
+    let names = states.iter().map(|state| state.name.as_str());
+    names.filter(|name| !wanted.all_services().any(|service| service.name == *name))
 }
 
 /// Why a service does not start is in what it said last, which may be more than it should say.

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Act, Context, Standing, apply, balancer, rotation};
+use super::{Act, Context, Standing, apply, balancer, configure, rotation};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::image::shelf::Shelf;
 use crate::journal::event::Output;
-use crate::model::id::ImageName;
 use crate::plan::action::*;
 use crate::shell::{Host, Ran, ServiceChange};
 use crate::wait;
@@ -66,15 +65,23 @@ impl Act for DeleteImage {
     }
 }
 
+/// The image that a server is moved to.
+#[derive(Clone, Copy)]
+enum Which {
+    New,
+    /// The one that it had.
+    Old,
+}
+
 impl ChangeImage {
     /// Nobody asks it anything while it changes. Everything is stopped before the change, so that whatever runs after it
     /// runs the new image. Marked as changing until [`ChangeImage::back`].
-    async fn to(&self, context: &Context<'_>, image: &ImageName) -> Result<(), Trouble> {
+    async fn to(&self, context: &Context<'_>, which: Which) -> Result<(), Trouble> {
         let world = context.world;
         let host = world.host(&self.server).await.nothing_changed()?;
         let config = self.config(world).await.nothing_changed()?;
         self.mark(world, format!("{CHANGING}{config}")).await?;
-        let changed = self.change(context, &host, image).await;
+        let changed = self.change(context, &host, which).await;
         changed.map_err(Trouble::after_a_change)
     }
 
@@ -82,9 +89,13 @@ impl ChangeImage {
         &self,
         context: &Context<'_>,
         host: &Host,
-        image: &ImageName,
+        which: Which,
     ) -> Result<(), Trouble> {
         let world = context.world;
+        let image = match which {
+            Which::New => &self.to,
+            Which::Old => &self.from,
+        };
         let shell = world.shell(&self.site).nothing_changed()?;
         let cloud = world.cloud(&self.site).nothing_changed()?;
         let services = shell.services(host).await.nothing_changed()?;
@@ -97,7 +108,20 @@ impl ChangeImage {
             true => cloud.change_image(&self.server, image).await?,
             false => apply::change(context, &self.site, &self.server, image).await?,
         }
-        for service in &services {
+        let server = world.server(&self.server).nothing_changed()?;
+        match which {
+            Which::New if self.configure => {
+                let config = configure::put(world, server, host).await?;
+                return self.mark(world, format!("{CHANGING}{config}")).await;
+            }
+            // Nobody knows any more with what it was configured then.
+            Which::Old if self.configure => {
+                configure::follow_image(world, server, host).await?;
+                self.mark(world, CHANGING.to_owned()).await?;
+            }
+            _ => {}
+        }
+        for service in shell.services(host).await.partial()? {
             shell
                 .service(host, &service.name, ServiceChange::Start)
                 .await?;
@@ -169,7 +193,7 @@ impl Act for ChangeImage {
     }
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
-        let came_up = match self.to(context, &self.to).await {
+        let came_up = match self.to(context, Which::New).await {
             Ok(()) => self.answers(context).await,
             // A service that ends at once, a recipe whose command fails.
             Err(Trouble::Partial(fault)) => Err(fault),
@@ -180,7 +204,7 @@ impl Act for ChangeImage {
         };
         // What does not come up goes back at once, so that the next server is never tried.
         let back = async {
-            self.to(context, &self.from).await?;
+            self.to(context, Which::Old).await?;
             self.answers(context).await.partial()?;
             self.back(context).await
         };
@@ -201,7 +225,7 @@ impl Act for ChangeImage {
     }
 
     async fn undo(&self, context: &Context<'_>) -> Result<String, Trouble> {
-        self.to(context, &self.from).await?;
+        self.to(context, Which::Old).await?;
         self.answers(context).await.partial()?;
         self.back(context).await?;
         context

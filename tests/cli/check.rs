@@ -89,6 +89,30 @@ fn a_missing_template_is_a_mistake() {
 }
 
 #[test]
+fn a_template_that_cannot_be_filled_in_is_a_mistake_with_its_line() {
+    let home = Home::with(&SMALL.replace(
+        "  web:\n    services:",
+        "  web:\n    files: [{ template: app.conf, to: /etc/app.conf }]\n    services:",
+    ));
+    home.write("app.conf", "port {{ open[0] }}\nname {{ nmes[0] }}\n");
+    assert_snapshot!(home.run(&["check"]).all(), @r"
+    --- stderr
+    error: this template cannot be filled in: undefined value: `nmes` is undefined
+     --> $HOME/app.conf:2:9
+    2 | name {{ nmes[0] }}
+      |         ^^^^^^^
+    hint: a template knows `stack`, `image`, `sites`, `names`, `open` and `databases.NAME`; what differs from server to server is in the environment of services
+    hint: write `copy:` in place of `template:` for a file that stays as it is
+
+    1 mistake
+    --- exit 65
+    ");
+    assert_eq!(home.run(&["build", "--dry-run"]).code, 65);
+    home.write("app.conf", "port {{ open[0] }}\nname {{ names[0] }}\n");
+    assert_eq!(home.run(&["check"]).code, 0);
+}
+
+#[test]
 fn the_spec_may_be_elsewhere() {
     let home = Home::new();
     assert_snapshot!(home.run(&["check"]).all(), @r"

@@ -87,7 +87,7 @@ async fn command(sim: &SimWorld, stack: &Arc<Stack>, keys: &Arc<Keys>, verb: &Ve
 async fn happen(sim: &SimWorld, stack: &Arc<Stack>, keys: &Arc<Keys>, what: &str) {
     match what {
         // It is in the stack that the last command is given.
-        NEW_RELEASE | FEWER => {}
+        NEW_RELEASE | MORE_SERVICES | FEWER => {}
         LEASED => lease(sim, stack, 20),
         "(east dies)" => {
             sim.advance(Duration::from_secs(5));

@@ -19,6 +19,7 @@ async fn cut_everywhere(name: &str) {
     let keys = Arc::new(Keys::open(folder.path()).expect("keys"));
     let target = match verb.before.last() {
         Some(&NEW_RELEASE) => Arc::new(released(&stack)),
+        Some(&MORE_SERVICES) => Arc::new(rearranged(&stack)),
         Some(&FEWER) => Arc::new(shrunk(&stack)),
         _ => stack.clone(),
     };

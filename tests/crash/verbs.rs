@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hafog::model::cron::CronJob;
 use hafog::model::id::*;
 use hafog::model::stack::Stack;
 use hafog::plan::facts::Facts;
@@ -132,7 +133,7 @@ pub const VERBS: &[Verb] = &[
     },
     Verb {
         name: "deploy, in place",
-        before: &["up", "clone", "(a new release)"],
+        before: &["up", "clone", MORE_SERVICES],
         plan: |s, f| plan::deploy::deploy(s, f, plan::deploy::Batch(1)),
     },
     Verb {
@@ -258,11 +259,25 @@ pub fn shrunk(stack: &Stack) -> Stack {
 }
 
 pub const NEW_RELEASE: &str = "(a new release)";
+pub const MORE_SERVICES: &str = "(a new release with other services)";
 
 /// The same stack with another recipe for its application.
 pub fn released(stack: &Stack) -> Stack {
     let mut stack = stack.clone();
     let web = stack.recipes.get_mut(&"web".into()).expect("a recipe");
     web.run.push("true".to_owned());
+    stack
+}
+
+/// The same with another service in place of the one that it had, and a job.
+pub fn rearranged(stack: &Stack) -> Stack {
+    let mut stack = released(stack);
+    let web = stack.recipes.get_mut(&"web".into()).expect("a recipe");
+    web.services[0].name = "front".to_owned();
+    web.cron.push(CronJob {
+        name: "mails".to_owned(),
+        at: "*/5 * * * *".to_owned(),
+        run: "true".to_owned(),
+    });
     stack
 }

@@ -146,3 +146,15 @@ fn replace_hex(text: &str, length: usize, with: &str) -> String {
     flush(&mut word, &mut out);
     out
 }
+
+/// PostgreSQL's client itself. What Debian has in the path is a Perl program that looks for it, for longer than it runs.
+pub fn psql() -> std::path::PathBuf {
+    let versions = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten();
+    let found = versions.flatten().map(|one| one.path().join("bin/psql"));
+    found
+        .filter(|path| path.exists())
+        .max()
+        .unwrap_or_else(|| "psql".into())
+}

@@ -8,12 +8,15 @@ const RECIPE: &str = "
     files:
       - { template: site.conf, to: /etc/nginx/sites-available/default }
       - { template: pool.conf, to: /etc/php/8.2/fpm/pool.d/zz-shop.conf }
-      - { template: index.php, to: /srv/shop/index.php }
+      - { copy: index.php, to: /srv/shop/index.php }
     services: [nginx, php8.2-fpm]
+    cron:
+      - { name: tick, at: '* * * * *', run: 'printf \"%s %s\\n\" \"$HAFOG_SITE\" \"$ODD\" >> /var/lib/hafog/data/ticks' }
 ";
 
 const SITE: &str = "server {
     listen 80 default_server;
+    server_name {{ names[0] }};
     location / {
         include fastcgi_params;
         fastcgi_param SCRIPT_FILENAME /srv/shop/index.php;
@@ -101,11 +104,28 @@ fn a_php_application_runs_on_the_units_of_its_packages_at_both_clouds() {
 
     pair.must("clone west --yes");
     pair.until_ready("the standby is ready", "preflight");
+    // A job of the recipe is done at the primary site, by one of its servers.
+    let ticks = |site: &str, index: u32| {
+        let server = format!("shop-{site}-web-{index}");
+        let (there, said) = on_server(site, &server, &["cat", "/var/lib/hafog/data/ticks"]);
+        there.then_some(said)
+    };
+    pair.until("the primary site does the job", || {
+        ticks("east", 1).is_some()
+    });
+    assert!(ticks("east", 1).is_some_and(|said| said.starts_with(&format!("east {ODD}\n"))));
+    assert_eq!((ticks("east", 2), ticks("west", 1)), (None, None));
+    let nginx = "/etc/nginx/sites-available/default";
+    let (_, filled) = on_server("west", "shop-west-web-1", &["cat", nginx]);
+    assert!(filled.contains("server_name www.shop.test;"), "{filled}");
     pair.must("switchover --yes");
     let west = pair.address("west");
     pair.until("the shop takes an order at the other cloud", || {
         pair.order(&west, "second")
     });
     assert_eq!(pair.orders(&west), ["first", "second"]);
+    pair.until("the new primary site does the job", || {
+        ticks("west", 1).is_some()
+    });
     pair.must("destroy --yes");
 }

@@ -24,7 +24,7 @@ fn write(lab: &Lab, server: &str, sql: &str) {
         "host={} port=5432 user=shop dbname=shop sslmode=require",
         host.as_str().expect("an address")
     );
-    let ran = Command::new("psql")
+    let ran = Command::new(crate::harness::psql())
         .args(["-X", "-v", "ON_ERROR_STOP=1", "-c", sql, &link])
         .env("PGPASSWORD", "a-password-of-the-tests")
         .output()

@@ -5,6 +5,7 @@
 mod aside;
 mod balancer;
 mod cache;
+mod cron;
 mod dead;
 mod deploy;
 mod heal;

@@ -333,7 +333,7 @@ impl World<'_> {
             cert.display(),
             key.display()
         );
-        let output = Command::new("psql")
+        let output = Command::new(crate::harness::psql())
             .args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-c", sql, &to])
             .env(
                 "PGOPTIONS",

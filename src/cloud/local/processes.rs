@@ -90,9 +90,8 @@ pub fn look(pid: i32) -> Option<Process> {
 
 fn parse(pid: i32, stat: &str) -> Option<Process> {
     // The name is in parentheses and may contain any character.
-    let fields: Vec<&str> = stat[stat.rfind(')')? + 1..]
-        .split_ascii_whitespace()
-        .collect();
+    let fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
+    let fields: Vec<&str> = fields.take(20).collect();
     let number = |index: usize| fields.get(index)?.parse::<i64>().ok();
     Some(Process {
         pid,

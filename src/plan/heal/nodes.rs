@@ -20,6 +20,8 @@ pub(super) struct Nodes {
     pub was_away: bool,
     /// It is another server now.
     pub is_new: bool,
+    /// It does not answer, and is left to another verb, or to a person.
+    pub is_closed: bool,
     /// What is left to another verb.
     pub refused: Vec<Refusal>,
 }
@@ -73,8 +75,11 @@ fn one_database(
         && let Err(refusal) = is_open(stack, facts, database, writer)
     {
         nodes.refused.push(refusal);
+        nodes.is_closed = true;
         return Ok(());
     }
+    let is_left = head.name != *writer && runs(head) && !others.contains(head);
+    nodes.is_closed |= is_left;
     if !is_needed {
         return Ok(());
     }
