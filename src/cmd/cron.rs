@@ -32,6 +32,8 @@ const LATE: SignedDuration = SignedDuration::from_secs(60);
 const GUARD: Duration = Duration::from_secs(1);
 /// How long a job may take to end when it is asked to, before it is killed.
 pub const END_LIMIT: Duration = Duration::from_secs(10);
+/// How often what a job left is looked at, when it is ended.
+const POLL: Duration = Duration::from_millis(50);
 /// Who holds the output of a job that has ended is not waited for.
 const OUTPUT_LIMIT: Duration = Duration::from_secs(1);
 const LINE_MOST: usize = 16 << 10;
@@ -96,7 +98,7 @@ async fn keep(job: CronJob, schedule: Schedule, log: Log, interrupts: &Interrupt
                 }
             }
             Look::Missed(time) => log.say(&format!("{time:.0} was missed")),
-            Look::Due => {
+            Look::Due(time) => {
                 let not = match role::of_this_server().await {
                     Ok(SiteRole::Primary) => None,
                     Ok(SiteRole::Standby) => Some("the site is standby".to_owned()),
@@ -109,7 +111,8 @@ async fn keep(job: CronJob, schedule: Schedule, log: Log, interrupts: &Interrupt
                     do_it(&job, &log, interrupts).await;
                 }
                 said = not;
-                times.done(RealClock.now());
+                // The clock may have been set back meanwhile.
+                times.done(time.max(RealClock.now()));
             }
         }
     }
@@ -125,7 +128,7 @@ struct Times {
 #[derive(Debug, PartialEq)]
 enum Look {
     Wait(Duration),
-    Due,
+    Due(Timestamp),
     /// One, and perhaps more.
     Missed(Timestamp),
 }
@@ -146,7 +149,7 @@ impl Times {
             self.seen = now;
             return Look::Missed(next);
         }
-        Look::Due
+        Look::Due(next)
     }
 
     fn done(&mut self, now: Timestamp) {
@@ -203,13 +206,22 @@ async fn do_it(job: &CronJob, log: &Log, interrupts: &Interrupts) {
 
 /// With all that it started and that is still in its process group.
 async fn end(child: &mut Child) -> std::io::Result<std::process::ExitStatus> {
-    let group = child.id().map(|id| Pid::from_raw(id.cast_signed()));
-    let tell = |signal| group.map(|group| killpg(group, signal));
-    tell(Signal::SIGTERM);
-    if let Ok(ended) = tokio::time::timeout(END_LIMIT, child.wait()).await {
+    let Some(group) = child.id() else {
+        return child.wait().await;
+    };
+    let group = Pid::from_raw(group.cast_signed());
+    let _ = killpg(group, Signal::SIGTERM);
+    let all = async {
+        let ended = child.wait().await;
+        while killpg(group, None).is_ok() {
+            tokio::time::sleep(POLL).await;
+        }
+        ended
+    };
+    if let Ok(ended) = tokio::time::timeout(END_LIMIT, all).await {
         return ended;
     }
-    tell(Signal::SIGKILL);
+    let _ = killpg(group, Signal::SIGKILL);
     child.wait().await
 }
 
@@ -260,21 +272,21 @@ mod tests {
             times.look(at("11:59:50")),
             Look::Wait(Duration::from_secs(10))
         );
-        assert_eq!(times.look(at("12:00:00")), Look::Due);
+        assert_eq!(times.look(at("12:00:00")), Look::Due(at("12:00:00")));
         times.done(at("12:00:00"));
         // Not again when the clock is corrected.
         assert_eq!(times.look(at("11:59:59")), Look::Wait(LOOK));
         assert_eq!(times.look(at("12:00:01")), Look::Wait(LOOK));
-        assert_eq!(times.look(at("12:10:00.2")), Look::Due);
+        assert_eq!(times.look(at("12:10:00.2")), Look::Due(at("12:10:00")));
     }
 
     #[test]
     fn what_comes_while_a_job_runs_is_left_out() {
         let mut times = times("11:59:50");
-        assert_eq!(times.look(at("12:00:00")), Look::Due);
+        assert_eq!(times.look(at("12:00:00")), Look::Due(at("12:00:00")));
         times.done(at("12:25:00"));
         assert_eq!(times.look(at("12:25:00")), Look::Wait(LOOK));
-        assert_eq!(times.look(at("12:30:00")), Look::Due);
+        assert_eq!(times.look(at("12:30:00")), Look::Due(at("12:30:00")));
     }
 
     #[test]
@@ -288,6 +300,6 @@ mod tests {
     fn a_clock_that_was_an_hour_ahead_is_believed_when_it_is_set_back() {
         let mut times = times("13:05:00");
         assert_eq!(times.look(at("12:05:00")), Look::Wait(LOOK));
-        assert_eq!(times.look(at("12:10:00")), Look::Due);
+        assert_eq!(times.look(at("12:10:00")), Look::Due(at("12:10:00")));
     }
 }

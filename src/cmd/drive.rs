@@ -253,7 +253,9 @@ impl Road<'_> {
             return;
         }
         self.planned(plan, &plan.digest(), "nothing-to-do", || {
-            format!("{}: nothing to do\n", plan.intent.verb())
+            let notes = plan.forecast.notes.iter();
+            let notes: String = notes.map(|note| format!("note: {note}\n")).collect();
+            format!("{}: nothing to do\n{notes}", plan.intent.verb())
         });
     }
 

@@ -134,11 +134,20 @@ pub struct ConfigureServer {
 /// with a stop of everything, [`CHANGING`] stands before the digest.
 pub const CONFIG_TAG: &str = "config";
 pub const CHANGING: &str = "changing ";
+/// Stands before the digest of a server whose image has other services than the spec.
+pub const AHEAD: &str = "ahead ";
 
 /// Whether a change of the server's image was begun and not ended.
 pub fn is_changing(tags: &BTreeMap<String, String>) -> bool {
     tags.get(CONFIG_TAG)
         .is_some_and(|config| config.starts_with(CHANGING))
+}
+
+/// Whether it needs a deploy, whatever its image is: nobody knows with what it is configured since a change of its image
+/// was taken back, or the spec was ahead of its image.
+pub fn awaits_deploy(tags: &BTreeMap<String, String>) -> bool {
+    tags.get(CONFIG_TAG)
+        .is_some_and(|config| config.is_empty() || config.starts_with(AHEAD))
 }
 
 /// Takes a server that the spec has no longer out of its balancers' rotation.

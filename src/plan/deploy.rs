@@ -45,7 +45,8 @@ pub fn deploy(stack: &Stack, facts: &Facts, batch: Batch) -> Plan {
             .filter_map(|server| {
                 let seen = facts.server(site, &server.name)?;
                 let (from, to) = (seen.image.clone()?, images[&server.recipe].0.clone());
-                (from != to || is_changing(&seen.tags)).then(|| {
+                let is_unsettled = is_changing(&seen.tags) || awaits_deploy(&seen.tags);
+                (from != to || is_unsettled).then(|| {
                     let change = ChangeImage {
                         site: site.clone(),
                         server: server.name.clone(),

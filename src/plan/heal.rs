@@ -131,7 +131,7 @@ fn one_site(
     };
     let waiting: Vec<(&Server, Ailment)> = ailing.extract_if(.., explained).collect();
     if nodes.is_closed {
-        plan.forecast.notes.extend(wait_for_it(site, &waiting));
+        refused.extend(wait_for_it(site, &waiting));
     }
     plan.refusals.extend(all_sick(site, &servers, &ailing));
     let followed = nodes.done.len();
@@ -173,11 +173,11 @@ fn one_site(
 }
 
 /// What is not done for applications before their database answers.
-fn wait_for_it(site: &SiteName, waiting: &[(&Server, Ailment)]) -> Option<String> {
+fn wait_for_it(site: &SiteName, waiting: &[(&Server, Ailment)]) -> Option<Refusal> {
     let names = waiting.iter().map(|(server, _)| server.name.as_str());
     let names = names.collect::<Vec<_>>().join(", ");
-    let are_left = format!("left as they are until the database at {site} answers: {names}");
-    (!waiting.is_empty()).then_some(are_left)
+    let why = format!("left as they are until the database at {site} answers: {names}");
+    (!waiting.is_empty()).then(|| cannot(why, "hafog status"))
 }
 
 /// The front door may be open without it.
@@ -586,15 +586,38 @@ mod tests {
             let steps = text(&plan);
             assert!(!steps.iter().any(|step| step.contains("web")), "{steps:?}");
             let waits = format!(
-                "left as they are until the database at {site} answers: shop-{site}-web-1, shop-{site}-web-2"
+                "left as they are until the database at {site} answers: shop-{site}-web-1, shop-{site}-web-2: hafog status"
             );
-            assert!(
-                plan.forecast.notes.contains(&waits),
-                "{:?}",
-                plan.forecast.notes
-            );
-            assert_eq!(plan.refusals.len(), usize::from(site == "east"));
+            let refused = plan.refusals.iter();
+            let refused = refused.map(|one| format!("{}: {}", one.why, one.hint));
+            let said: Vec<String> = refused.chain(plan.forecast.notes.clone()).collect();
+            assert!(said.contains(&waits), "{said:?}");
+            assert_eq!(plan.steps.is_empty(), site == "east", "{steps:?}");
         }
+    }
+
+    #[test]
+    fn a_standby_whose_database_answers_is_healed_while_the_primary_is_away() {
+        let (stack, mut facts) = world();
+        let writer = facts.nodes.get_mut(&"shop-east-db-1".into()).unwrap();
+        writer.status = Seen::Unknown("no route to host".to_owned());
+        let web: ServerName = "shop-west-web-1".into();
+        let west = facts.sites.get_mut(&"west".into()).unwrap();
+        west.servers.remove(&web);
+        for node in ["shop-west-db-1", "shop-west-db-2"] {
+            let node = facts.nodes.get_mut(&node.into()).unwrap();
+            if let Seen::Known(status) = &mut node.status {
+                status.link = None;
+            }
+        }
+        let plan = heal(&stack, &facts, &["west".into()]);
+        let steps = text(&plan);
+        assert!(
+            steps
+                .iter()
+                .any(|step| step.starts_with("create-server shop-west-web-1")),
+            "{steps:?}"
+        );
     }
 
     #[test]

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::configure::{self, Listed};
 use super::packages::{self, Builder, SBOM};
 use super::release::{self, Release};
-use super::{Act, Context, Standing, configure};
+use super::{Act, Context, Standing};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::image::lock::Lock;
 use crate::image::recipe::{self, Contents};
@@ -190,9 +191,7 @@ impl<'a> One<'a> {
             ));
         }
         if self.recipe.builtin.is_none() {
-            let names = configure::service_names(self.recipe);
-            let names = serde_json::to_vec(&names).expect("names are JSON");
-            files.push((configure::service_list(host), names, 0o644));
+            files.push(Listed::of(self.recipe).file(host));
         }
         if !self.recipe.cron.is_empty() {
             let jobs = serde_json::to_vec(&self.recipe.cron).expect("jobs are JSON");
@@ -226,11 +225,12 @@ impl<'a> One<'a> {
         }
         self.run(&builder, &self.recipe.run).await?;
         if machine {
-            packages::enable(shell, host, self.recipe).await?;
+            packages::enable(shell, host, &release.units).await?;
             builder.describe(self.image).await?;
         }
         if in_place {
             let before = self.before().await.partial()?;
+            release::retire(shell, host, self.image).await?;
             packages::restart(shell, host, &release.units).await?;
             release::end(shell, host, self.image, &release).await?;
             release::clear(shell, host, self.image, before.as_ref()).await?;
@@ -250,6 +250,8 @@ impl<'a> One<'a> {
         let before = self.before().await.nothing_changed()?;
         release::restore(shell, host, self.image).await?;
         self.run(&self.builder(0), &kept.run).await?;
+        release::retire(shell, host, self.image).await?;
+        packages::enable(shell, host, &kept.units).await?;
         packages::restart(shell, host, &kept.units).await?;
         release::clear(shell, host, self.image, before.as_ref()).await?;
         self.mark().await

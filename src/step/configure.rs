@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::proxy::Proxy;
@@ -52,6 +52,8 @@ struct Configuration {
     secrets: Vec<String>,
     /// Where the databases' URLs lead.
     nodes: Vec<UsedNode>,
+    /// The spec has other services than the server's image. These are the image's, until it is deployed.
+    is_ahead: bool,
 }
 
 impl Configuration {
@@ -65,6 +67,11 @@ impl Configuration {
     fn all_services(&self) -> impl Iterator<Item = &Service> {
         let proxies = self.proxies.iter().map(|proxy| &proxy.service);
         self.services.iter().chain(proxies)
+    }
+
+    fn tag(&self) -> String {
+        let ahead = if self.is_ahead { AHEAD } else { "" };
+        format!("{ahead}{}", self.digest())
     }
 
     fn digest(&self) -> String {
@@ -103,7 +110,7 @@ pub async fn is_configured(
             .unwrap_or(false);
     }
     match configuration(world, server, host, nodes, false).await {
-        Ok(wanted) if tags.get(TAG) != Some(&wanted.digest()) => false,
+        Ok(wanted) if tags.get(TAG) != Some(&wanted.tag()) => false,
         Ok(_) if server.job != Job::App => true,
         Ok(_) => {
             let role = role::of(world, roles, &server.site);
@@ -137,6 +144,30 @@ async fn configuration(
     }
 }
 
+/// What the spec says, with the services that the server's image has.
+async fn by_its_image(
+    world: &World,
+    server: &Server,
+    host: &Host,
+    with_secrets: bool,
+) -> Result<Configuration, Fault> {
+    let nodes = nodes(world, &server.site).await?;
+    let mut wanted = configuration(world, server, host, &nodes, with_secrets).await?;
+    if server.job != Job::App {
+        return Ok(wanted);
+    }
+    if let Some(listed) = listed(world, host).await? {
+        let services = services(world, server, host, &listed.services)?;
+        let units = match world.has_machines(&server.site) {
+            true => listed.units,
+            false => Vec::new(),
+        };
+        wanted.is_ahead = (&services, &units) != (&wanted.services, &wanted.units);
+        (wanted.services, wanted.units) = (services, units);
+    }
+    Ok(wanted)
+}
+
 fn app(
     world: &World,
     server: &Server,
@@ -163,14 +194,7 @@ fn app(
             for_service_user: false,
         });
     }
-    let own = recipe.services.iter();
-    let mut services: Vec<Service> = own
-        .filter(|service| service.run.is_some())
-        .map(|service| self::own(&service.name, host, &env, &env_file))
-        .collect();
-    if !recipe.cron.is_empty() && is_first(&world.stack, server) {
-        services.push(cron(host, &env, &env_file));
-    }
+    let services = services(world, server, host, &Listed::of(recipe).services)?;
     let units = match world.has_machines(&server.site) {
         true => packages::units(recipe),
         false => Vec::new(),
@@ -198,7 +222,24 @@ fn app(
         proxies: Vec::new(),
         secrets,
         nodes: nodes.to_vec(),
+        is_ahead: false,
     })
+}
+
+/// An image's services on one of its servers. They have their own programs in the image.
+fn services(
+    world: &World,
+    server: &Server,
+    host: &Host,
+    names: &[String],
+) -> Result<Vec<Service>, Fault> {
+    let env = variables(world, server, host)?;
+    let [_, env_file] = environment_files(host);
+    let services = names.iter().filter_map(|name| match name.as_str() {
+        CRON => is_first(&world.stack, server).then(|| cron(host, &env, &env_file)),
+        name => Some(own(name, host, &env, &env_file)),
+    });
+    Ok(services.collect())
 }
 
 /// What services of an application server find in their environment, besides what is secret.
@@ -245,21 +286,34 @@ pub(super) fn launcher(host: &Host, service: &str) -> String {
     format!("{}/hafog-services/{service}", host.dirs.image)
 }
 
-/// Names of the services of an image, for whoever goes back to it: its recipe may be another one by then.
-pub(super) fn service_list(host: &Host) -> String {
-    format!("{}/hafog-services.json", host.dirs.image)
+/// The services of an image, as they are written down in it: the recipe may be another one by now.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Listed {
+    services: Vec<String>,
+    /// Those that come with a package.
+    units: Vec<String>,
 }
 
-/// What is in the list.
-pub(super) fn service_names(recipe: &Recipe) -> Vec<String> {
-    let own = recipe
-        .services
-        .iter()
-        .filter(|service| service.run.is_some());
-    let cron = (!recipe.cron.is_empty()).then(|| CRON.to_owned());
-    own.map(|service| service.name.clone())
-        .chain(cron)
-        .collect()
+impl Listed {
+    pub(super) fn of(recipe: &Recipe) -> Listed {
+        let own = recipe.services.iter();
+        let own = own.filter(|service| service.run.is_some());
+        let own = own.map(|service| service.name.clone());
+        let cron = (!recipe.cron.is_empty()).then(|| CRON.to_owned());
+        Listed {
+            services: own.chain(cron).collect(),
+            units: packages::units(recipe),
+        }
+    }
+
+    pub(super) fn file(&self, host: &Host) -> (String, Vec<u8>, u32) {
+        let bytes = serde_json::to_vec(self).expect("names are JSON");
+        (list_path(host), bytes, 0o644)
+    }
+}
+
+fn list_path(host: &Host) -> String {
+    format!("{}/hafog-services.json", host.dirs.image)
 }
 
 fn own(name: &str, host: &Host, env: &BTreeMap<String, String>, env_file: &str) -> Service {
@@ -406,9 +460,8 @@ impl Act for ConfigureServer {
         let Some(host) = found.host else {
             return Ok(Standing::Ready);
         };
-        let nodes = nodes(world, &self.site).await?;
-        let wanted = configuration(world, server, &host, &nodes, false).await?;
-        if found.tags.get(TAG) != Some(&wanted.digest()) {
+        let wanted = by_its_image(world, server, &host, false).await?;
+        if found.tags.get(TAG) != Some(&wanted.tag()) {
             return Ok(Standing::Ready);
         }
         let states = world.shell(&self.site)?.services(&host).await?;
@@ -441,12 +494,12 @@ impl Act for ConfigureServer {
         let world = context.world;
         let server = world.server(&self.server).nothing_changed()?;
         let host = world.host(&self.server).await.nothing_changed()?;
-        let digest = put(world, server, &host).await?;
+        let tag = put(world, server, &host).await?;
         let found = world.find(&self.site, &self.server).await.partial()?;
         if found.is_some_and(|found| is_changing(&found.tags)) {
             rotation::let_in(world, &self.server).await?;
         }
-        let tags = Tags::from([(TAG.to_owned(), digest)]);
+        let tags = Tags::from([(TAG.to_owned(), tag)]);
         world
             .cloud(&self.site)
             .partial()?
@@ -455,12 +508,10 @@ impl Act for ConfigureServer {
     }
 }
 
-/// Writes all that a server is configured with and starts its services anew. Returns the digest.
+/// Writes all that a server is configured with and starts its services anew. Returns the tag.
 pub(super) async fn put(world: &World, server: &Server, host: &Host) -> Result<String, Trouble> {
-    let nodes = nodes(world, &server.site).await.nothing_changed()?;
-    let wanted = configuration(world, server, host, &nodes, true)
-        .await
-        .nothing_changed()?;
+    let wanted = by_its_image(world, server, host, true).await;
+    let wanted = wanted.nothing_changed()?;
     let shell = world.shell(&server.site).nothing_changed()?;
     program::bring(world, host).await?;
     for file in wanted.files.iter().chain(&wanted.secret_files) {
@@ -490,7 +541,7 @@ pub(super) async fn put(world: &World, server: &Server, host: &Host) -> Result<S
             return Err(with_its_words(world, host, &proxy.service.name, trouble).await);
         }
     }
-    Ok(wanted.digest())
+    Ok(wanted.tag())
 }
 
 async fn install(shell: &dyn Shell, host: &Host, service: &Service) -> Result<(), Trouble> {
@@ -506,27 +557,10 @@ pub(super) async fn follow_image(
     host: &Host,
 ) -> Result<(), Trouble> {
     let shell = world.shell(&server.site).nothing_changed()?;
-    let list = shell.get(host, &service_list(host)).await;
-    // Images of an older hafog have none.
-    let Some(list) = list.nothing_changed()? else {
+    let Some(listed) = listed(world, host).await.nothing_changed()? else {
         return Ok(());
     };
-    let list = serde_json::from_slice(&list).map_err(|error| {
-        let message = format!(
-            "cannot understand `{}` on `{}`",
-            service_list(host),
-            host.name
-        );
-        Fault::new(message).because(error)
-    });
-    let names: Vec<String> = list.nothing_changed()?;
-    let env = variables(world, server, host).nothing_changed()?;
-    let [_, env_file] = environment_files(host);
-    let services = names.iter().filter_map(|name| match name.as_str() {
-        CRON => is_first(&world.stack, server).then(|| cron(host, &env, &env_file)),
-        name => Some(own(name, host, &env, &env_file)),
-    });
-    let services: Vec<Service> = services.collect();
+    let services = services(world, server, host, &listed.services).nothing_changed()?;
     let there = shell.services(host).await.nothing_changed()?;
     for state in &there {
         if !services.iter().any(|service| service.name == state.name) {
@@ -541,6 +575,18 @@ pub(super) async fn follow_image(
         }
     }
     Ok(())
+}
+
+/// `None`: an image of an older hafog, or a server that has none yet.
+async fn listed(world: &World, host: &Host) -> Result<Option<Listed>, Fault> {
+    let path = list_path(host);
+    let Some(list) = world.shell(&host.site)?.get(host, &path).await? else {
+        return Ok(None);
+    };
+    let listed = serde_json::from_slice(&list).map_err(|error| {
+        Fault::new(format!("cannot understand `{path}` on `{}`", host.name)).because(error)
+    })?;
+    Ok(Some(listed))
 }
 
 /// Services of an application server that its recipe has no longer.

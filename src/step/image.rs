@@ -174,7 +174,8 @@ impl Act for ChangeImage {
     async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
         let found = context.world.find(&self.site, &self.server).await?;
         let changed = found.is_some_and(|found| {
-            found.image.as_ref() == Some(&self.to) && !is_changing(&found.tags)
+            let is_settled = !is_changing(&found.tags) && !awaits_deploy(&found.tags);
+            found.image.as_ref() == Some(&self.to) && is_settled
         });
         if !changed || !self.all_run(context).await? {
             return Ok(Standing::Ready);

@@ -197,9 +197,13 @@ fn simulated(text: &str) -> BTreeMap<String, String> {
 }
 
 /// Services that come with packages start at boot.
-pub(super) async fn enable(shell: &dyn Shell, host: &Host, recipe: &Recipe) -> Result<(), Trouble> {
-    for unit in units(recipe) {
-        systemctl(shell, host, "enable", &unit).await?;
+pub(super) async fn enable(
+    shell: &dyn Shell,
+    host: &Host,
+    units: &[String],
+) -> Result<(), Trouble> {
+    for unit in units {
+        systemctl(shell, host, "enable", unit).await?;
     }
     Ok(())
 }

@@ -35,6 +35,13 @@ for one in *.files; do
   [ "$one" = "$old" ] || rm -f -- "$one.files" "$one.units" "$one.tgz" "$one.json"
 done"#;
 
+/// Services of packages that other releases have and this one has not.
+const RETIRE: &str = r#"
+cd "$1"
+cat -- *.units | sort -u | grep -vxF -f "$2.units" | while IFS= read -r unit; do
+  ! systemctl cat "$unit" >/dev/null 2>&1 || systemctl disable --now "$unit"
+done"#;
+
 fn folder(host: &Host) -> String {
     format!("{}/releases", host.dirs.etc)
 }
@@ -137,6 +144,16 @@ pub(super) async fn restore(
 ) -> Result<(), Trouble> {
     let what = format!("put back what {image} is");
     script(shell, host, RESTORE, &[image.as_str()], &what).await
+}
+
+/// Ends the services of packages that this release has no longer, now and at the next boot. Before [`clear`].
+pub(super) async fn retire(
+    shell: &dyn Shell,
+    host: &Host,
+    image: &ImageName,
+) -> Result<(), Trouble> {
+    let what = format!("end the services that {image} has not");
+    script(shell, host, RETIRE, &[image.as_str()], &what).await
 }
 
 /// Leaves this release, and what is kept of the one before.

@@ -1,10 +1,12 @@
 //! The lab: two clouds and a third place, and a stack across them.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Program, Stdio};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use nix::fcntl::{Flock, FlockArg};
 use serde_json::Value;
 
 use crate::harness::skip;
@@ -29,6 +31,13 @@ fn start() -> Result<PathBuf, String> {
         return Err(missing.1.trim().replace('\n', ", "));
     }
     let folder = PathBuf::from("/tmp/hafog-lab");
+    // Held until this process ends; another run of the tests waits here.
+    let alone = File::create("/tmp/hafog-lab.lock").map_err(|error| error.to_string())?;
+    let alone =
+        Flock::lock(alone, FlockArg::LockExclusive).map_err(|(_, error)| error.to_string())?;
+    std::mem::forget(alone);
+    // What a run left that was killed is no part of this one: its machines would boot, with keys that nobody has.
+    lab(&["down", "/tmp/hafog-lab"]);
     let up = clouds(&["up", "/tmp/hafog-lab"]);
     assert!(up.0, "the lab does not start: {}", up.1);
     let lab: serde_json::Value = serde_json::from_str(&up.1).expect("the lab says where it is");

@@ -143,6 +143,10 @@ fn a_deploy_brings_services_secrets_and_jobs_and_takes_them_back() {
             "{server}"
         );
     }
+    // The spec is ahead of the images now: they keep what they have, until the next deploy.
+    shop.lab.must("up --yes");
+    let services = shop.services("east", "shop-east-web-1");
+    assert_eq!(services, ["app", "cron", "extra"]);
     shop.deploy(app, "", 0);
     assert_eq!(shop.services("east", "shop-east-web-1"), ["app"]);
     assert_eq!(shop.services("west", "shop-west-web-1"), ["app"]);

@@ -75,7 +75,8 @@ fn one_database(
         && let Err(refusal) = is_open(stack, facts, database, writer)
     {
         nodes.refused.push(refusal);
-        nodes.is_closed = true;
+        let answers = facts.status(&head.name).is_some();
+        nodes.is_closed |= head.name == *writer || !answers;
         return Ok(());
     }
     let is_left = head.name != *writer && runs(head) && !others.contains(head);
