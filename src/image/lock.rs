@@ -135,6 +135,8 @@ mod tests {
             run: Vec::new(),
             services: Vec::new(),
             cron: Vec::new(),
+            users: Vec::new(),
+            sysctl: Vec::new(),
             builtin: None,
         }
     }

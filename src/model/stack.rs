@@ -244,6 +244,8 @@ pub struct Recipe {
     pub name: RecipeName,
     pub base: String,
     pub packages: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<RecipeUser>,
     pub code: Option<Code>,
     pub files: Vec<RecipeFile>,
     pub run: Vec<String>,
@@ -251,6 +253,9 @@ pub struct Recipe {
     /// What one application server of the primary site does at its times.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cron: Vec<CronJob>,
+    /// Lines of sysctl.d(5).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sysctl: Vec<String>,
     /// Set for the images that hafog brings itself.
     pub builtin: Option<Builtin>,
 }
@@ -298,10 +303,22 @@ pub struct RecipeFile {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecipeUser {
+    pub name: String,
+    /// Besides its own.
+    pub groups: Vec<String>,
+    /// Public keys that may log in.
+    pub keys: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RecipeService {
     pub name: String,
     /// A command line. `None`: the service comes with a package.
     pub run: Option<String>,
+    /// Who runs it. `None`: root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

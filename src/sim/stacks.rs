@@ -111,12 +111,15 @@ fn recipes() -> BTreeMap<RecipeName, Recipe> {
         run: Vec::new(),
         services: Vec::new(),
         cron: Vec::new(),
+        users: Vec::new(),
+        sysctl: Vec::new(),
         builtin,
     };
     let mut web = plain("web", None);
     web.services.push(RecipeService {
         name: "web".to_owned(),
         run: Some("/srv/shop/serve".to_owned()),
+        user: None,
     });
     [
         web,

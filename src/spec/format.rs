@@ -45,6 +45,7 @@ impl Wrong {
 const TIME: &str = "a time such as `10s`, `30m` or `1h`";
 const TTL: &str = "a time in whole seconds such as `60s`, `5m` or `1h`";
 const CRON: &str = "times as in a crontab, such as `*/5 * * * *` or `0 3 * * * Europe/Berlin`";
+const SYSCTL: &str = "a kernel parameter such as `net.core.somaxconn = 1024`";
 const AMOUNT: &str = "a size such as `512MiB`, `4GiB` or `200GB`";
 
 /// What to expect where there is no text at all, for messages.
@@ -55,6 +56,7 @@ pub fn expected(format: &str) -> &'static str {
         "amount" => AMOUNT,
         "secret" => "`env`, `env:VARIABLE` or `file:./path`",
         "cron" => CRON,
+        "sysctl" => SYSCTL,
         _ => "a text",
     }
 }
@@ -72,6 +74,9 @@ pub fn sample(format: &str) -> &'static str {
         "host-key" => "ssh-ed25519 AAAA",
         "address" => "::1",
         "cron" => "* * * * *",
+        "user" => "x",
+        "ssh-key" => "ssh-ed25519 AAAA",
+        "sysctl" => "net.core.somaxconn = 1024",
         other => unreachable!("the types use the format `{other}`, which has no sample"),
     }
 }
@@ -116,6 +121,9 @@ pub fn check(format: &str, text: &str) -> Result<(), Wrong> {
         "ssh-place" => ssh_place(text).map(drop),
         "address" => address(text),
         "cron" => cron(text),
+        "user" => user(text),
+        "ssh-key" => ssh_key(text),
+        "sysctl" => sysctl(text),
         other => unreachable!("the types use the format `{other}`, which has no reader"),
     }
 }
@@ -416,6 +424,60 @@ fn host_key(text: &str) -> Result<(), Wrong> {
     }
 }
 
+/// useradd(8).
+fn user(text: &str) -> Result<(), Wrong> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+    let good = text.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+        && text.chars().all(plain)
+        && text.len() <= 32;
+    match good {
+        true => Ok(()),
+        false => Err(Wrong::new(format!(
+            "`{}` is not the name of a user: expected small letters, digits, `_` and `-`, at most 32, beginning with a letter",
+            in_one_line(text)
+        ))),
+    }
+}
+
+/// sshd(8), without options. A comment may follow.
+fn ssh_key(text: &str) -> Result<(), Wrong> {
+    let private = text.contains("PRIVATE KEY");
+    let mut words = text.splitn(3, ' ');
+    let key: Vec<&str> = words.by_ref().take(2).collect();
+    let is_one_line = !text.chars().any(char::is_control);
+    if is_one_line && host_key(&key.join(" ")).is_ok() {
+        return Ok(());
+    }
+    let expected = "expected a public SSH key such as `ssh-ed25519 AAAA... ada@example.com`";
+    // What is longer may be a private one, or a part of it.
+    Err(match text.len() {
+        0..=40 => Wrong::new(format!("{expected}, found `{}`", in_one_line(text))),
+        _ if private => Wrong::new(format!("{expected}, found a private one")).secret(),
+        _ => Wrong::new(expected).secret(),
+    })
+}
+
+/// sysctl.d(5).
+fn sysctl(text: &str) -> Result<(), Wrong> {
+    let good = text.split_once('=').is_some_and(|(name, value)| {
+        let name = name.trim().trim_start_matches('-');
+        let parts = name.split(['.', '/']);
+        let plain = |c: char| c.is_ascii_alphanumeric() || "_-*:".contains(c);
+        parts.clone().count() > 1
+            && parts
+                .into_iter()
+                .all(|part| !part.is_empty() && part.chars().all(plain))
+            && !value.trim().is_empty()
+    });
+    match good && !text.chars().any(char::is_control) {
+        true => Ok(()),
+        false => Err(Wrong::new(format!(
+            "expected {SYSCTL}, found `{}`",
+            in_one_line(text)
+        ))),
+    }
+}
+
 /// How `ssh` reaches a server.
 #[derive(Debug, PartialEq)]
 pub struct SshParts<'a> {
@@ -631,6 +693,49 @@ mod tests {
                 ("0GiB", None),
                 ("lots", None),
             ],
+        );
+    }
+
+    #[test]
+    fn users_keys_and_parameters() {
+        good("user", &["shop", "www-data", "_apt", "a1"]);
+        let long = "a".repeat(33);
+        bad(
+            "user",
+            &[
+                ("Shop", None),
+                ("1a", None),
+                ("a b", None),
+                ("", None),
+                (&long, None),
+            ],
+        );
+        good(
+            "ssh-key",
+            &[
+                "ssh-ed25519 AAAAx== ada lovelace",
+                "sk-ssh-ed25519@openssh.com AAAAx",
+            ],
+        );
+        bad(
+            "ssh-key",
+            &[("ssh-ed25519", None), ("from=\"*\" ssh-ed25519 AAAA", None)],
+        );
+        let private = check(
+            "ssh-key",
+            "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1r",
+        );
+        assert!(private.unwrap_err().secret);
+        good(
+            "sysctl",
+            &[
+                "net.core.somaxconn = 1024",
+                "-net/ipv4/conf/eth0.1/forwarding=1",
+            ],
+        );
+        bad(
+            "sysctl",
+            &[("x = 1", None), ("a..b = 1", None), ("a.b =", None)],
         );
     }
 

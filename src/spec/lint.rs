@@ -12,7 +12,7 @@ use crate::model::units::Ttl;
 use super::resolve::is_published;
 use super::source::Span;
 use super::spot::Spot;
-use super::types::Spec;
+use super::types::{ServiceSpec, Spec};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lint {
@@ -295,6 +295,30 @@ fn not_on_this_machine(spec: &Spec, stack: &Stack, root: Spot, found: &mut Vec<F
                 "the cloud `local` installs nothing: it runs the programs that this machine has",
                 "install them here, and name the programs in `run`",
             );
+        }
+        let services = image.services.iter().enumerate();
+        let with_user = services.filter_map(|(index, service)| match service {
+            ServiceSpec::Command { user: Some(_), .. } => {
+                Some(at.key("services").nth(index).key("user"))
+            }
+            _ => None,
+        });
+        for (spot, is_there) in [
+            (at.key("users"), !image.users.is_empty()),
+            (at.key("sysctl"), !image.sysctl.is_empty()),
+        ]
+        .into_iter()
+        .chain(with_user.map(|spot| (spot, true)))
+        {
+            if is_there {
+                add(
+                    found,
+                    "system-on-local",
+                    spot,
+                    "the cloud `local` changes nothing of this machine: its services run as whoever runs hafog",
+                    "it is for sites on other clouds, and stays for them",
+                );
+            }
         }
         let recipe = stack.recipes.get(&RecipeName::new(&name.0));
         let services = recipe.map_or(&[][..], |recipe| &recipe.services);

@@ -182,15 +182,20 @@ impl<'a> Resolver<'a, '_> {
         let jobs = image.cron.iter().map(|job| job.name.0.as_str());
         self.no_twins(spot.key("cron"), "name", "job", jobs);
         self.no_service_is_cron(image, spot.key("services"));
+        let users = image.users.iter().map(|user| user.name.0.as_str());
+        self.no_twins(spot.key("users"), "name", "user", users);
+        self.root_is_there(image, spot.key("users"));
         Recipe {
             name,
             base: image.base.0.clone(),
             packages: texts(&image.packages),
+            users: image.users.iter().map(user).collect(),
             code: image.code.as_ref().map(code),
             files: image.files.iter().map(file).collect(),
             run: texts(&image.run),
             services,
             cron: image.cron.iter().map(job).collect(),
+            sysctl: image.sysctl.iter().map(|line| line.0.clone()).collect(),
             builtin: None,
         }
     }
@@ -205,6 +210,17 @@ impl<'a> Resolver<'a, '_> {
             let message =
                 format!("the service `{CRON}` does the jobs of `cron`; choose another name");
             self.complain(spot, message);
+        }
+    }
+
+    fn root_is_there(&mut self, image: &ImageSpec, list: Spot) {
+        let root = image.users.iter().position(|user| user.name.0 == "root");
+        if let Some(index) = root {
+            let spot = list.nth(index).key("name");
+            self.complain(
+                spot,
+                "`root` is there already, and hafog's own keys let it in",
+            );
         }
     }
 
@@ -680,6 +696,8 @@ fn brought(name: RecipeName, builtin: Builtin) -> Recipe {
         run: Vec::new(),
         services: Vec::new(),
         cron: Vec::new(),
+        users: Vec::new(),
+        sysctl: Vec::new(),
         builtin: Some(builtin),
     }
 }
@@ -722,11 +740,21 @@ fn service(service: &ServiceSpec) -> RecipeService {
         ServiceSpec::Packaged(name) => RecipeService {
             name: name.0.clone(),
             run: None,
+            user: None,
         },
-        ServiceSpec::Command { name, run } => RecipeService {
+        ServiceSpec::Command { name, run, user } => RecipeService {
             name: name.0.clone(),
             run: Some(run.0.clone()),
+            user: user.as_ref().map(|user| user.0.clone()),
         },
+    }
+}
+
+fn user(user: &UserSpec) -> RecipeUser {
+    RecipeUser {
+        name: user.name.0.clone(),
+        groups: user.groups.iter().map(|group| group.0.clone()).collect(),
+        keys: user.keys.iter().map(|key| key.0.clone()).collect(),
     }
 }
 

@@ -126,6 +126,9 @@ pub struct ImageSpec {
     /// Your application's code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<CodeSpec>,
+    /// Accounts, made before anything else of the image is put there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<UserSpec>,
     /// Files from beside the spec, filled in or as they are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<FileSpec>,
@@ -138,6 +141,9 @@ pub struct ImageSpec {
     /// What is done at its times, on one server of the group, where its site is primary.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cron: Vec<CronSpec>,
+    /// Kernel parameters, as in sysctl.d(5). `-` before a name: where it cannot be set, it is left.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sysctl: Vec<SysctlText>,
 }
 
 fn default_base() -> Text {
@@ -208,7 +214,24 @@ pub enum ServiceSpec {
         name: ServiceName,
         /// The command line.
         run: Text,
+        /// Who runs it: one of `users`, or one that comes with a package. Default: root.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        user: Option<UserName>,
     },
+}
+
+/// An account on the server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UserSpec {
+    /// What the account is called.
+    pub name: UserName,
+    /// Groups besides its own. They are there already, or come with a package.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<UserName>,
+    /// Public SSH keys that may log in. Without one nobody can: the account is for a service.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<SshKeyText>,
 }
 
 /// A command that is run at its times.
@@ -566,6 +589,12 @@ texts! {
     ImageWord: "x-format" = "word", "x-noun" = "image", "pattern" = "^[a-z][a-z0-9]*(-[a-z0-9]+)*$", "maxLength" = 40;
     /// The name of a service.
     ServiceName: "x-format" = "service", "pattern" = "^[A-Za-z0-9][A-Za-z0-9._@-]*$", "maxLength" = 64;
+    /// The name of a user or group of the system.
+    UserName: "x-format" = "user", "pattern" = "^[a-z_][a-z0-9_-]*$", "maxLength" = 32;
+    /// A line of an `authorized_keys` file, without options.
+    SshKeyText: "x-format" = "ssh-key", "pattern" = "^(ssh|ecdsa|sk)-[a-z0-9@.-]+ [A-Za-z0-9+/=]+( .*)?$";
+    /// A kernel parameter such as `net.core.somaxconn = 1024`.
+    SysctlText: "x-format" = "sysctl", "pattern" = "^-?[a-z0-9_]+([./][A-Za-z0-9_.*/:-]+) *= *[^ ].*$";
     /// The name of an environment variable.
     Variable: "x-format" = "variable", "pattern" = "^[A-Za-z_][A-Za-z0-9_]*$", "maxLength" = 128;
     /// The name of a database role.

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::configure::{self, Listed};
 use super::packages::{self, Builder, SBOM};
 use super::release::{self, Release};
-use super::{Act, Context, Standing};
+use super::{Act, Context, Standing, system};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::image::lock::Lock;
 use crate::image::recipe::{self, Contents};
@@ -170,7 +170,10 @@ impl<'a> One<'a> {
         let builder = self.builder(upgrades);
         let machine = world.has_machines(&host.site);
         match machine {
-            true => builder.install().await?,
+            true => {
+                builder.install().await?;
+                builder.make_users().await?;
+            }
             false => are_there(shell, host, self.recipe).await?,
         }
         shell.prepare(host).await?;
@@ -183,7 +186,7 @@ impl<'a> One<'a> {
         let count = files.len();
         for service in &self.recipe.services {
             let Some(line) = &service.run else { continue };
-            let text = format!("#!/bin/sh\nexec {line}\n");
+            let text = system::launcher(service, line, machine);
             files.push((
                 configure::launcher(host, &service.name),
                 text.into_bytes(),
@@ -204,6 +207,8 @@ impl<'a> One<'a> {
                 .iter()
                 .filter_map(|unit| packages::drop_in(unit, &environment));
             files.extend(drop_ins.map(|(path, text)| (in_image(&path), text.into_bytes(), 0o644)));
+            let system = system::files(self.recipe).into_iter();
+            files.extend(system.map(|(path, bytes, mode)| (in_image(&path), bytes, mode)));
         }
         let paths = files.iter().map(|(path, ..)| path.clone());
         let release = Release {
@@ -222,6 +227,9 @@ impl<'a> One<'a> {
         self.context.progress(progress).await;
         if in_place {
             release::keep(shell, host, self.image).await?;
+        }
+        if machine {
+            builder.heed_files(&release.files).await?;
         }
         self.run(&builder, &self.recipe.run).await?;
         if machine {
@@ -249,7 +257,9 @@ impl<'a> One<'a> {
         };
         let before = self.before().await.nothing_changed()?;
         release::restore(shell, host, self.image).await?;
-        self.run(&self.builder(0), &kept.run).await?;
+        let builder = self.builder(0);
+        builder.heed_files(&kept.files).await?;
+        self.run(&builder, &kept.run).await?;
         release::retire(shell, host, self.image).await?;
         packages::enable(shell, host, &kept.units).await?;
         packages::restart(shell, host, &kept.units).await?;

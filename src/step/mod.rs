@@ -25,6 +25,7 @@ mod role;
 mod roles;
 mod rotation;
 mod server;
+mod system;
 
 use std::collections::BTreeMap;
 

@@ -88,7 +88,7 @@ impl Builder<'_> {
         Ok(ran)
     }
 
-    async fn script(
+    pub async fn script(
         &self,
         text: &str,
         words: &[String],

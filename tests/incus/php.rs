@@ -1,18 +1,28 @@
 //! nginx and PHP-FPM as their packages bring them: the application finds its database by its own environment, at the
 //! site that is primary, whichever that is.
 
+use std::process::{Command, Stdio};
+
 use crate::lab::{Pair, curl, on_server};
 
-const RECIPE: &str = "
+const RECIPE: &str = r#"
     packages: [nginx, php-fpm, php-pgsql]
     files:
       - { template: site.conf, to: /etc/nginx/sites-available/default }
       - { template: pool.conf, to: /etc/php/8.2/fpm/pool.d/zz-shop.conf }
       - { copy: index.php, to: /srv/shop/index.php }
-    services: [nginx, php8.2-fpm]
+    users:
+      - { name: shop, groups: [www-data] }
+      - { name: ada, groups: [adm], keys: ["PUBLIC_KEY"] }
+    services:
+      - nginx
+      - php8.2-fpm
+      - { name: word, user: shop, run: "sh -c 'echo \"$(id -un) $(id -nG) $HOME $ODD\" >/tmp/word; exec sleep 100000'" }
+    sysctl: ["net.core.somaxconn = 1234", "-vm.no_such_thing = 1"]
+    run: ["install -d -o shop -g shop /srv/shop/uploads"]
     cron:
-      - { name: tick, at: '* * * * *', run: 'printf \"%s %s\\n\" \"$HAFOG_SITE\" \"$ODD\" >> /var/lib/hafog/data/ticks' }
-";
+      - { name: tick, at: '* * * * *', run: 'printf "%s %s\n" "$HAFOG_SITE" "$ODD" >> /var/lib/hafog/data/ticks' }
+"#;
 
 const SITE: &str = "server {
     listen 80 default_server;
@@ -78,6 +88,13 @@ fn a_php_application_runs_on_the_units_of_its_packages_at_both_clouds() {
         assert!(spec.contains(from), "no {from} in {spec}");
         spec = spec.replace(from, to);
     }
+    let key = pair.home.path().join("ada");
+    let key = key.to_str().expect("a path");
+    let made = Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-C", "ada", "-f", key])
+        .status();
+    assert!(made.is_ok_and(|status| status.success()));
+    let spec = spec.replace("PUBLIC_KEY", pair.home.read("ada.pub").trim());
     pair.home.write("hafog.yaml", &spec);
     pair.home.write("site.conf", SITE);
     pair.home.write("pool.conf", POOL);
@@ -104,6 +121,41 @@ fn a_php_application_runs_on_the_units_of_its_packages_at_both_clouds() {
 
     pair.must("clone west --yes");
     pair.until_ready("the standby is ready", "preflight");
+    for site in ["east", "west"] {
+        let server = format!("shop-{site}-web-2");
+        let (_, word) = on_server(site, &server, &["cat", "/tmp/word"]);
+        assert_eq!(word, format!("shop shop www-data /nonexistent {ODD}\n"));
+        let somaxconn = "/proc/sys/net/core/somaxconn";
+        assert_eq!(on_server(site, &server, &["cat", somaxconn]).1, "1234\n");
+        let owner = ["stat", "-c", "%U", "/srv/shop/uploads"];
+        assert_eq!(on_server(site, &server, &owner).1, "shop\n");
+        let facts = pair.json("show facts");
+        let address = &facts["sites"][site]["servers"][&server]["host"]["address"];
+        let login = |user: &str| {
+            let at = format!("{user}@{}", address.as_str().expect("an address"));
+            let options = [
+                "BatchMode=yes",
+                "StrictHostKeyChecking=no",
+                "IdentitiesOnly=yes",
+            ];
+            let options = options.iter().flat_map(|option| ["-o", option]);
+            let ran = Command::new("ssh")
+                .args(options)
+                .args([
+                    "-o",
+                    "UserKnownHostsFile=/dev/null",
+                    "-i",
+                    key,
+                    &at,
+                    "id -un",
+                ])
+                .stdin(Stdio::null())
+                .output();
+            String::from_utf8(ran.expect("ssh is there").stdout).expect("text")
+        };
+        assert_eq!(login("ada"), "ada\n");
+        assert_eq!(login("root"), "");
+    }
     // A job of the recipe is done at the primary site, by one of its servers.
     let ticks = |site: &str, index: u32| {
         let server = format!("shop-{site}-web-{index}");

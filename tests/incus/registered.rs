@@ -11,6 +11,30 @@ fn on(number: u32, script: &str) -> String {
     said
 }
 
+const BARE: &str = "    packages: [curl]\n    services:\n";
+
+/// What the second release has besides.
+const SYSTEM: &str = r#"    packages: [curl, nginx]
+    users: [ { name: shop, keys: ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPa8Rb0kQ0l3m1yY8X9gq0pQX1o5Yl8m2o4c1dE5fT7k ada"] } ]
+    sysctl: ["net.core.somaxconn = 1234"]
+    services:
+      - nginx
+"#;
+
+/// nginx, the kernel parameter, the key and the account.
+const SYSTEM_LOOK: &str = "echo $(systemctl is-active nginx) $(systemctl is-enabled nginx) \
+    $(cat /proc/sys/net/core/somaxconn) \
+    $(test -e /etc/ssh/authorized_keys.d/shop && echo keys || echo none) $(id -un shop)";
+
+/// The machine that is the first application server of the west.
+fn web_of(pair: &Pair) -> u32 {
+    let facts = pair.json("show facts");
+    let id = &facts["sites"]["west"]["servers"]["shop-west-web-1"]["id"];
+    let last = id.as_str().and_then(|id| id.rsplit('.').next());
+    let last: Option<u32> = last.and_then(|last| last.parse().ok());
+    last.expect("it has an address") - 10
+}
+
 #[test]
 fn servers_that_exist_already_are_a_standby() {
     let Some(pair) = Pair::registered() else {
@@ -43,6 +67,10 @@ fn servers_that_exist_already_are_a_standby() {
     };
     let first = images();
     let load = Load::on(&format!("http://{}/", pair.address("west")));
+    let before = pair.home.read("hafog.yaml");
+    let with_system = before.replace(BARE, SYSTEM);
+    assert_ne!(with_system, before);
+    pair.home.write("hafog.yaml", &with_system);
     release("env RELEASE=2 $HAFOG_EXE demo-app");
     pair.must("deploy --yes");
     load.end_well();
@@ -51,13 +79,22 @@ fn servers_that_exist_already_are_a_standby() {
         first[0] != second[0] && second[0] == second[1],
         "{second:?}"
     );
+    let web = web_of(&pair);
+    assert_eq!(on(web, SYSTEM_LOOK), "active enabled 1234 keys shop\n");
+    let bare = pair.home.read("hafog.yaml").replace(SYSTEM, BARE);
+    pair.home.write("hafog.yaml", &bare);
     release("/bin/false");
     let failed = pair.run("deploy --yes");
     assert_ne!(failed.code, 0, "{}", failed.all());
     assert!(failed.all().contains("is back on"), "{}", failed.all());
     assert_eq!(images(), second);
+    assert_eq!(on(web, SYSTEM_LOOK), "active enabled 1234 keys shop\n");
     release("env RELEASE=2 $HAFOG_EXE demo-app");
     pair.must("deploy --yes");
+    // What a release has no longer ends; an account may own files.
+    let left = on(web, SYSTEM_LOOK);
+    assert!(left.starts_with("inactive disabled "), "{left}");
+    assert!(left.ends_with(" none shop\n"), "{left}");
     pair.until_ready("the standby is ready", "preflight");
 
     pair.must("switchover --yes");

@@ -91,6 +91,9 @@ fn good_fixtures_check_clean() {
                 "ping-is-not-asked",
                 "service-without-run",
                 "service-without-run",
+                "system-on-local",
+                "system-on-local",
+                "system-on-local",
             ],
             _ => &[],
         };
