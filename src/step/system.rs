@@ -50,11 +50,13 @@ sshd=$(PATH="$PATH:/usr/sbin" command -v sshd)
 }
 ! [ -d /run/systemd/system ] || systemctl try-reload-or-restart ssh.service"#;
 
-/// What cannot be set is a fault, unless its line begins with `-`; older systems than systemd 252 know no `--strict`.
+/// What cannot be set is a fault, unless its line begins with `-`. systemd-sysctl(8) says so only since version 253, and
+/// sysctl(8) does not heed all such lines.
 const SET: &str = r#"
-program=/usr/lib/systemd/systemd-sysctl
-[ -x "$program" ] || program=/lib/systemd/systemd-sysctl
-if "$program" --help 2>/dev/null | grep -q -- --strict; then "$program" --strict "$1"; else sysctl -q -p "$1"; fi"#;
+PATH="$PATH:/usr/sbin:/sbin"
+command -v sysctl >/dev/null || { echo 'there is no program sysctl: it is in the package procps' >&2; exit 1; }
+! grep -q '^[^-]' "$1" || grep '^[^-]' "$1" | sysctl -q -p -
+! grep -q '^-' "$1" || /usr/lib/systemd/systemd-sysctl "$1""#;
 
 /// Absolute path, what is in it, mode.
 type ImageFile = (String, Vec<u8>, u32);
