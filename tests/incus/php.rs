@@ -17,7 +17,7 @@ const RECIPE: &str = r#"
     services:
       - nginx
       - php8.2-fpm
-      - { name: word, user: shop, run: "sh -c 'echo \"$(id -un) $(id -nG) $HOME $ODD\" >/tmp/word; exec sleep 100000'" }
+      - { name: word, user: shop, run: "sh -c 'printf \"%s\\n\" \"$(id -un) $(id -nG) $HOME $ODD\" >/tmp/word; exec sleep 100000'" }
     sysctl: ["net.core.somaxconn = 1234", "-vm.no_such_thing = 1"]
     run: ["install -d -o shop -g shop /srv/shop/uploads"]
     cron:
