@@ -109,7 +109,7 @@ enum Verb {
     /// Print the spec, the stack, facts, or a run's plan, journal or report
     #[command(subcommand)]
     Show(cmd::show::Noun),
-    /// List images, and remove old ones
+    /// List images, look into one, and remove old ones
     #[command(subcommand)]
     Image(cmd::image::Verb),
     /// On an application server: say the role of its site, if its databases agree

@@ -1,5 +1,7 @@
 //! `hafog image`: which images are where, which of them are what the spec makes now, and away with the others.
 
+mod show;
+
 use serde::Serialize;
 
 use super::drive::{Change, Job, drive};
@@ -16,6 +18,8 @@ use crate::ui::table::Table;
 pub enum Verb {
     /// List the images of every site
     List,
+    /// Say where an image is, who runs it, and what is in it
+    Show(show::Args),
     /// Remove images that no recipe makes now and no server runs
     Prune(Prune),
 }
@@ -43,6 +47,7 @@ struct Row {
 pub async fn run(call: &Call, verb: &Verb) -> Ended {
     match verb {
         Verb::List => list(call).await,
+        Verb::Show(args) => show::run(call, args).await,
         Verb::Prune(args) => prune(call, args).await,
     }
 }

@@ -1,5 +1,8 @@
 //! What is in an image, as CycloneDX 1.5 (<https://cyclonedx.org/docs/1.5/json/>). The same contents give the same text.
 
+use std::collections::BTreeMap;
+
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::model::id::ImageName;
@@ -91,6 +94,32 @@ pub fn cyclonedx(image: &ImageName, system: &System, packages: &[Package]) -> Ve
     text
 }
 
+/// What an image consists of.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Contents {
+    /// Such as `debian 12`.
+    pub system: String,
+    /// Names and versions.
+    pub packages: BTreeMap<String, String>,
+}
+
+/// What [`cyclonedx`] has written.
+pub fn contents(bytes: &[u8]) -> Option<Contents> {
+    let bom: Value = serde_json::from_slice(bytes).ok()?;
+    let (mut system, mut packages) = (None, BTreeMap::new());
+    for component in bom["components"].as_array()? {
+        let text = |key: &str| Some(component[key].as_str()?.to_owned());
+        match component["type"].as_str()? {
+            "operating-system" => system = Some(format!("{} {}", text("name")?, text("version")?)),
+            _ => drop(packages.insert(text("name")?, text("version")?)),
+        }
+    }
+    Some(Contents {
+        system: system?,
+        packages,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,6 +144,11 @@ mod tests {
             ]
         );
         assert_eq!(bom["components"][0]["type"], "operating-system");
+        let contents = contents(&serde_json::to_vec(&bom).unwrap()).unwrap();
+        assert_eq!(contents.system, "debian 12");
+        let versions = [("libstdc++6", "12.2.0-14+deb12u1"), ("tzdata", "1:2024b-0")];
+        let versions = versions.map(|(name, version)| (name.to_owned(), version.to_owned()));
+        assert_eq!(contents.packages, BTreeMap::from(versions));
         assert_eq!(read("debian 12\nnonsense\n"), None);
     }
 }

@@ -1,7 +1,7 @@
 //! What is kept here of an image that was made: how it was made, and what is in it.
 
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +28,19 @@ impl Shelf {
 
     pub fn log(&self) -> &Path {
         &self.log
+    }
+
+    pub fn sbom(&self) -> &Path {
+        &self.sbom
+    }
+
+    /// `None`: there is none here.
+    pub fn read_sbom(&self) -> Result<Option<Vec<u8>>, Fault> {
+        match std::fs::read(&self.sbom) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(durable::fault("read", &self.sbom, error)),
+        }
     }
 
     /// Adds to the log, after whatever earlier attempts said.

@@ -49,7 +49,7 @@ fn the_overview() {
       dns          Show the names, move their TTLs, serve zones
       lock         Show who may change the stack now, or free that right
       show         Print the spec, the stack, facts, or a run's plan, journal or report
-      image        List images, and remove old ones
+      image        List images, look into one, and remove old ones
       role         On an application server: say the role of its site, if its databases agree
       destroy      Remove sites and everything that was made for them
       explain      Say what a refusal or a check of preflight means
@@ -513,12 +513,13 @@ fn looking() {
       -h, --help  Print help
     ");
     assert_snapshot!(help(&["image"]), @r"
-    List images, and remove old ones
+    List images, look into one, and remove old ones
 
     Usage: hafog image [OPTIONS] <COMMAND>
 
     Commands:
       list   List the images of every site
+      show   Say where an image is, who runs it, and what is in it
       prune  Remove images that no recipe makes now and no server runs
       help   Print this message or the help of the given subcommand(s)
 
@@ -529,6 +530,17 @@ fn looking() {
     List the images of every site
 
     Usage: hafog image list [OPTIONS]
+
+    Options:
+      -h, --help  Print help
+    ");
+    assert_snapshot!(help(&["image", "show"]), @r"
+    Say where an image is, who runs it, and what is in it
+
+    Usage: hafog image show [OPTIONS] <IMAGE>
+
+    Arguments:
+      <IMAGE>  An image, or a recipe: the image that it makes now
 
     Options:
       -h, --help  Print help

@@ -25,6 +25,12 @@ fn a_stack_moves_to_the_other_cloud_loses_it_and_comes_back() {
     let bills = ["east", "west"].map(|site| bills(&pair, site));
     assert_eq!(bills[0].len(), 3, "{:?}", bills[0].keys());
     assert_eq!(bills[0], bills[1]);
+    let shown = pair.json("image show web");
+    assert!(shown["contents"]["packages"]["curl"].is_string(), "{shown}");
+    assert_eq!(shown["differences"], serde_json::json!([]));
+    let servers = shown["sites"].as_array().expect("sites").iter();
+    let servers = servers.map(|site| site["servers"].as_array().map(Vec::len));
+    assert_eq!(servers.collect::<Vec<_>>(), [Some(2), Some(2)], "{shown}");
     let load = Load::on(&format!("http://{east}/"));
     let spec = pair.home.read("hafog.yaml");
     let run = "$HAFOG_EXE demo-app";

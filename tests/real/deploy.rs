@@ -51,6 +51,13 @@ fn clients_see_nothing_of_a_deploy() {
         "{second:?}"
     );
     load.end_well();
+    let shown = lab.must("image show web").stdout;
+    assert!(shown.contains("what recipe `web` makes now"), "{shown}");
+    assert!(shown.contains("shop-east-web-1 shop-east-web-2"), "{shown}");
+    let old = lab.must(&format!("image show {}", first[0])).stdout;
+    assert!(old.contains("made by no recipe now"), "{old}");
+    let none = lab.run("image show nothing");
+    assert_eq!(none.code, 64, "{}", none.all());
 
     let load = Load::on(&url);
     release(3);
