@@ -15,6 +15,9 @@ pub struct CronJob {
     pub at: String,
     /// A command line.
     pub run: String,
+    /// Who runs it. `None`: root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
 }
 
 /// The times of a job, whole minutes.

@@ -303,12 +303,15 @@ fn not_on_this_machine(spec: &Spec, stack: &Stack, root: Spot, found: &mut Vec<F
             }
             _ => None,
         });
+        let jobs = image.cron.iter().enumerate();
+        let jobs = jobs.filter(|(_, job)| job.user.is_some());
+        let jobs = jobs.map(|(index, _)| at.key("cron").nth(index).key("user"));
         for (spot, is_there) in [
             (at.key("users"), !image.users.is_empty()),
             (at.key("sysctl"), !image.sysctl.is_empty()),
         ]
         .into_iter()
-        .chain(with_user.map(|spot| (spot, true)))
+        .chain(with_user.chain(jobs).map(|spot| (spot, true)))
         {
             if is_there {
                 add(

@@ -763,6 +763,7 @@ fn job(job: &CronSpec) -> CronJob {
         name: job.name.0.clone(),
         at: job.at.0.clone(),
         run: job.run.0.clone(),
+        user: job.user.as_ref().map(|user| user.0.clone()),
     }
 }
 

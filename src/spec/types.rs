@@ -245,6 +245,9 @@ pub struct CronSpec {
     pub at: CronText,
     /// The command line.
     pub run: Text,
+    /// Who runs it: one of `users`, or one that comes with a package. Default: root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<UserName>,
 }
 
 /// A group of equal servers.

@@ -197,7 +197,8 @@ impl<'a> One<'a> {
             files.push(Listed::of(self.recipe).file(host));
         }
         if !self.recipe.cron.is_empty() {
-            let jobs = serde_json::to_vec(&self.recipe.cron).expect("jobs are JSON");
+            let jobs = system::jobs(self.recipe, machine);
+            let jobs = serde_json::to_vec(&jobs).expect("jobs are JSON");
             files.push((configure::jobs(host), jobs, 0o644));
         }
         let units = packages::units(self.recipe);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::packages::Builder;
 use crate::error::Trouble;
+use crate::model::cron::CronJob;
 use crate::model::posix::quoted;
 use crate::model::stack::{Recipe, RecipeService, RecipeUser};
 
@@ -115,16 +116,34 @@ impl Builder<'_> {
 
 /// The program of a service. A cloud of folders has no users.
 pub(super) fn launcher(service: &RecipeService, line: &str, is_machine: bool) -> String {
-    let Some(user) = service.user.as_ref().filter(|_| is_machine) else {
-        return format!("#!/bin/sh\nexec {line}\n");
-    };
-    let line = quoted(&format!("exec {line}"));
+    let line = format!("exec {line}");
+    match service.user.as_ref().filter(|_| is_machine) {
+        Some(user) => format!("#!/bin/sh\n{}\n", as_user(user, &line)),
+        None => format!("#!/bin/sh\n{line}\n"),
+    }
+}
+
+/// The jobs, as they are done on a server.
+pub(super) fn jobs(recipe: &Recipe, is_machine: bool) -> Vec<CronJob> {
+    let jobs = recipe.cron.iter().cloned();
+    let jobs = jobs.map(|mut job| {
+        if let Some(user) = job.user.take().filter(|_| is_machine) {
+            job.run = as_user(&user, &job.run);
+        }
+        job
+    });
+    jobs.collect()
+}
+
+/// A shell script in which `user` does what the line says.
+fn as_user(user: &str, line: &str) -> String {
+    let line = quoted(line);
     format!(
-        "#!/bin/sh\nset -eu\nuser={user}\n\
+        "set -eu\nuser={user}\n\
          group=$(id -g \"$user\")\n\
          HOME=$(getent passwd \"$user\" | cut -d: -f6)\n\
          USER=$user LOGNAME=$user\n\
          export HOME USER LOGNAME\n\
-         exec setpriv --reuid \"$user\" --regid \"$group\" --init-groups -- sh -c {line}\n"
+         exec setpriv --reuid \"$user\" --regid \"$group\" --init-groups -- sh -c {line}"
     )
 }

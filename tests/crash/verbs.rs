@@ -278,6 +278,7 @@ pub fn rearranged(stack: &Stack) -> Stack {
         name: "mails".to_owned(),
         at: "*/5 * * * *".to_owned(),
         run: "true".to_owned(),
+        user: None,
     });
     stack
 }

@@ -21,7 +21,7 @@ const RECIPE: &str = r#"
     sysctl: ["net.core.somaxconn = 1234", "-vm.no_such_thing = 1"]
     run: ["install -d -o shop -g shop /srv/shop/uploads"]
     cron:
-      - { name: tick, at: '* * * * *', run: 'printf "%s %s\n" "$HAFOG_SITE" "$ODD" >> /var/lib/hafog/data/ticks' }
+      - { name: tick, at: '* * * * *', user: shop, run: 'printf "%s %s %s\n" "$HAFOG_SITE" "$(id -un)" "$ODD" >> /srv/shop/uploads/ticks' }
 "#;
 
 const SITE: &str = "server {
@@ -159,13 +159,13 @@ fn a_php_application_runs_on_the_units_of_its_packages_at_both_clouds() {
     // A job of the recipe is done at the primary site, by one of its servers.
     let ticks = |site: &str, index: u32| {
         let server = format!("shop-{site}-web-{index}");
-        let (there, said) = on_server(site, &server, &["cat", "/var/lib/hafog/data/ticks"]);
+        let (there, said) = on_server(site, &server, &["cat", "/srv/shop/uploads/ticks"]);
         there.then_some(said)
     };
     pair.until("the primary site does the job", || {
         ticks("east", 1).is_some()
     });
-    assert!(ticks("east", 1).is_some_and(|said| said.starts_with(&format!("east {ODD}\n"))));
+    assert!(ticks("east", 1).is_some_and(|said| said.starts_with(&format!("east shop {ODD}\n"))));
     assert_eq!((ticks("east", 2), ticks("west", 1)), (None, None));
     let nginx = "/etc/nginx/sites-available/default";
     let (_, filled) = on_server("west", "shop-west-web-1", &["cat", nginx]);

@@ -94,6 +94,7 @@ fn good_fixtures_check_clean() {
                 "system-on-local",
                 "system-on-local",
                 "system-on-local",
+                "system-on-local",
             ],
             _ => &[],
         };
