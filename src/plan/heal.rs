@@ -133,7 +133,9 @@ fn one_site(
     if nodes.is_closed {
         refused.extend(wait_for_it(site, &waiting));
     }
-    plan.refusals.extend(all_sick(site, &servers, &ailing));
+    let verb = plan.intent.verb();
+    plan.refusals
+        .extend(all_sick(verb, site, &servers, &ailing));
     let followed = nodes.done.len();
     let mut made = nodes.done;
     for (server, ailment) in &ailing {
@@ -217,6 +219,7 @@ fn ailment(stack: &Stack, facts: &Facts, server: &Server) -> Option<Ailment> {
 
 /// Where everybody fails at once, the servers are seldom the reason.
 fn all_sick(
+    verb: &str,
     site: &SiteName,
     servers: &[&Server],
     ailing: &[(&Server, Ailment)],
@@ -226,7 +229,7 @@ fn all_sick(
             .iter()
             .any(|(one, ailment)| one.name == server.name && matches!(ailment, Ailment::Sick(_)))
     };
-    let accept = format!("hafog heal {site} --accept all-sick");
+    let accept = format!("hafog {verb} {site} --accept all-sick");
     if servers.len() > 1 && servers.iter().all(|server| is_sick(&server)) {
         let why = format!(
             "none of the {} servers of {site} that were asked does its work",

@@ -337,7 +337,7 @@ impl<'a> Resolver<'a, '_> {
             Some(Builtin::Postgres { .. }) => database.engine.0 == "postgres",
             Some(Builtin::Haproxy | Builtin::Varnish) => false,
         };
-        self.no_jobs(&database.on.0, &group.image.0);
+        self.no_work(&database.on.0, &group.image.0);
         if !fits && engine.sound {
             let message = format!(
                 "group `{}` starts from the image `{}`, which has no {} in it",
@@ -347,15 +347,22 @@ impl<'a> Resolver<'a, '_> {
         }
     }
 
-    /// Jobs are done by application servers.
-    fn no_jobs(&mut self, group: &str, image: &str) {
-        let images = self.spec.images.iter();
-        let mut has_jobs = images.filter(|(name, of)| name.0 == image && !of.cron.is_empty());
-        if has_jobs.next().is_some() {
-            let spot = self.root.key("images").key(image).key("cron");
-            let message = format!(
-                "group `{group}` holds a database, and its servers do no jobs; a group without one needs an image of its own"
-            );
+    /// Jobs are done and commands are kept up by application servers.
+    fn no_work(&mut self, group: &str, image: &str) {
+        let mut images = self.spec.images.iter();
+        let Some((_, of)) = images.find(|(name, _)| name.0 == image) else {
+            return;
+        };
+        let at = self.root.key("images").key(image);
+        let own = |service: &ServiceSpec| matches!(service, ServiceSpec::Command { .. });
+        let holds = format!("group `{group}` holds a database, and its servers");
+        let needs = "a group without one needs an image of its own";
+        if !of.cron.is_empty() {
+            self.complain(at.key("cron"), format!("{holds} do no jobs; {needs}"));
+        }
+        if let Some(index) = of.services.iter().position(own) {
+            let spot = at.key("services").nth(index);
+            let message = format!("{holds} run the database and what comes with packages; {needs}");
             self.complain(spot, message);
         }
     }
