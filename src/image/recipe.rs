@@ -22,6 +22,17 @@ use crate::model::stack::{Builtin, CodeFrom, Recipe, RecipeFile, SecretRef, Stac
 /// ever.
 pub const GIT_LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
+/// Whoever runs hafog from a hook of git has these, and they would lead to that repository
+/// (`git rev-parse --local-env-vars`).
+const GIT_PLACES: [&str; 7] = [
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_PREFIX",
+];
 
 /// Everything that is put into an image, read.
 pub struct Contents {
@@ -173,6 +184,7 @@ fn is_executable(path: &Path) -> bool {
         .is_ok_and(|meta| meta.permissions().mode() & 0o111 != 0)
 }
 
+/// A link to a file of the folder becomes that file; any other link is a fault, because nobody else would miss it.
 fn folder_files(from: &Path, to: &str, files: &mut Vec<Content>) -> Result<(), Fault> {
     let fault = |path: &Path, error: std::io::Error| {
         Fault::new(format!("cannot read `{}`", path.display())).because(error)
@@ -191,7 +203,7 @@ fn folder_files(from: &Path, to: &str, files: &mut Vec<Content>) -> Result<(), F
             let kind = entry.file_type().map_err(|error| fault(&path, error))?;
             if kind.is_dir() {
                 folders.push((path, to));
-            } else if kind.is_file() {
+            } else if kind.is_file() || kind.is_symlink() && leads_to_file_in(from, &path)? {
                 let bytes = std::fs::read(&path).map_err(|error| fault(&path, error))?;
                 files.push(Content {
                     to,
@@ -202,6 +214,23 @@ fn folder_files(from: &Path, to: &str, files: &mut Vec<Content>) -> Result<(), F
         }
     }
     Ok(())
+}
+
+fn leads_to_file_in(folder: &Path, link: &Path) -> Result<bool, Fault> {
+    let inside =
+        |target: PathBuf| Ok(target.starts_with(folder.canonicalize()?) && target.is_file());
+    match link.canonicalize().and_then(inside) {
+        Ok(true) => Ok(true),
+        _ => {
+            let message = format!(
+                "`{}` is a symbolic link, and leads to no file of `{}`",
+                link.display(),
+                folder.display()
+            );
+            Err(Fault::new(message)
+                .hint("make it in `run`, with `ln -s`, or take it out of the code"))
+        }
+    }
 }
 
 /// The tree of one commit, by the `git` program, without a work tree of ours.
@@ -222,6 +251,9 @@ fn git_files(
             if let SecretRef::Env(variable) = secret {
                 command.env_remove(variable);
             }
+        }
+        for variable in GIT_PLACES {
+            command.env_remove(variable);
         }
         command
             .args(arguments)
@@ -369,6 +401,31 @@ mod tests {
         let fault = found(&first[..9]).unwrap_err();
         assert!(fault.hints()[0].contains("40 digits"), "{fault}");
         assert!(found("nothing").is_err());
+    }
+
+    #[test]
+    fn links_become_what_they_lead_to_or_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let (code, link) = (folder.path(), std::os::unix::fs::symlink::<&str, PathBuf>);
+        std::fs::create_dir(code.join("bin")).unwrap();
+        std::fs::write(code.join("bin/run"), "run").unwrap();
+        link("bin/run", code.join("start")).unwrap();
+        let found = || {
+            let mut files = Vec::new();
+            folder_files(code, "/app", &mut files)?;
+            files.sort_by(|a, b| a.to.cmp(&b.to));
+            let files = files.into_iter();
+            let files = files.map(|file| (file.to, String::from_utf8(file.bytes).unwrap()));
+            Ok::<_, Fault>(files.collect::<Vec<_>>())
+        };
+        let both = ["/app/bin/run", "/app/start"].map(|to| (to.to_owned(), "run".to_owned()));
+        assert_eq!(found().unwrap(), both);
+        for target in ["/etc/passwd", "bin", "nowhere"] {
+            link(target, code.join("odd")).unwrap();
+            let fault = found().unwrap_err().to_string();
+            assert!(fault.contains("odd` is a symbolic link"), "{fault}");
+            std::fs::remove_file(code.join("odd")).unwrap();
+        }
     }
 
     #[test]

@@ -73,10 +73,10 @@ pub fn fill(stack: &Stack, recipe: &Recipe, path: &Path, bytes: Vec<u8>) -> Resu
     let known = Known::of(stack, recipe);
     let filled = environment.render_str(&text, minijinja::value::Serde(&known));
     let mut filled = filled.map_err(|error| wrong(path, &text, &error))?;
-    // The engine drops one of these.
-    if text.ends_with('\n') {
-        filled.push('\n');
-    }
+    // The engine drops the last line's end.
+    let ends = ["\r\n", "\n", "\r"];
+    let end = ends.into_iter().find(|end| text.ends_with(end));
+    filled.push_str(end.unwrap_or_default());
     Ok(filled.into_bytes())
 }
 
@@ -141,8 +141,9 @@ mod tests {
             port {{ databases.main.port }} of {{ databases.main.engine }}\n\n";
         let want = "# shop web east,west\nserver_name www.shop.test;\nport 5432 of postgres\n\n";
         assert_eq!(filled(text).unwrap(), want);
-        let plain = "a { b } $c %d\n\n\n";
-        assert_eq!(filled(plain).unwrap(), plain);
+        for plain in ["a { b } $c %d\n\n\n", "a\r\n", "a\r", "a"] {
+            assert_eq!(filled(plain).unwrap(), plain);
+        }
     }
 
     #[test]
