@@ -198,10 +198,15 @@ async fn a_creation_ends_what_an_earlier_one_left_at_work() {
     let alive = format!("{}/alive", node.host.dirs.data);
     std::fs::create_dir_all(&node.host.dirs.data).unwrap();
     std::fs::write(&alive, "").unwrap();
-    // It makes the folder again for as long as it lives (and the test does), which no removal outruns.
-    let script = r#"sh -c 'while [ -e "$2" ] && mkdir -p "$0/base" && : > "$0/base/late"; do :; done' "$1" "--pgdata=$1" "$2" > /dev/null 2>&1 &
-        until [ -e "$1/base/late" ]; do sleep 0.01; done; echo $!"#;
-    let begun = Command::new(["sh", "-c", script, "sh", &fresh, &alive]).service_user();
+    // It has the name of what makes databases, and makes the folder again for as long as it lives (and the test does), which
+    // no removal outruns. All of it is one process: a child would outlive it for a moment.
+    let orphan = r#"
+        open my $name, ">", "/proc/self/comm"; print $name "initdb"; close $name;
+        my $folder = substr $ARGV[0], length "--pgdata=";
+        while (-e $ARGV[1]) { mkdir $folder; mkdir "$folder/base"; open my $late, ">", "$folder/base/late" }"#;
+    let script = r#"mkdir -p "$2"; perl -e "$1" -- "--pgdata=$2" "$3" > /dev/null 2>&1 &
+        until [ -e "$2/base/late" ]; do sleep 0.01; done; echo $!"#;
+    let begun = Command::new(["sh", "-c", script, "sh", orphan, &fresh, &alive]).service_user();
     let begun = reach.shell.run(&node.host, &begun).await.unwrap();
     let process = format!("/proc/{}/cmdline", begun.stdout.trim());
     assert!(
