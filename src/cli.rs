@@ -82,6 +82,8 @@ enum Verb {
     /// Set up, watch, compare and copy the databases of a standby
     #[command(subcommand)]
     Replicate(cmd::replicate::Verb),
+    /// Copy files from the primary site now, and compare them
+    Sync(cmd::sync::Args),
     /// Show the stack on one screen
     Status(cmd::status::Args),
     /// Say whether the standby could take over now, with evidence
@@ -139,6 +141,9 @@ enum Verb {
     /// Do the jobs of an application server at their times
     #[command(hide = true)]
     Cron { jobs: PathBuf },
+    /// Keep files in step, on the servers themselves
+    #[command(hide = true, subcommand)]
+    Files(cmd::files::Verb),
     /// Keep a state store for others, who come by SSH
     #[command(hide = true)]
     Store {
@@ -232,6 +237,7 @@ async fn go(call: &Call, verb: Verb) -> Ended {
         Verb::Heal(args) => cmd::heal::run(call, &args).await,
         Verb::Scale(args) => cmd::heal::scale(call, &args).await,
         Verb::Replicate(verb) => cmd::replicate::run(call, &verb).await,
+        Verb::Sync(args) => cmd::sync::run(call, &args).await,
         Verb::Status(args) => cmd::status::run(call, &args).await,
         Verb::Preflight(args) => cmd::preflight::run(call, &args).await,
         Verb::Failover(args) => cmd::failover::run(call, &args).await,
@@ -253,6 +259,7 @@ async fn go(call: &Call, verb: Verb) -> Ended {
         Verb::Local(verb) => cmd::local::run(call, &verb).await,
         Verb::Agent { config } => cmd::agent::run(call, &config).await,
         Verb::Cron { jobs } => cmd::cron::run(call, &jobs).await,
+        Verb::Files(verb) => cmd::files::run(call, verb).await,
         Verb::Store { folder, only } => cmd::store::run(&folder, &only).await,
         Verb::Haproxy { socket, words } => cmd::haproxy::run(call, &socket, &words).await,
         Verb::Supervise { .. } | Verb::Demo(_) | Verb::DemoApp(_) => {

@@ -195,6 +195,12 @@ pub fn sync_folder(folder: &Path) -> std::io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
+/// One call for a whole tree: fsync of thousands of files takes far longer.
+pub fn sync_file_system(tree: &Path) -> Result<(), Fault> {
+    let folder = File::open(tree).map_err(|error| fault("open", tree, error))?;
+    nix::unistd::syncfs(&folder).map_err(|error| fault("sync", tree, error))
+}
+
 /// Makes `folder` and what is missing above it, all with `mode` whatever the umask; existing ones stay as they are.
 pub fn make_folders(folder: &Path, mode: u32) -> Result<(), Fault> {
     if folder.is_dir() {

@@ -45,6 +45,9 @@ pub mod world;
 // The loop on a database server: beats, renews, opens and fences.
 pub mod agent;
 
+// The loop on an application server: copies the files that follow the primary site.
+pub mod files;
+
 // The simulated world: every port in memory, with scripted faults.
 pub mod sim;
 

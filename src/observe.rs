@@ -11,7 +11,7 @@ use crate::error::Fault;
 use crate::model::id::*;
 use crate::model::roles::{Roles, Writer};
 use crate::model::stack::Server;
-use crate::plan::facts::{Apart, Facts, NodeFact, Seen, SiteFacts, ZoneFacts};
+use crate::plan::facts::{Apart, Facts, FilesFact, NodeFact, Seen, SiteFacts, ZoneFacts};
 use crate::shell::Host;
 use crate::step;
 use crate::wait;
@@ -71,7 +71,10 @@ pub async fn facts(world: &World) -> Result<Facts, Fault> {
             (site.name.clone(), door)
         },
     ));
-    let (nodes, configured, doors) = futures_util::future::join3(nodes, configured, doors).await;
+    let looks = futures_util::future::join3(nodes, configured, doors);
+    let files = futures_util::future::join(files(world, &sites), connected(world));
+    let ((nodes, configured, doors), (files, connected)) =
+        futures_util::future::join(looks, files).await;
     Ok(Facts {
         at: world.clock.now(),
         roles,
@@ -82,6 +85,8 @@ pub async fn facts(world: &World) -> Result<Facts, Fault> {
         zones: zones.into_iter().collect(),
         images: world.images.clone(),
         configured,
+        files,
+        connected,
         doors: doors
             .into_iter()
             .filter_map(|(site, door)| Some((site, door?)))
@@ -367,6 +372,42 @@ async fn configured(
         configured.unwrap_or(false).then(|| server.name.clone())
     });
     join_all(checks).await.into_iter().flatten().collect()
+}
+
+/// What the servers have that should have files, as far as they run.
+async fn files(
+    world: &World,
+    sites: &BTreeMap<SiteName, SiteFacts>,
+) -> BTreeMap<FilesName, BTreeMap<ServerName, Seen<FilesFact>>> {
+    let looks = world.stack.files.iter().map(|files| async move {
+        let servers = world
+            .stack
+            .servers
+            .iter()
+            .filter(|server| server.group == files.on);
+        let there = servers.filter_map(|server| {
+            let seen = sites.get(&server.site)?.servers.get(&server.name)?;
+            Some((server, seen.host.as_ref()?))
+        });
+        let asked = there.map(|(server, host)| async move {
+            let seen = within(step::look_at_files(world, files, host)).await;
+            (server.name.clone(), seen)
+        });
+        (
+            files.name.clone(),
+            join_all(asked).await.into_iter().collect(),
+        )
+    });
+    join_all(looks).await.into_iter().collect()
+}
+
+async fn connected(world: &World) -> BTreeSet<GroupName> {
+    let groups: BTreeSet<&GroupName> = world.stack.files.iter().map(|files| &files.on).collect();
+    let asked = groups.into_iter().map(|group| async move {
+        let seen = within(step::is_connected(world, group)).await;
+        (seen == Seen::Known(true)).then(|| group.clone())
+    });
+    join_all(asked).await.into_iter().flatten().collect()
 }
 
 /// The front door's answer: the status of the first check that fails, or 200. Unknown: no answer, or one that is wrong

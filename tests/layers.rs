@@ -110,6 +110,8 @@ const LAYERS: &[Layer] = &[
             ),
         ],
     ),
+    // The loop on an application server: rsync and files, and no port.
+    layer("files", &["model", "error", "durable"], &[]),
     layer(
         "agent",
         &["model", "error", "clock", "db", "state"],
@@ -134,6 +136,7 @@ const LAYERS: &[Layer] = &[
                 "the tag by which a builder is known as one",
             ),
             ("plan::Step", "what a step is given"),
+            ("plan::facts::FilesFact", "what it sees of files is a fact"),
             ("agent::AgentConfig", "a step writes it"),
             ("agent::Peer", "part of it"),
             (

@@ -21,6 +21,7 @@ pub mod dns;
 pub mod explain;
 pub mod failback;
 pub mod failover;
+pub mod files;
 pub mod haproxy;
 pub mod heal;
 pub mod image;
@@ -36,6 +37,7 @@ pub mod schema;
 pub mod show;
 pub mod status;
 pub mod store;
+pub mod sync;
 pub mod up;
 
 use std::path::PathBuf;

@@ -1,4 +1,5 @@
-//! `hafog status`: the stack on one screen. Exit code 6 when a database is out of sync, or when that is unknown.
+//! `hafog status`: the stack on one screen. Exit code 6 when a database or files are out of
+//! sync, or when that is unknown.
 
 mod text;
 
@@ -15,6 +16,7 @@ use crate::model::roles::Provisional;
 use crate::model::stack::Stack;
 use crate::model::units::Ttl;
 use crate::plan::facts::{Facts, Seen};
+use crate::plan::files::{self, Copy, Level};
 use crate::plan::preflight::{Check, Verdict, overall};
 use crate::plan::scale::beside_the_spec;
 use crate::run::lease;
@@ -35,6 +37,7 @@ struct Status {
     /// What is there and not in the spec.
     beside_the_spec: Vec<String>,
     databases: Vec<replicate::DatabaseRow>,
+    files: Vec<Copy>,
     names: Vec<Name>,
     lease: Option<lease::Lease>,
     unfinished: Option<Unfinished>,
@@ -106,7 +109,9 @@ pub async fn run(call: &Call, _: &Args) -> Ended {
     };
     call.ui
         .result(&status, || text::render(&status, call.ui.colour_out));
-    let code = match replicate::in_sync(&status.databases) || !status.up {
+    let late = |copy: &Copy| matches!(copy.level, Level::Critical | Level::Unknown);
+    let in_sync = replicate::in_sync(&status.databases) && !status.files.iter().any(late);
+    let code = match in_sync || !status.up {
         true => exit::DONE,
         false => exit::OUT_OF_SYNC,
     };
@@ -163,6 +168,7 @@ fn of(stack: &Stack, facts: &Facts, ready: Vec<Ready>) -> Status {
             .collect(),
         beside_the_spec: beside_the_spec(stack, facts),
         databases: replicate::databases(stack, facts),
+        files: files::copies(stack, facts),
         names: stack
             .names
             .iter()

@@ -48,6 +48,8 @@ names! {
     ServerName
     /// `main`: an entry of `databases:`.
     DatabaseName
+    /// `uploads`: an entry of `files:`.
+    FilesName
     /// `web`: an entry of `images:`, or one that hafog brings (`haproxy`, `postgres`).
     RecipeName
     /// `web-3f9c1e2a7b10`: recipe and digest.

@@ -2,6 +2,7 @@
 
 pub mod cron;
 pub mod digest;
+pub mod files;
 pub mod id;
 pub mod posix;
 pub mod record;

@@ -137,3 +137,32 @@ pub struct TtlLease {
     /// Overdue after this: an alarm in `status`.
     pub until: Timestamp,
 }
+
+/// The role of a site, as its servers are told it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SiteRole {
+    Primary,
+    Standby,
+}
+
+impl SiteRole {
+    pub fn word(self) -> &'static str {
+        match self {
+            SiteRole::Primary => "primary",
+            SiteRole::Standby => "standby",
+        }
+    }
+
+    /// What a server is told: `primary 3` and the end of a line, where 3 is the epoch.
+    pub fn token(self, epoch: u64) -> String {
+        format!("{} {epoch}\n", self.word())
+    }
+
+    pub fn of_token(text: &str) -> Option<(SiteRole, u64)> {
+        let (word, epoch) = text.trim_end().split_once(' ')?;
+        let roles = [SiteRole::Primary, SiteRole::Standby];
+        let role = roles.into_iter().find(|role| role.word() == word)?;
+        Some((role, epoch.parse().ok()?))
+    }
+}

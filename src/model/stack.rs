@@ -23,6 +23,8 @@ pub struct Stack {
     pub balancer: Option<Balancer>,
     pub cache: Option<Cache>,
     pub databases: Vec<Database>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<Files>,
     pub zones: Vec<Zone>,
     pub names: Vec<Name>,
     pub health: Vec<Check>,
@@ -114,6 +116,16 @@ impl Stack {
             false => 2,
         });
         nodes
+    }
+
+    /// The server of a site whose files are copied while the site is primary.
+    pub fn first_of<'a>(&'a self, site: &'a SiteName, files: &'a Files) -> Option<&'a Server> {
+        self.group_at(site, &files.on).next()
+    }
+
+    /// The files that a server has, or gets.
+    pub fn files_of<'a>(&'a self, server: &'a Server) -> impl Iterator<Item = &'a Files> {
+        self.files.iter().filter(|files| files.on == server.group)
     }
 
     pub fn zone(&self, name: &ZoneName) -> Option<&Zone> {
@@ -378,6 +390,27 @@ impl Database {
     pub fn beat_every(&self) -> Span {
         Span(BEAT_EVERY.0.min(self.write_lease.0 / 10))
     }
+}
+
+/// A folder whose files go from the first server of a group at the primary site to all others of that group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Files {
+    pub name: FilesName,
+    pub on: GroupName,
+    /// Absolute path on the server.
+    pub path: String,
+    /// Whose folder it is, when it is made. `None`: root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Time from one copy to the next.
+    pub every: Span,
+    /// Bytes a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth: Option<Bytes>,
+    /// So many files may go by one copy.
+    pub most_deleted: u64,
+    pub lag_warn: Span,
+    pub lag_critical: Span,
 }
 
 /// What a node does when its write lease expired and nobody answers.

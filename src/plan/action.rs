@@ -12,6 +12,7 @@ use crate::dns::RecordChange;
 use crate::model::id::*;
 use crate::model::record::RecordSet;
 use crate::model::roles::Provisional;
+pub use crate::model::roles::SiteRole;
 use crate::model::units::{Span, Ttl};
 
 macro_rules! actions {
@@ -72,6 +73,9 @@ actions! {
     Rejoin,
     SetRoles,
     ForgetState,
+    ConnectFiles,
+    FoundFiles,
+    SyncFiles,
 }
 
 /// Starts a server from an image, or a builder from the bare base.
@@ -373,37 +377,9 @@ pub struct SetRoleToken {
     pub epoch: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SiteRole {
-    Primary,
-    Standby,
-}
-
 /// The variable that names the databases of an application server, as they are in `DATABASE_URL_NAME`. They vouch for
 /// its role token.
 pub const DATABASES: &str = "HAFOG_DATABASES";
-
-impl SiteRole {
-    pub fn word(self) -> &'static str {
-        match self {
-            SiteRole::Primary => "primary",
-            SiteRole::Standby => "standby",
-        }
-    }
-
-    /// What a server is told: `primary 3` and the end of a line, where 3 is the epoch.
-    pub fn token(self, epoch: u64) -> String {
-        format!("{} {epoch}\n", self.word())
-    }
-
-    pub fn of_token(text: &str) -> Option<(SiteRole, u64)> {
-        let (word, epoch) = text.trim_end().split_once(' ')?;
-        let roles = [SiteRole::Primary, SiteRole::Standby];
-        let role = roles.into_iter().find(|role| role.word() == word)?;
-        Some((role, epoch.parse().ok()?))
-    }
-}
 
 /// Makes the application servers of a site use the database nodes that are its first now.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -461,4 +437,30 @@ impl ProvisionalWant {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ForgetState {
     pub databases: Vec<DatabaseName>,
+}
+
+/// Lets the servers of a group come to one another for files, and tells each of them who the others are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConnectFiles {
+    pub group: GroupName,
+}
+
+/// Marks the folder of a server as the one that has the files. Only where no other server has them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FoundFiles {
+    pub files: FilesName,
+    pub server: ServerName,
+}
+
+/// Lets a server copy the files now, and waits until it has all that there were when it began.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SyncFiles {
+    pub files: FilesName,
+    pub server: ServerName,
+    /// Of the ask.
+    pub id: String,
+    pub verify: bool,
+    pub most_deleted: Option<u64>,
+    /// From this server, whatever its role.
+    pub restore: Option<ServerName>,
 }

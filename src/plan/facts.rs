@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cloud::{Server as CloudServer, ServerState};
 use crate::db::{Certificate, Contents, Divergence, Link, NodeRole, NodeStatus};
+use crate::model::files::{Report, Whole};
 use crate::model::id::*;
 use crate::model::record::{RecordSet, RecordType};
 use crate::model::roles::{Published, Roles, Writer};
@@ -52,6 +53,12 @@ pub struct Facts {
     pub images: BTreeMap<RecipeName, ImageName>,
     /// Servers whose configuration is as it should be.
     pub configured: BTreeSet<ServerName>,
+    /// What the servers of each entry of `files` have.
+    #[serde(default)]
+    pub files: BTreeMap<FilesName, BTreeMap<ServerName, Seen<FilesFact>>>,
+    /// Groups whose servers know one another for their files.
+    #[serde(default)]
+    pub connected: BTreeSet<GroupName>,
     /// The answer of each site's front door to the health check.
     pub doors: BTreeMap<SiteName, Seen<u16>>,
     /// What the old primaries of sites that were left behind have and the current ones lack. Looked at only for a rejoin.
@@ -87,6 +94,14 @@ pub struct NodeFact {
     pub certificates: Seen<Vec<Certificate>>,
     /// Bytes of log between the writer's last heartbeat and what the node has received; `None` where nobody can say.
     pub behind: Option<i64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FilesFact {
+    /// The folder was whole once.
+    pub marked: bool,
+    /// What the server says of its copies; `None`: nothing yet.
+    pub report: Option<Report>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -185,6 +200,25 @@ impl Facts {
         let heartbeat = self.status(node)?.heartbeat.as_ref()?;
         let age = self.at.duration_since(heartbeat.at);
         Some(Duration::try_from(age).unwrap_or(Duration::ZERO))
+    }
+
+    /// What a server has of the files.
+    pub fn files(&self, files: &FilesName, server: &ServerName) -> Option<&Seen<FilesFact>> {
+        self.files.get(files)?.get(server)
+    }
+
+    /// The last whole copy that a server made from the one that has the files now.
+    pub fn copy(
+        &self,
+        files: &FilesName,
+        server: &ServerName,
+        source: &ServerName,
+    ) -> Option<&Whole> {
+        let report = self.files(files, server)?.known()?.report.as_ref()?;
+        report
+            .whole
+            .as_ref()
+            .filter(|whole| &whole.source == source)
     }
 
     pub fn has_image(&self, site: &SiteName, image: &ImageName) -> bool {

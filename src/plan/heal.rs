@@ -6,6 +6,7 @@ mod nodes;
 
 use super::action::{AwaitServer, CONFIG_TAG, DeleteServer};
 use super::facts::Facts;
+use super::files;
 use super::safety::{Refusal, lost_writer, not_up, refusal};
 use super::{Action, Intent, Plan, PlanKind, scale, site, step};
 use crate::cloud::ServerState;
@@ -51,6 +52,7 @@ pub(super) fn work(stack: &Stack, facts: &Facts, intent: Intent) -> Plan {
     }
     left_to_others(&mut plan, refused);
     site::tell_agents(&mut plan, stack, facts);
+    files::keep(&mut plan, stack, facts, None);
     if let Some(healthy) = serves {
         lead_there(&mut plan, stack, facts, primary, healthy);
     }
@@ -136,6 +138,15 @@ fn one_site(
     let verb = plan.intent.verb();
     plan.refusals
         .extend(all_sick(verb, site, &servers, &ailing));
+    for (server, ailment) in &ailing {
+        let there = facts.server(site, &server.name).is_some() && stack.seals(site);
+        if let Ailment::Seen(what) = ailment
+            && there
+        {
+            let alone = files::alone(stack, facts, server, verb, what);
+            plan.refusals.extend(alone);
+        }
+    }
     let followed = nodes.done.len();
     let mut made = nodes.done;
     for (server, ailment) in &ailing {
@@ -276,13 +287,18 @@ fn anew(
         return Err(cannot(why, hint));
     }
     let image = image(stack, facts, server)?;
+    let saved = match ailment {
+        Ailment::Sick(_) => files::save(plan, stack, facts, server),
+        _ => Vec::new(),
+    };
     let gone = seen.map(|_| {
         let delete = DeleteServer {
             site: server.site.clone(),
             server: name.clone(),
         };
         let about = format!("remove {name}, which {what}");
-        plan.push(step(format!("delete-server {name}"), about, delete.into()).limit(360))
+        let delete = step(format!("delete-server {name}"), about, delete.into());
+        plan.push(delete.limit(360).after(saved))
     });
     Ok(Some(plan.push(
         site::create_server(stack, server, &image).after(gone),

@@ -9,6 +9,7 @@ pub mod deploy;
 pub mod destroy;
 pub mod facts;
 pub mod failover;
+pub mod files;
 pub mod heal;
 mod loss;
 pub mod preflight;
@@ -106,6 +107,7 @@ pub enum Intent {
     Scale {
         sites: Vec<SiteName>,
     },
+    Sync,
 }
 
 impl Intent {
@@ -155,6 +157,7 @@ impl Intent {
             Intent::Prune { .. } => "image prune",
             Intent::Heal { .. } => "heal",
             Intent::Scale { .. } => "scale",
+            Intent::Sync => "sync",
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Each check passes, fails, or is unknown; what has nothing to look at does not apply. Unknown never passes.
 
 mod database;
+mod files;
 mod names;
 mod site;
 
@@ -93,6 +94,10 @@ pub const CHECKS: &[About] = &[
     About {
         name: "certificates",
         about: "The database's certificates, on each node, are good for 21 days or more. `hafog up` renews what is due.",
+    },
+    About {
+        name: "files",
+        about: "The site's copy of the files is whole and younger than their `lag.critical`, and nothing of it is held back.",
     },
     About {
         name: "zone",
@@ -186,6 +191,11 @@ pub fn preflight(stack: &Stack, facts: &Facts, site: &SiteName, around: &Around)
         checks.push(database::write_lease(stack, facts, site, database));
         checks.push(database::certificates(facts, database));
     }
+    if stack.files.is_empty() {
+        checks.push(not_applicable("files", "the stack has no files"));
+    }
+    let files = stack.files.iter();
+    checks.extend(files.map(|files| files::copied(stack, facts, site, files)));
     if stack.names.is_empty() {
         let of_names = ["zone", "ttl"];
         checks.extend(of_names.map(|name| not_applicable(name, "the stack publishes no name")));

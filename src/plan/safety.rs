@@ -120,6 +120,16 @@ pub const REFUSALS: &[About] = &[
         about: "A database node that the spec has no longer would be removed, and nobody sees it following: it may be an old primary with writes of its own. In the spec again, `hafog heal` or `hafog failback` says what it has. Accepted: it is removed with all that it has.",
     },
     About {
+        name: "files-alone",
+        waivable: true,
+        about: "A server that is to be removed is the one that the files are copied from, and does not run: what was written there after the last copy is nowhere else. `hafog up` boots it. Accepted: it is made anew and gets the files back from the newest copy.",
+    },
+    About {
+        name: "no-source",
+        waivable: false,
+        about: "The server that the files are copied from does not run, so there is nothing to copy.",
+    },
+    About {
         name: "writer-not-in-spec",
         waivable: false,
         about: "The spec has the server no longer that writes a database. It has to be in the spec until another node is the one that writes.",

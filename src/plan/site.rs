@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::action::*;
 use super::build;
 use super::facts::Facts;
+use super::files;
 use super::safety::{Refusal, lost_writer, not_up, refusal};
 use super::scale;
 use super::{Action, Intent, Plan, PlanKind, step};
@@ -26,6 +27,7 @@ pub fn up(stack: &Stack, facts: &Facts) -> Plan {
     }
     let healthy = converge(&mut plan, stack, facts, &site, true);
     tell_agents(&mut plan, stack, facts);
+    files::keep(&mut plan, stack, facts, None);
     publish(&mut plan, stack, facts, &site, healthy);
     if facts.roles.is_none() {
         let after = plan
@@ -71,6 +73,7 @@ pub fn clone(stack: &Stack, facts: &Facts, site: &SiteName) -> Plan {
         converge(&mut plan, stack, facts, site, false);
     }
     tell_agents(&mut plan, stack, facts);
+    files::keep(&mut plan, stack, facts, Some(site));
     if !roles.standbys.contains(site) {
         let after = plan
             .steps

@@ -34,6 +34,7 @@ pub fn small() -> Stack {
         }),
         cache: None,
         databases: vec![database()],
+        files: Vec::new(),
         zones: vec![Zone {
             name: "shop.test".into(),
             host: "serve".to_owned(),
@@ -59,6 +60,21 @@ pub fn small() -> Stack {
         stores: vec![store(".hafog", false), store("arbiter", true)],
         self_fence: SelfFence::Isolated,
         commit_window: Span::secs(30 * 60),
+    }
+}
+
+/// Uploads of the application servers, of which the first of a site writes.
+pub fn uploads() -> Files {
+    Files {
+        name: "uploads".into(),
+        on: "web".into(),
+        path: "/srv/uploads".to_owned(),
+        user: None,
+        every: Span::secs(60),
+        bandwidth: None,
+        most_deleted: 1000,
+        lag_warn: Span::secs(600),
+        lag_critical: Span::secs(3600),
     }
 }
 

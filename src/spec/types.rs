@@ -17,7 +17,7 @@ use crate::model::stack::{SelfFence, Tier};
 /// One stack: what runs, where, and how traffic reaches it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("x-not-yet" = ["files", "watch", "notify"]))]
+#[schemars(extend("x-not-yet" = ["watch", "notify"]))]
 pub struct Spec {
     /// The stack's name. Servers are called STACK-SITE-GROUP-N.
     pub stack: Word,
@@ -43,6 +43,9 @@ pub struct Spec {
     /// Databases that are replicated to the other sites.
     #[serde(default, skip_serializing_if = "Entries::is_empty")]
     pub databases: Entries<Word, DatabaseSpec>,
+    /// Folders of files that are copied to the other sites, again and again.
+    #[serde(default, skip_serializing_if = "Entries::is_empty")]
+    pub files: Entries<Word, FilesSpec>,
     /// References to secrets, never values: `env`, `env:VARIABLE` or `file:./path`.
     #[serde(default, skip_serializing_if = "Entries::is_empty")]
     #[schemars(extend("x-secret" = true))]
@@ -441,6 +444,81 @@ impl Default for LagSpec {
         LagSpec {
             warn: default_warn(),
             critical: default_critical(),
+        }
+    }
+}
+
+/// A folder whose files are copied from the primary site's server to all others of its group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FilesSpec {
+    /// The group of servers that have it.
+    #[schemars(extend("x-noun" = "group"))]
+    pub on: Word,
+    /// Absolute path on the servers. Applications find it in `HAFOG_FILES_NAME`, too.
+    pub path: AbsolutePath,
+    /// Whose folder it is, when hafog makes it. Default: root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<UserName>,
+    /// Which server's changes count, in a group of several: the first one's. Those of the others are put aside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writer: Option<FilesWriter>,
+    /// Time between one copy and the next. Default: `1m`.
+    #[serde(default = "default_every")]
+    pub every: Time,
+    /// Bytes a second that a copy may take. Default: all there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth: Option<Amount>,
+    /// So many files may be deleted by one copy; more wait for `hafog sync --delete`. Default: 1000.
+    #[serde(default = "default_delete")]
+    #[schemars(range(min = 0, max = 1_000_000_000))]
+    pub delete: u32,
+    /// How old a copy may be.
+    #[serde(default)]
+    pub lag: FilesLagSpec,
+}
+
+/// Whose changes count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FilesWriter {
+    /// The first server of the group, at the primary site.
+    First,
+}
+
+fn default_every() -> Time {
+    Time("1m".to_owned())
+}
+
+fn default_delete() -> u32 {
+    1000
+}
+
+/// When the age of a copy is worth a word.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FilesLagSpec {
+    /// Default: `10m`.
+    #[serde(default = "files_warn")]
+    pub warn: Time,
+    /// Default: `1h`.
+    #[serde(default = "files_critical")]
+    pub critical: Time,
+}
+
+fn files_warn() -> Time {
+    Time("10m".to_owned())
+}
+
+fn files_critical() -> Time {
+    Time("1h".to_owned())
+}
+
+impl Default for FilesLagSpec {
+    fn default() -> FilesLagSpec {
+        FilesLagSpec {
+            warn: files_warn(),
+            critical: files_critical(),
         }
     }
 }

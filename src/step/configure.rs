@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::proxy::Proxy;
-use super::{Act, Context, Standing, Tags, balancer, cache, packages, program, role, rotation};
+use super::{
+    Act, Context, Standing, Tags, balancer, cache, files, packages, program, role, rotation,
+};
 use crate::db::registry;
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::cron::CRON;
@@ -239,7 +241,9 @@ fn services(
         CRON => is_first(&world.stack, server).then(|| cron(host, &env, &env_file)),
         name => Some(own(name, host, &env, &env_file)),
     });
-    Ok(services.collect())
+    Ok(services
+        .chain(files::service(world, server, host)?)
+        .collect())
 }
 
 /// What services of an application server find in their environment, besides what is secret.
@@ -262,6 +266,7 @@ fn variables(
         ("HAFOG_EXE".to_owned(), program::path(world, host)?),
         (DATABASES.to_owned(), databases(world)),
     ]);
+    env.extend(files::variables(world, server, host));
     if let Some(port) = port {
         env.insert("PORT".to_owned(), port.to_string());
     }
@@ -523,6 +528,7 @@ pub(super) async fn put(world: &World, server: &Server, host: &Host) -> Result<S
         if mistaken.partial()? {
             shell.put(host, &role::token(host, role, epoch)).await?;
         }
+        files::bring(world, server, host).await?;
         let states = shell.services(host).await.partial()?;
         for name in left_over(&wanted, &states) {
             shell.service(host, name, ServiceChange::Remove).await?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Act, Context, Standing, apply, balancer, configure, rotation};
+use super::{Act, Context, Standing, apply, balancer, configure, files, rotation};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::image::shelf::Shelf;
 use crate::journal::event::Output;
@@ -109,6 +109,8 @@ impl ChangeImage {
             false => apply::change(context, &self.site, &self.server, image).await?,
         }
         let server = world.server(&self.server).nothing_changed()?;
+        // Links and keys are gone with the old image.
+        files::bring(world, server, host).await?;
         match which {
             Which::New if self.configure => {
                 let config = configure::put(world, server, host).await?;
@@ -131,6 +133,8 @@ impl ChangeImage {
 
     /// Into rotation again. Until then it is changing, so that whoever goes on after a crash does this too.
     async fn back(&self, context: &Context<'_>) -> Result<(), Trouble> {
+        let server = context.world.server(&self.server).partial()?;
+        files::known_again(context.world, server).await?;
         rotation::put_in(context, &self.server).await?;
         let config = self.config(context.world).await.partial()?;
         self.mark(context.world, config).await

@@ -11,6 +11,7 @@ mod cache;
 mod configure;
 mod database;
 mod fence;
+mod files;
 mod health;
 mod image;
 mod name;
@@ -41,6 +42,7 @@ use crate::plan::{Action, Step};
 use crate::world::World;
 
 pub use configure::{UsedNode, is_configured, used_nodes};
+pub use files::{is_connected, look as look_at_files};
 pub use health::{Door, front_door, works};
 pub use promote::OPEN_LIMIT;
 

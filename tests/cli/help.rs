@@ -37,6 +37,7 @@ fn the_overview() {
       heal         Make servers anew that do not do their work, and bring database nodes back
       scale        Bring the number of servers to what the spec says: more, or fewer
       replicate    Set up, watch, compare and copy the databases of a standby
+      sync         Copy files from the primary site now, and compare them
       status       Show the stack on one screen
       preflight    Say whether the standby could take over now, with evidence
       failover     Move to the standby now; says what it may lose

@@ -8,6 +8,7 @@ mod cache;
 mod cloud;
 #[path = "../harness/eventually.rs"]
 mod eventually;
+mod files;
 #[path = "../harness/mod.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod harness;

@@ -8,6 +8,7 @@ mod cache;
 mod cron;
 mod dead;
 mod deploy;
+mod files;
 mod heal;
 mod lab;
 mod secrets;

@@ -57,7 +57,7 @@ impl Site {
             }
             self.power_off(builder)?;
             durable::make_folders(&to, 0o755).partial()?;
-            sync_file_system(&from).partial()?;
+            durable::sync_file_system(&from).partial()?;
             fs::rename(&from, to.join("tree"))
                 .and_then(|()| durable::sync_folder(&to))
                 .map_err(|error| durable::fault("seal", &from, error))
@@ -133,12 +133,6 @@ pub(super) fn link_image(folder: &Path, image: Option<&ImageName>) -> Result<(),
         None => PathBuf::from("tree"),
     };
     durable::link(&target, &folder.join("image"))
-}
-
-/// One call for a whole tree: fsync of thousands of files takes far longer.
-fn sync_file_system(tree: &Path) -> Result<(), Fault> {
-    let folder = fs::File::open(tree).map_err(|error| durable::fault("open", tree, error))?;
-    nix::unistd::syncfs(&folder).map_err(|error| durable::fault("sync", tree, error))
 }
 
 /// Returns the size of all files.

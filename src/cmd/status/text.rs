@@ -1,8 +1,12 @@
 //! The screen of `hafog status`.
 
+use std::time::Duration;
+
 use super::{Flip, Name, Role, Site, Status};
 use crate::cmd::replicate;
+use crate::model::units;
 use crate::plan::facts::Seen;
+use crate::plan::files::{Copy, Level};
 use crate::plan::preflight::Verdict;
 use crate::ui::print::{bold, list};
 use crate::ui::snippet::clean;
@@ -42,6 +46,9 @@ pub fn render(status: &Status, colour: bool) -> String {
     }
     if !status.databases.is_empty() {
         text.push_str(&format!("\n{}", replicate::text(&status.databases)));
+    }
+    if !status.files.is_empty() {
+        text.push_str(&format!("\n{}", files(&status.files)));
     }
     if !status.names.is_empty() {
         text.push_str(&format!("\n{}", names(&status.names)));
@@ -102,6 +109,37 @@ fn sites(sites: &[Site]) -> String {
         ]);
     }
     table.render("")
+}
+
+fn files(copies: &[Copy]) -> String {
+    let mut table = Table::new(["FILES", "SERVER", "COUNT", "AGE", "", "STATE"]);
+    let mut aside = String::new();
+    for copy in copies {
+        let level = match copy.level {
+            Level::Source => "-",
+            Level::Fine => "fine",
+            Level::Warn => "late",
+            Level::Critical => "OUT OF SYNC",
+            Level::Unknown => "UNKNOWN",
+        };
+        let age = copy
+            .age
+            .map(|age| units::human(Duration::from_secs_f64(age)));
+        table.row([
+            copy.files.to_string(),
+            copy.server.to_string(),
+            copy.count
+                .map_or_else(|| "-".to_owned(), |count| count.to_string()),
+            age.unwrap_or_else(|| "-".to_owned()),
+            level.to_owned(),
+            clean(&copy.state),
+        ]);
+        for folder in &copy.aside {
+            let line = format!("{} put files aside: {}\n", copy.server, folder.display());
+            aside.push_str(&line);
+        }
+    }
+    table.render("") + &aside
 }
 
 fn names(names: &[Name]) -> String {

@@ -5,6 +5,7 @@ use crate::model::id::StepName;
 use crate::model::record::RecordSet;
 use crate::model::stack::Name;
 use crate::plan::action::*;
+use crate::plan::files;
 use crate::plan::site::ensure_zone;
 use crate::plan::ttl::slower_for;
 use crate::plan::{Plan, Step, step};
@@ -26,6 +27,18 @@ pub(super) fn prepare(plan: &mut Plan, flip: &Flip) {
         if let Some(held) = flip.facts.held(name) {
             plan.push(lower_ttl(flip, name, held));
         }
+    }
+    copy_files(plan, flip, "copy");
+}
+
+/// Nothing is copied from a site that nobody relies on.
+fn copy_files(plan: &mut Plan, flip: &Flip, verb: &str) {
+    if !flip.options.planned || flip.is_within {
+        return;
+    }
+    let (stack, facts) = (flip.stack, flip.facts);
+    for copy in files::before_a_move(stack, facts, flip.from, flip.to, verb) {
+        plan.push(copy);
     }
 }
 
@@ -114,6 +127,7 @@ pub(super) fn point_of_no_return(plan: &mut Plan, flip: &Flip) {
         let stopped = plan.push(stop_writes(flip, one));
         plan.push(await_replay(flip, one, stopped));
     }
+    copy_files(plan, flip, "last");
     for one in &flip.moves {
         plan.push(promote_standby(one));
     }

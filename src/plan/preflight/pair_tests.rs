@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::tests::{around, fine};
+use super::tests::{around, fine, with_files};
 use super::*;
 use crate::cloud::ServerState;
 use crate::db::{Link, NodeRole, NodeStatus};
@@ -23,12 +23,26 @@ struct World {
 
 impl World {
     fn good() -> World {
-        let stack = small();
+        let mut stack = small();
+        let mut facts = fine(&stack);
+        with_files(&mut stack, &mut facts);
         World {
-            facts: fine(&stack),
+            facts,
             around: around(),
             stack,
         }
+    }
+
+    fn copied(&mut self) -> &mut crate::plan::facts::FilesFact {
+        let files = self.facts.files.get_mut(&"uploads".into()).unwrap();
+        match files.get_mut(&"shop-west-web-1".into()).unwrap() {
+            Seen::Known(fact) => fact,
+            Seen::Unknown(why) => panic!("{why}"),
+        }
+    }
+
+    fn report(&mut self) -> &mut crate::model::files::Report {
+        self.copied().report.as_mut().unwrap()
     }
 
     fn checks(&self) -> Vec<Check> {
@@ -239,6 +253,31 @@ fn turns() -> Vec<Turn> {
             }
         }),
         nothing("certificates", |w| w.stack.databases.clear()),
+        red("files", |w| w.report().whole = None),
+        red("files", |w| w.copied().report = None),
+        red("files", |w| {
+            let old = w.facts.at - Duration::from_secs(3601);
+            w.report().whole.as_mut().unwrap().began = old;
+        }),
+        // Of a server that is the source no longer.
+        red("files", |w| {
+            w.report().whole.as_mut().unwrap().source = "shop-east-web-9".into();
+        }),
+        red("files", |w| {
+            w.report().trouble = Some(crate::model::files::TroubleSince {
+                since: "2026-11-21T09:14:00Z".parse().unwrap(),
+                why: "1001 files fewer".to_owned(),
+                would_delete: Some(1001),
+            });
+        }),
+        red("files", |w| tier(w, Tier::PilotLight)),
+        dark("files", |w| w.facts.files.clear()),
+        dark("files", |w| {
+            let files = w.facts.files.get_mut(&"uploads".into()).unwrap();
+            files.insert("shop-west-web-1".into(), silent());
+        }),
+        nothing("files", |w| w.stack.files.clear()),
+        nothing("files", |w| tier(w, Tier::Cold)),
         red("zone", |w| w.zone().open = Seen::Known(false)),
         red("zone", |w| w.zone().records.clear()),
         red("zone", |w| w.zone().records[0].ttl = Ttl(5)),
@@ -313,6 +352,11 @@ fn a_world_of_which_nothing_is_known_passes_nothing_but_what_the_state_says() {
     }
     for node in world.facts.nodes.values_mut() {
         (node.status, node.certificates) = (silent(), silent());
+    }
+    for copies in world.facts.files.values_mut() {
+        for copy in copies.values_mut() {
+            *copy = silent();
+        }
     }
     world.facts.doors.clear();
     world.facts.writers.clear();

@@ -3,10 +3,12 @@
 use super::*;
 use crate::cloud::{Server, ServerState};
 use crate::db::{Certificate, Follower, Heartbeat, Link, NodeRole, NodeStatus, Position};
+use crate::model::files::{Report, Whole};
 use crate::model::record::{RecordSet, RecordType};
 use crate::model::roles::{Published, Roles, TtlLease, Version, Writer};
+use crate::model::stack::Server as StackServer;
 use crate::model::units::Ttl;
-use crate::plan::facts::{NodeFact, SiteFacts, ZoneFacts};
+use crate::plan::facts::{FilesFact, NodeFact, SiteFacts, ZoneFacts};
 use crate::sim::stacks::small;
 use insta::assert_snapshot;
 use jiff::Timestamp;
@@ -151,6 +153,8 @@ pub(crate) fn fine(stack: &Stack) -> Facts {
             ("west".into(), Seen::Known(200)),
         ]
         .into(),
+        files: BTreeMap::new(),
+        connected: Default::default(),
         apart: BTreeMap::new(),
         sick: BTreeMap::new(),
     }
@@ -197,6 +201,7 @@ fn a_healthy_standby_passes_with_evidence() {
     Pass headroom main: shop-west-db-1 may fall 64MiB further behind [-]
     Pass write-lease main: shop-east-db-1 holds it for 9 s more, epoch 3 [-]
     Pass certificates main: the first to end: `server` on shop-east-db-1 is good until 2027-12-23T09:14:03Z [-]
+    NotApplicable files: the stack has no files [-]
     Pass zone shop.test: serve serves what was published [-]
     Pass ttl www.shop.test: a flip is seen everywhere after 3601s, later ones after 1m [-]
     ");
@@ -207,7 +212,7 @@ fn a_healthy_standby_passes_with_evidence() {
 fn changed(change: impl FnOnce(&mut Facts)) -> String {
     let mut facts = fine(&small());
     change(&mut facts);
-    let bad = |check: &Check| check.verdict != Verdict::Pass;
+    let bad = |check: &Check| check.verdict != Verdict::Pass && check.name != "files";
     let checks: Vec<Check> = checks(&facts).into_iter().filter(bad).collect();
     text(&checks)
 }
@@ -380,4 +385,41 @@ fn unknown_never_passes_and_a_failure_outranks_it() {
     assert_eq!(of(&[Unknown, Fail, Pass]), Fail);
     assert_eq!(of(&[NotApplicable]), NotApplicable);
     assert_eq!(of(&[]), NotApplicable);
+}
+
+/// Adds files that are copied from the first application server of the primary site, and are in step.
+pub(crate) fn with_files(stack: &mut Stack, facts: &mut Facts) {
+    let files = crate::sim::stacks::uploads();
+    let first = ServerName::new("shop-east-web-1");
+    let whole = Whole {
+        source: first.clone(),
+        epoch: 3,
+        began: facts.at - Duration::from_secs(12),
+        ended: facts.at - Duration::from_secs(11),
+        files: 7,
+        copied: 1,
+        deleted: 0,
+        verified: None,
+    };
+    let of = |server: &StackServer| {
+        let copied = (server.name != first).then(|| whole.clone());
+        let fact = FilesFact {
+            marked: true,
+            report: Some(Report {
+                whole: copied,
+                epoch: 3,
+                ..Report::default()
+            }),
+        };
+        (server.name.clone(), Seen::Known(fact))
+    };
+    let group = stack
+        .servers
+        .iter()
+        .filter(|server| server.group == files.on);
+    facts
+        .files
+        .insert(files.name.clone(), group.map(of).collect());
+    facts.connected.insert(files.on.clone());
+    stack.files.push(files);
 }

@@ -12,8 +12,8 @@ use crate::model::stack::{SelfFence, Stack};
 use crate::plan::action::CONFIG_TAG;
 use crate::plan::facts::{Facts, Seen};
 use crate::plan::failover::{Options, failover, takeover};
-use crate::plan::preflight::tests::fine;
-use crate::plan::{Plan, commit, deploy, destroy, heal, rejoin, scale, site};
+use crate::plan::preflight::tests::{fine, with_files};
+use crate::plan::{Plan, commit, deploy, destroy, files, heal, rejoin, scale, site};
 use crate::sim::stacks::small;
 
 const EAST: &str = "shop-east-db-1";
@@ -54,11 +54,10 @@ impl Case {
 
 impl World {
     fn good() -> World {
-        let stack = small();
-        World {
-            facts: fine(&stack),
-            stack,
-        }
+        let mut stack = small();
+        let mut facts = fine(&stack);
+        with_files(&mut stack, &mut facts);
+        World { facts, stack }
     }
 
     fn status(&mut self, name: &str) -> &mut NodeStatus {
@@ -83,6 +82,15 @@ impl World {
         }
         for name in names {
             self.facts.sick.insert((*name).into(), "500".to_owned());
+        }
+    }
+
+    fn off(&mut self, name: &str) {
+        self.sick(&[]);
+        for site in self.facts.sites.values_mut() {
+            if let Some(server) = site.servers.get_mut(&name.into()) {
+                server.state = ServerState::Off;
+            }
         }
     }
 
@@ -210,6 +218,10 @@ fn healed(world: &World) -> Plan {
     heal::heal(&world.stack, &world.facts, &["east".into()])
 }
 
+fn synced(world: &World) -> Plan {
+    files::sync(&world.stack, &world.facts, &files::Options::default())
+}
+
 fn scaled(world: &World) -> Plan {
     scale::scale(&world.stack, &world.facts, &["east".into()])
 }
@@ -333,6 +345,9 @@ fn cases() -> Vec<Case> {
             w.sick(&["shop-east-web-1", "shop-east-web-2"])
         })
         .given(|w| w.sick(&["shop-east-web-1"])),
+        case("files-alone", healed, |w| w.off("shop-east-web-1"))
+            .given(|w| w.off("shop-east-web-2")),
+        case("no-source", synced, |w| w.off("shop-east-web-1")),
         case("cannot-heal", healed, |w| w.silence_site("east")),
         case("all-sick", healed, |w| {
             let all = ["web-1", "web-2", "balancer-1"];

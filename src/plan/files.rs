@@ -1,0 +1,459 @@
+//! Files in step: who has them, who follows, and `hafog sync`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::action::*;
+use super::facts::{Facts, FilesFact, Seen};
+use super::safety::{Refusal, lost_writer, not_up, refusal};
+use super::{Action, Intent, Plan, PlanKind, Step, step};
+use crate::cloud::ServerState;
+use crate::model::id::*;
+use crate::model::stack::{Files, Server, Stack};
+
+/// A copy may be of everything that there is.
+const COPY_LIMIT: u64 = 7 * 24 * 60 * 60;
+
+/// What a person may want of a copy.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Only these files.
+    pub only: Option<FilesName>,
+    /// Compare contents.
+    pub verify: bool,
+    pub most_deleted: Option<u64>,
+}
+
+/// Lets every server that runs copy the files now.
+pub fn sync(stack: &Stack, facts: &Facts, options: &Options) -> Plan {
+    let mut plan = Plan::new(PlanKind::Converging, Intent::Sync);
+    if facts.roles.is_none() {
+        plan.refusals.push(not_up());
+        return plan;
+    }
+    if let Some(lost) = lost_writer(stack, facts) {
+        plan.refusals.push(lost);
+        return plan;
+    }
+    keep(&mut plan, stack, facts, None);
+    let primary = facts.primary(&stack.primary).clone();
+    for files in &stack.files {
+        if options
+            .only
+            .as_ref()
+            .is_some_and(|only| only != &files.name)
+        {
+            continue;
+        }
+        let Some(first) = stack.first_of(&primary, files) else {
+            continue;
+        };
+        if !facts.runs(first) {
+            let why = format!("{} has `{}` and does not run", first.name, files.name);
+            plan.refusals.push(refusal("no-source", why, "hafog up"));
+            continue;
+        }
+        for server in all(stack, files).filter(|server| server.name != first.name) {
+            if !facts.runs(server) {
+                let name = &server.name;
+                plan.forecast
+                    .notes
+                    .push(format!("{name} does not run and copies nothing"));
+                continue;
+            }
+            let before: Vec<StepName> = own_steps(&plan);
+            let mut copy = sync_step(files, server, facts);
+            if let Action::SyncFiles(copy) = &mut copy.action {
+                copy.verify = options.verify;
+                copy.most_deleted = options.most_deleted;
+            }
+            plan.push(copy.after(before));
+        }
+    }
+    plan
+}
+
+/// Steps that must come before any copy.
+fn own_steps(plan: &Plan) -> Vec<StepName> {
+    let steps = plan.steps.iter();
+    let before = steps.filter(|step| match &step.action {
+        Action::ConnectFiles(_) | Action::FoundFiles(_) => true,
+        Action::SyncFiles(copy) => copy.restore.is_some(),
+        _ => false,
+    });
+    before.map(|step| step.name.clone()).collect()
+}
+
+fn all<'a>(stack: &'a Stack, files: &'a Files) -> impl Iterator<Item = &'a Server> {
+    let sites = stack.sites.iter();
+    sites.flat_map(|site| stack.group_at(&site.name, &files.on))
+}
+
+fn sync_step(files: &Files, server: &Server, facts: &Facts) -> Step {
+    let copy = SyncFiles {
+        files: files.name.clone(),
+        server: server.name.clone(),
+        id: format!("{}", facts.at),
+        verify: false,
+        most_deleted: None,
+        restore: None,
+    };
+    let name = format!("sync-files {} {}", files.name, server.name);
+    let about = format!("copy `{}` to {}", files.name, server.name);
+    step(name, about, copy.into()).limit(COPY_LIMIT)
+}
+
+/// After everything else of a plan: servers that are new, or that do not know one another, are told; and the first one
+/// of the primary site is the one that has the files. `fresh` is a standby that is to have them when the plan is done.
+pub(super) fn keep(plan: &mut Plan, stack: &Stack, facts: &Facts, fresh: Option<&SiteName>) {
+    let primary = facts.primary(&stack.primary).clone();
+    let mut groups: Vec<&GroupName> = Vec::new();
+    for files in &stack.files {
+        if groups.contains(&&files.on) {
+            continue;
+        }
+        groups.push(&files.on);
+        connect(plan, stack, facts, files);
+    }
+    for files in &stack.files {
+        let first = stack.first_of(&primary, files);
+        let Some(first) = first.filter(|first| will_run(plan, facts, first)) else {
+            continue;
+        };
+        origin(plan, stack, facts, files, first);
+        let followers = all(stack, files).filter(|server| server.name != first.name);
+        for server in followers.filter(|server| Some(&server.site) == fresh) {
+            let was = facts.copy(&files.name, &server.name, &first.name);
+            if was.is_none() && will_run(plan, facts, server) {
+                let before = own_steps(plan);
+                plan.push(sync_step(files, server, facts).after(before));
+            }
+        }
+    }
+}
+
+/// It runs, or does when the plan is done.
+fn will_run(plan: &Plan, facts: &Facts, server: &Server) -> bool {
+    let made = plan.steps.iter().any(|step| match &step.action {
+        Action::CreateServer(create) => create.want.name == server.name,
+        Action::PowerOn(on) => on.server == server.name,
+        _ => false,
+    });
+    made || facts.runs(server)
+}
+
+fn connect(plan: &mut Plan, stack: &Stack, facts: &Facts, files: &Files) {
+    let of_group = |name: &ServerName| {
+        let server = stack.server(name);
+        server.is_some_and(|server| server.group == files.on)
+    };
+    let changes = |step: &&Step| match &step.action {
+        Action::CreateServer(create) => of_group(&create.want.name),
+        Action::ConfigureServer(one) => of_group(&one.server),
+        Action::PowerOn(on) => of_group(&on.server),
+        _ => false,
+    };
+    let changed: Vec<StepName> = plan
+        .steps
+        .iter()
+        .filter(changes)
+        .map(|step| step.name.clone())
+        .collect();
+    let runs = all(stack, files).any(|server| facts.runs(server));
+    if changed.is_empty() && (facts.connected.contains(&files.on) || !runs) {
+        return;
+    }
+    let connect = ConnectFiles {
+        group: files.on.clone(),
+    };
+    let about = format!(
+        "let the servers of `{}` copy files from one another",
+        files.on
+    );
+    plan.push(step(format!("connect-files {}", files.on), about, connect.into()).after(changed));
+}
+
+/// The first server of the primary site has the files: since its birth, or because it gets them back from one that has
+/// them.
+fn origin(plan: &mut Plan, stack: &Stack, facts: &Facts, files: &Files, first: &Server) {
+    let seen = |server: &Server| facts.files(&files.name, &server.name);
+    let marked =
+        |seen: Option<&Seen<FilesFact>>| seen.and_then(Seen::known).is_some_and(|fact| fact.marked);
+    // One that is made anew by this plan has nothing any more.
+    let anew = plan.steps.iter().any(|step| {
+        matches!(&step.action, Action::CreateServer(create) if create.want.name == first.name)
+    });
+    if !anew && marked(seen(first)) {
+        return;
+    }
+    if !anew && matches!(seen(first), Some(Seen::Unknown(_))) {
+        return;
+    }
+    let before = own_steps(plan);
+    if let Some(from) = newest_copy(stack, facts, files, first) {
+        let mut copy = sync_step(files, first, facts);
+        copy.about = format!(
+            "copy `{}` back to {}, from {}",
+            files.name, first.name, from.name
+        );
+        if let Action::SyncFiles(copy) = &mut copy.action {
+            copy.restore = Some(from.name.clone());
+        }
+        plan.push(copy.after(before));
+        return;
+    }
+    let others = || all(stack, files).filter(|server| server.name != first.name);
+    let silent = others().filter(|server| {
+        let seen = facts
+            .server(&server.site, &server.name)
+            .map(|seen| &seen.state);
+        let gone = matches!(seen, None | Some(ServerState::Pending)) && facts.answers(&server.site);
+        let known = facts.files(&files.name, &server.name).and_then(Seen::known);
+        !gone && known.is_none_or(|fact| fact.marked)
+    });
+    let silent: Vec<&str> = silent.map(|server| server.name.as_str()).collect();
+    if !silent.is_empty() && facts.roles.is_some() {
+        plan.forecast.notes.push(format!(
+            "nobody knows whether {} has `{}`, which {} has not: it is not copied until somebody does",
+            silent.join(" or "),
+            files.name,
+            first.name
+        ));
+        return;
+    }
+    let found = FoundFiles {
+        files: files.name.clone(),
+        server: first.name.clone(),
+    };
+    let name = format!("found-files {}", files.name);
+    let about = format!("{} is the one that has `{}`", first.name, files.name);
+    plan.push(step(name, about, found.into()).after(before));
+}
+
+/// The server that has the newest whole copy of what another one has.
+fn newest_copy<'a>(
+    stack: &'a Stack,
+    facts: &Facts,
+    files: &'a Files,
+    of: &Server,
+) -> Option<&'a Server> {
+    let fact = |server: &Server| facts.files(&files.name, &server.name).and_then(Seen::known);
+    let whole = |server: &&Server| {
+        let marked = fact(server).is_some_and(|fact| fact.marked);
+        server.name != of.name && marked && facts.runs(server)
+    };
+    let newest = |server: &&Server| {
+        let report = fact(server).and_then(|fact| fact.report.as_ref());
+        let whole = report.and_then(|report| report.whole.as_ref());
+        whole.map(|whole| (whole.epoch, whole.began))
+    };
+    all(stack, files).filter(whole).max_by_key(newest)
+}
+
+/// The files that are copied from a server, as far as it is not known to have none.
+fn given_by<'a>(
+    stack: &'a Stack,
+    facts: &'a Facts,
+    server: &'a Server,
+) -> impl Iterator<Item = &'a Files> {
+    let primary = facts.primary(&stack.primary);
+    stack.files_of(server).filter(move |files| {
+        let is_first = stack
+            .first_of(primary, files)
+            .is_some_and(|first| first.name == server.name);
+        let known = facts.files(&files.name, &server.name).and_then(Seen::known);
+        is_first && known.is_none_or(|fact| fact.marked)
+    })
+}
+
+/// Before a server is removed that works no more and still runs: what it has goes where it will be copied back from.
+pub(super) fn save(
+    plan: &mut Plan,
+    stack: &Stack,
+    facts: &Facts,
+    server: &Server,
+) -> Vec<StepName> {
+    let given: Vec<&Files> = given_by(stack, facts, server).collect();
+    let saved = given.into_iter().filter_map(|files| {
+        let to = newest_copy(stack, facts, files, server)?;
+        let mut copy = sync_step(files, to, facts);
+        copy.name = StepName::new(format!("save-files {}", files.name));
+        copy.about = format!(
+            "copy `{}` of {} to {} once more",
+            files.name, server.name, to.name
+        );
+        Some(plan.push(copy))
+    });
+    saved.collect()
+}
+
+/// One that does not run cannot be asked for what it alone has.
+pub(super) fn alone(
+    stack: &Stack,
+    facts: &Facts,
+    server: &Server,
+    verb: &str,
+    what: &str,
+) -> Option<Refusal> {
+    let files = given_by(stack, facts, server).next()?;
+    let copy = newest_copy(stack, facts, files, server);
+    let newest = copy.and_then(|copy| facts.copy(&files.name, &copy.name, &server.name));
+    let newest = match newest {
+        None => "nobody has a whole copy of them".to_owned(),
+        Some(whole) => format!(
+            "the newest copy, on {}, is of {:.0}",
+            copy?.name, whole.began
+        ),
+    };
+    let why = format!(
+        "{} {what} and has the files `{}`: {newest}",
+        server.name, files.name
+    );
+    let hint = format!(
+        "hafog up, or hafog {verb} {} --accept files-alone",
+        server.site
+    );
+    Some(refusal("files-alone", why, hint))
+}
+
+/// What a server has of some files, as `status` shows it.
+#[derive(Debug, Serialize)]
+pub struct Copy {
+    pub files: FilesName,
+    pub server: ServerName,
+    pub site: SiteName,
+    pub level: Level,
+    /// How long ago the last whole copy began.
+    pub age: Option<f64>,
+    /// How many files there are.
+    pub count: Option<u64>,
+    pub state: String,
+    /// Folders with what was put aside, on the server.
+    pub aside: Vec<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// All others follow it.
+    Source,
+    Fine,
+    Warn,
+    Critical,
+    Unknown,
+}
+
+/// Of every server that is there and is to have files.
+pub fn copies(stack: &Stack, facts: &Facts) -> Vec<Copy> {
+    let all = stack
+        .files
+        .iter()
+        .flat_map(|files| all(stack, files).map(move |server| (files, server)));
+    let there = all.filter(|(_, server)| facts.server(&server.site, &server.name).is_some());
+    there
+        .map(|(files, server)| copy(stack, facts, files, server))
+        .collect()
+}
+
+/// What one server has of some files.
+pub(super) fn copy(stack: &Stack, facts: &Facts, files: &Files, server: &Server) -> Copy {
+    let primary = facts.primary(&stack.primary);
+    let source = stack.first_of(primary, files);
+    let is_source = source.is_some_and(|source| source.name == server.name);
+    let mut copy = Copy {
+        files: files.name.clone(),
+        server: server.name.clone(),
+        site: server.site.clone(),
+        level: Level::Unknown,
+        age: None,
+        count: None,
+        state: "nobody looked".to_owned(),
+        aside: Vec::new(),
+    };
+    let fact = match facts.files(&files.name, &server.name) {
+        _ if !facts.runs(server) => {
+            copy.state = "the server does not run".to_owned();
+            return copy;
+        }
+        None => return copy,
+        Some(Seen::Unknown(why)) => {
+            copy.state.clone_from(why);
+            return copy;
+        }
+        Some(Seen::Known(fact)) => fact,
+    };
+    let report = fact.report.as_ref();
+    copy.aside = report
+        .map(|report| report.aside.clone())
+        .unwrap_or_default();
+    if is_source {
+        (copy.level, copy.state) = match fact.marked {
+            true => (Level::Source, "all others follow it".to_owned()),
+            false => (Level::Critical, "the files are not there".to_owned()),
+        };
+        return copy;
+    }
+    let trouble = report.and_then(|report| report.trouble.as_ref());
+    let whole = source.and_then(|source| facts.copy(&files.name, &server.name, &source.name));
+    let Some(whole) = whole else {
+        copy.level = Level::Critical;
+        let never = match source {
+            Some(source) => format!("never had a whole copy of what {} has", source.name),
+            None => "nobody has them".to_owned(),
+        };
+        copy.state = trouble.map_or(never.clone(), |trouble| format!("{never}: {}", trouble.why));
+        return copy;
+    };
+    let age = Duration::try_from(facts.at.duration_since(whole.began)).unwrap_or_default();
+    (copy.age, copy.count) = (Some(age.as_secs_f64()), Some(whole.files));
+    copy.level = match age {
+        age if age > files.lag_critical.0 => Level::Critical,
+        age if age > files.lag_warn.0 => Level::Warn,
+        _ => Level::Fine,
+    };
+    copy.state = format!("follows {}", whole.source);
+    if let Some(trouble) = trouble {
+        // What is held back is for a person to decide, however young the copy is.
+        if trouble.would_delete.is_some() || copy.level == Level::Fine {
+            copy.level = copy.level.max_of(Level::Warn);
+        }
+        copy.state = trouble.why.clone();
+    }
+    copy
+}
+
+impl Level {
+    fn max_of(self, other: Level) -> Level {
+        match self {
+            Level::Critical | Level::Unknown => self,
+            _ => other,
+        }
+    }
+}
+
+/// Before a planned move, twice: while everything is in use, and again when nothing is written any more.
+pub(super) fn before_a_move(
+    stack: &Stack,
+    facts: &Facts,
+    from: &SiteName,
+    to: &SiteName,
+    verb: &str,
+) -> Vec<Step> {
+    let copies = stack.files.iter().filter_map(|files| {
+        let (source, server) = (stack.first_of(from, files)?, stack.first_of(to, files)?);
+        let has = facts.files(&files.name, &source.name).and_then(Seen::known);
+        has.is_some_and(|fact| fact.marked)
+            .then_some((files, server))
+    });
+    let steps = copies.map(|(files, server)| {
+        let mut copy = sync_step(files, server, facts);
+        copy.name = StepName::new(format!("{verb}-files {}", files.name));
+        if let Action::SyncFiles(one) = &mut copy.action {
+            one.id = format!("{verb} {}", one.id);
+        }
+        copy
+    });
+    steps.collect()
+}
