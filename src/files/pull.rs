@@ -26,6 +26,10 @@ const GUARD: Duration = Duration::from_millis(500);
 const END_LIMIT: Duration = Duration::from_secs(5);
 /// Of a copy that goes wrong, so many lines are kept.
 const LINES: usize = 3;
+/// For each file that came: how it differed, and its name.
+const NAMES: &str = "--out-format=%i %n";
+/// So many files are written to the disk one by one; more of them at once, with all else on their file system.
+const SINGLY: usize = 1000;
 /// rsync(1), "EXIT VALUES": files vanished while they were copied; deletions were held back.
 const VANISHED: i32 = 24;
 const HELD: i32 = 25;
@@ -74,6 +78,8 @@ struct Counts {
     files: u64,
     copied: u64,
     deleted: u64,
+    /// What came, below the folder; `None`: nobody asked.
+    names: Option<Vec<String>>,
 }
 
 impl Pull<'_> {
@@ -142,7 +148,7 @@ impl Pull<'_> {
             mended,
         });
         let before = self.report.whole.as_ref().filter(|_| is_copy);
-        self.seal().await?;
+        self.seal(&counts.0).await?;
         Ok(Whole {
             source: source.server.clone(),
             epoch,
@@ -163,8 +169,8 @@ impl Pull<'_> {
         let source = super::peer(self.config, from.as_str());
         let source = source.ok_or_else(|| Not::so(format!("nobody told this server of {from}")))?;
         let given = self.ask(source, true).await.map_err(Not::so)?;
-        self.begin(source, given.epoch, RESTORE).await?;
-        self.seal().await
+        let (counts, _) = self.begin(source, given.epoch, RESTORE).await?;
+        self.seal(&counts).await
     }
 
     /// For the first time from this server, or under this epoch: whatever is different is put aside.
@@ -187,9 +193,17 @@ impl Pull<'_> {
     /// Of a copy nothing is put aside. What has to go is counted before it goes.
     async fn follow(&self, source: &Peer, epoch: u64) -> Result<(Counts, Option<u64>), Not> {
         let right = epoch.to_string();
-        let first = self.rsync(source, &right, &["--max-delete=0"]).await?;
+        let first = ["--max-delete=0", NAMES];
+        let first = self.rsync(source, &right, &first).await?;
         match first.status.code() {
-            Some(0 | VANISHED) => return Ok((counts(&first)?, self.mended(&first))),
+            Some(0 | VANISHED) => {
+                let names = Some(names(&first.stdout));
+                let counts = Counts {
+                    names,
+                    ..counts(&first)?
+                };
+                return Ok((counts, self.mended(&first)));
+            }
             Some(HELD) => {}
             _ => return Err(failed(&first)),
         }
@@ -212,6 +226,7 @@ impl Pull<'_> {
         let (one, two) = (counts(&first)?, counts(&second)?);
         let counts = Counts {
             copied: one.copied + two.copied,
+            names: Some(names(&first.stdout)),
             ..two
         };
         Ok((counts, self.mended(&first)))
@@ -242,7 +257,7 @@ impl Pull<'_> {
             .arg(format!("--partial-dir={}", partial.display()))
             .arg(format!("--rsh={}", way.join(" ")));
         if self.verify {
-            command.args(["--checksum", "--out-format=%i"]);
+            command.args(["--checksum", NAMES]);
         }
         command
             .args(more)
@@ -299,11 +314,18 @@ impl Pull<'_> {
             .then(|| ran.stdout.lines().filter(other).count() as u64)
     }
 
-    /// On the disk, and marked as whole.
-    async fn seal(&self) -> Result<(), Not> {
+    /// On the disk, and marked as whole. A file that a crash leaves with the right size and time and without its
+    /// contents would never be copied again.
+    async fn seal(&self, counts: &Counts) -> Result<(), Not> {
         let (kept, mark) = (self.kept.clone(), self.kept.mark());
+        let names = counts.names.clone().filter(|names| names.len() <= SINGLY);
         let sealed = durable::blocking(move || {
-            durable::sync_file_system(&kept.folder)?;
+            let folder = &kept.folder;
+            let synced = |name: &String| std::fs::File::open(folder.join(name))?.sync_all();
+            let singly = names.is_some_and(|names| names.iter().all(|name| synced(name).is_ok()));
+            if !singly {
+                durable::sync_file_system(folder)?;
+            }
             let words = mark_of(&kept.name);
             match durable::read(&mark)?.as_deref() == Some(words.as_bytes()) {
                 true => Ok(()),
@@ -380,9 +402,17 @@ fn counts(ran: &Ran) -> Result<Counts, Not> {
             files: number("Number of files")?.saturating_sub(folders.unwrap_or(0)),
             copied: number("Number of regular files transferred")?,
             deleted: number("Number of deleted files")?,
+            names: None,
         })
     };
     all().ok_or_else(|| Not::so("rsync does not say what it did"))
+}
+
+/// `>f+++++++++ uploads/a.jpg`.
+fn names(stdout: &str) -> Vec<String> {
+    let came = stdout.lines().filter(|line| line.starts_with(">f"));
+    let names = came.filter_map(|line| line.split_once(' '));
+    names.map(|(_, name)| name.to_owned()).collect()
 }
 
 /// `Deletions stopped due to --max-delete limit (2 skipped)`.
