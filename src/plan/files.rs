@@ -12,6 +12,7 @@ use super::{Action, Intent, Plan, PlanKind, Step, step};
 use crate::cloud::ServerState;
 use crate::model::id::*;
 use crate::model::stack::{Files, Server, Stack};
+use crate::model::units;
 
 /// A copy may be of everything that there is.
 const COPY_LIMIT: u64 = 7 * 24 * 60 * 60;
@@ -456,4 +457,186 @@ pub(super) fn before_a_move(
         copy
     });
     steps.collect()
+}
+
+/// What the new site has not of the files, a line each.
+pub(super) fn left_by_a_move(
+    stack: &Stack,
+    facts: &Facts,
+    from: &SiteName,
+    to: &SiteName,
+    planned: bool,
+) -> Vec<String> {
+    let left = stack.files.iter().filter_map(|files| {
+        let (source, server) = (stack.first_of(from, files)?, stack.first_of(to, files)?);
+        let (name, at) = (&files.name, &server.name);
+        let known = facts.files(name, at).and_then(Seen::known);
+        let Some(whole) = facts.copy(name, at, &source.name) else {
+            return Some(match known {
+                Some(_) => format!("{at} never had a whole copy of `{name}`"),
+                None => format!("whether {at} has a whole copy of `{name}` is unknown"),
+            });
+        };
+        let age = Duration::try_from(facts.at.duration_since(whole.began)).unwrap_or_default();
+        let age = units::human(age);
+        (!planned).then(|| {
+            format!(
+                "{at} has `{name}` as it was {age} ago; what came to {} since stays there",
+                source.name
+            )
+        })
+    });
+    left.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::failover;
+    use crate::plan::preflight::tests::{fine, with_files};
+    use crate::plan::{heal, site};
+    use crate::sim::stacks::small;
+
+    const EAST: &str = "shop-east-web-1";
+    const WEST: &str = "shop-west-web-1";
+
+    fn world() -> (Stack, Facts) {
+        let mut stack = small();
+        let mut facts = fine(&stack);
+        with_files(&mut stack, &mut facts);
+        let servers = stack.servers.iter();
+        facts.configured = servers.map(|server| server.name.clone()).collect();
+        (stack, facts)
+    }
+
+    fn forget(facts: &mut Facts, server: &str) {
+        let copies = facts.files.get_mut(&"uploads".into()).unwrap();
+        let none = FilesFact {
+            marked: false,
+            report: None,
+        };
+        copies.insert(server.into(), Seen::Known(none));
+    }
+
+    /// The steps that are about files, with those that restore or follow.
+    fn steps(plan: &Plan) -> Vec<String> {
+        let about = plan.steps.iter().filter_map(|step| match &step.action {
+            Action::ConnectFiles(_) | Action::FoundFiles(_) => Some(step.name.to_string()),
+            Action::SyncFiles(copy) => Some(match &copy.restore {
+                Some(from) => format!("{} from {from}", step.name),
+                None => step.name.to_string(),
+            }),
+            _ => None,
+        });
+        assert_eq!(plan.flaws(), Vec::<String>::new());
+        about.collect()
+    }
+
+    #[test]
+    fn what_is_in_step_needs_nothing() {
+        let (stack, facts) = world();
+        assert_eq!(steps(&site::up(&stack, &facts)), Vec::<String>::new());
+        let west = "west".into();
+        assert_eq!(
+            steps(&site::clone(&stack, &facts, &west)),
+            Vec::<String>::new()
+        );
+    }
+
+    #[test]
+    fn the_first_server_has_them_since_its_birth_and_never_again() {
+        let (stack, mut facts) = world();
+        for server in [EAST, "shop-east-web-2", WEST, "shop-west-web-2"] {
+            forget(&mut facts, server);
+        }
+        assert_eq!(steps(&site::up(&stack, &facts)), ["found-files uploads"]);
+        // Somebody has a copy: it is that.
+        let (_, whole) = world();
+        let copy = whole
+            .files(&"uploads".into(), &WEST.into())
+            .unwrap()
+            .clone();
+        let copies = facts.files.get_mut(&"uploads".into()).unwrap();
+        copies.insert(WEST.into(), copy);
+        let restored = format!("sync-files uploads {EAST} from {WEST}");
+        assert_eq!(steps(&site::up(&stack, &facts)), [restored]);
+        // Whoever might have one says nothing: nobody guesses.
+        let copies = facts.files.get_mut(&"uploads".into()).unwrap();
+        copies.insert(WEST.into(), Seen::Unknown("no route".to_owned()));
+        let plan = site::up(&stack, &facts);
+        assert_eq!(steps(&plan), Vec::<String>::new());
+        let said = plan.forecast.notes.join("\n");
+        assert!(
+            said.contains(&format!("nobody knows whether {WEST} has `uploads`")),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn a_standby_has_them_when_it_is_made() {
+        let (stack, mut facts) = world();
+        forget(&mut facts, WEST);
+        let plan = site::clone(&stack, &facts, &"west".into());
+        assert_eq!(steps(&plan), [format!("sync-files uploads {WEST}")]);
+    }
+
+    #[test]
+    fn a_sick_source_is_copied_once_more_and_gets_back_what_it_had() {
+        let (stack, mut facts) = world();
+        for site in facts.sites.values_mut() {
+            for server in site.servers.values_mut() {
+                server.image = Some("web-1".into());
+                server.tags.insert(CONFIG_TAG.to_owned(), "1".to_owned());
+            }
+        }
+        facts.sick.insert(EAST.into(), "500".to_owned());
+        let plan = heal::heal(&stack, &facts, &["east".into()]);
+        let found = steps(&plan);
+        assert_eq!(found[..2], ["save-files uploads", "connect-files web"]);
+        let to = plan.steps.iter().find_map(|step| match &step.action {
+            Action::SyncFiles(copy) if copy.restore.is_none() => Some(copy.server.clone()),
+            _ => None,
+        });
+        // It is copied back from where it was saved.
+        assert_eq!(
+            found[2],
+            format!("sync-files uploads {EAST} from {}", to.unwrap())
+        );
+        let deleted = StepName::new(format!("delete-server {EAST}"));
+        let after = &plan.step(&deleted).unwrap().after;
+        assert!(
+            after.contains(&StepName::new("save-files uploads")),
+            "{after:?}"
+        );
+    }
+
+    #[test]
+    fn a_planned_move_copies_twice_and_a_forced_one_says_what_it_leaves() {
+        let (stack, facts) = world();
+        let west = "west".into();
+        let options = failover::Options {
+            planned: true,
+            ..failover::Options::default()
+        };
+        let plan = failover::failover(&stack, &facts, &west, &options);
+        assert_eq!(steps(&plan), ["copy-files uploads", "last-files uploads"]);
+        let at = |name: &str| {
+            plan.steps
+                .iter()
+                .position(|step| step.name.as_str() == name)
+        };
+        assert!(at("stop-writes main") < at("last-files uploads"));
+        assert!(at("last-files uploads") < at("promote-standby main"));
+        let options = failover::Options::default();
+        let plan = failover::failover(&stack, &facts, &west, &options);
+        assert_eq!(steps(&plan), Vec::<String>::new());
+        let line = format!(
+            "{WEST} has `uploads` as it was 12.0s ago; what came to {EAST} since stays there"
+        );
+        assert!(
+            plan.forecast.notes.contains(&line),
+            "{:?}",
+            plan.forecast.notes
+        );
+    }
 }

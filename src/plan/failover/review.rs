@@ -8,6 +8,7 @@ use crate::model::id::ZoneName;
 use crate::model::roles::Roles;
 use crate::model::stack::SelfFence;
 use crate::plan::facts::{Facts, Seen};
+use crate::plan::files;
 use crate::plan::safety::{lost_writer, not_up, refusal};
 use crate::plan::ttl::seen_after;
 use crate::plan::{Loss, Plan, Refusal, loss};
@@ -124,6 +125,11 @@ fn forecast(plan: &mut Plan, flip: &Flip) {
         .max();
     for zone in flip.zones() {
         plan.forecast.notes.extend(closed(flip.facts, &zone.name));
+    }
+    if !flip.is_within {
+        let planned = flip.options.planned;
+        let left = files::left_by_a_move(flip.stack, flip.facts, flip.from, flip.to, planned);
+        plan.forecast.notes.extend(left);
     }
 }
 
