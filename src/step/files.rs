@@ -403,20 +403,25 @@ impl Act for FoundFiles {
 }
 
 impl SyncFiles {
-    fn ask(&self) -> Ask {
+    /// Each attempt asks anew: what one could not do is no answer to the next.
+    fn ask(&self, attempt: &str) -> Ask {
         Ask {
-            id: self.id.clone(),
+            id: format!("{} {attempt}", self.id),
             verify: self.verify,
             restore: self.restore.clone(),
             most_deleted: self.most_deleted,
         }
     }
 
-    /// Of the copy that was asked for, once it was made or could not be.
+    /// Of the copy that was asked for, by any attempt, once it was made or could not be.
     async fn answer(&self, context: &Context<'_>) -> Result<Option<Report>, Fault> {
         let host = context.world.host(&self.server).await?;
         let report = report(context.world, &self.files, &host).await?;
-        Ok(report.filter(|report| report.answered.as_ref() == Some(&self.id)))
+        let is_ours = |answered: &String| {
+            let attempt = answered.strip_prefix(&self.id);
+            attempt.is_some_and(|attempt| attempt.starts_with(' '))
+        };
+        Ok(report.filter(|report| report.answered.as_ref().is_some_and(is_ours)))
     }
 }
 
@@ -460,9 +465,11 @@ impl Act for SyncFiles {
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
         let world = context.world;
         let host = world.host(&self.server).await.nothing_changed()?;
+        let ask = self.ask(&world.clock.now().to_string());
+        let id = Some(ask.id.clone());
         let ask = File {
             path: format!("{}/{}", folder(&host), ask_path(&self.files)),
-            bytes: serde_json::to_vec(&self.ask()).expect("an ask serialises"),
+            bytes: serde_json::to_vec(&ask).expect("an ask serialises"),
             mode: 0o644,
             for_service_user: false,
         };
@@ -473,8 +480,8 @@ impl Act for SyncFiles {
         let mut heard = begun;
         loop {
             match self.answer(context).await {
-                Ok(Some(report)) => return done(self, &report),
-                Ok(None) => heard = clock.elapsed(),
+                Ok(Some(report)) if report.answered == id => return done(self, &report),
+                Ok(_) => heard = clock.elapsed(),
                 Err(fault) if clock.elapsed() - heard > SILENT_LIMIT => {
                     let what = format!(
                         "{} does not say whether it copied `{}`",
