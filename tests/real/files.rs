@@ -248,12 +248,11 @@ fn files_follow_the_primary_site_wherever_it_goes() {
         shop.aside(FIRST[1]) == kept
     });
     assert_eq!(shop.get(FIRST[1], "later").as_deref(), Some("at west"));
-    let status = shop.lab.run("status");
-    assert!(
-        status.stdout.contains("shop-west-web-1 put files aside: "),
-        "{}",
-        status.all()
-    );
+    // Said when the copy that put them aside is whole: it may still be under way here.
+    shop.lab.until("status says what is aside", || {
+        let status = shop.lab.run("status").stdout;
+        status.contains("shop-west-web-1 put files aside: ")
+    });
 }
 
 #[test]
