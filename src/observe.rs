@@ -240,12 +240,18 @@ async fn site_facts(world: &World, site: &SiteName) -> SiteFacts {
                 .into_iter()
                 .map(|server| (server.name.clone(), server))
                 .collect(),
+            untried: images
+                .iter()
+                .filter(|image| !image.is_tried())
+                .map(|image| image.name.clone())
+                .collect(),
             images: images.into_iter().map(|image| image.name).collect(),
         },
         Seen::Unknown(why) => SiteFacts {
             answers: Seen::Unknown(why),
             servers: BTreeMap::new(),
             images: BTreeSet::new(),
+            untried: BTreeSet::new(),
         },
     }
 }

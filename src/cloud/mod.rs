@@ -93,6 +93,16 @@ pub struct Image {
     pub tags: BTreeMap<String, String>,
 }
 
+/// The tag of an image that booted at its site and passed its check.
+pub const TRIED: &str = "tried";
+
+impl Image {
+    /// Nothing is started from one that is not.
+    pub fn is_tried(&self) -> bool {
+        self.tags.contains_key(TRIED)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServerWant {
     pub name: ServerName,
@@ -139,6 +149,12 @@ pub trait Cloud: Send + Sync {
         tags: &BTreeMap<String, String>,
     ) -> Result<Image, Trouble>;
     async fn images(&self) -> Result<Vec<Image>, Fault>;
+    /// Changes the tags of an image.
+    async fn tag_image(
+        &self,
+        name: &ImageName,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<(), Trouble>;
     async fn delete_image(&self, name: &ImageName) -> Result<(), Trouble>;
     /// Changes the tags of a server (the digest of its configuration is one).
     async fn tag_server(

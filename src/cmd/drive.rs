@@ -13,12 +13,13 @@ use super::{Call, Ended, open, report};
 use crate::error::{Fault, Kind};
 use crate::exit;
 use crate::image::recipe::Versions;
+use crate::journal::Silent;
 use crate::journal::event::{Opened, Status};
-use crate::model::id::{RunId, SiteName, StackName};
+use crate::model::id::{RunId, ServerName, SiteName, StackName};
 use crate::model::stack::Stack;
 use crate::model::units::Span;
 use crate::plan::facts::Facts;
-use crate::plan::{Intent, Plan, PlanKind, Refusal};
+use crate::plan::{Intent, Plan, PlanKind, Refusal, build};
 use crate::run::open::{OpenOptions, Session};
 use crate::run::runner::{End, Left, way_back};
 use crate::ui::ask;
@@ -322,7 +323,46 @@ impl Road<'_> {
             )
             .await;
         progress.finish();
-        self.ended(session, plan, &run, end).await
+        let cleared = match &end {
+            End::Stopped(_) => self.clear_away(session, plan).await,
+            _ => Ok(()),
+        };
+        let mut ended = self.ended(session, plan, &run, end).await;
+        if let (Err(faults), Err(fault)) = (&mut ended, cleared) {
+            faults.0.push(fault);
+        }
+        ended
+    }
+
+    /// Servers that were made for a while and are of no use to a run that stopped: somebody may pay for them.
+    async fn clear_away(&self, session: &Session, plan: &Plan) -> Result<(), Fault> {
+        let temporaries = build::temporaries(plan);
+        let mut left = Vec::new();
+        for (site, server) in temporaries {
+            // What does not answer now is found by the next build.
+            if let Ok(Some(_)) = session.world.find(site, server).await {
+                left.push((site.clone(), server.clone()));
+            }
+        }
+        if left.is_empty() {
+            return Ok(());
+        }
+        let plan = build::clear(&left);
+        let stop = &self.interrupts.stop;
+        let (_, end) = session
+            .execute(&plan, &[], Arc::new(Silent), stop, self.change.parallelism)
+            .await;
+        let names: Vec<&ServerName> = left.iter().map(|(_, server)| server).collect();
+        let names = list(&names, "and");
+        match end {
+            End::Done => {
+                self.call.ui.say(&format!(
+                    "removed again: {names} (`hafog build --keep-on-failure` leaves what failed)\n"
+                ));
+                Ok(())
+            }
+            _ => Err(Fault::new(format!("left behind: {names}")).hint("hafog build")),
+        }
     }
 
     /// A plan that somebody is asked about is shown to them also with `--quiet`.

@@ -40,8 +40,17 @@ struct Row {
     /// The recipe that makes this very image now.
     recipe: Option<RecipeName>,
     servers: usize,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum State {
     /// Wanted and not there.
-    missing: bool,
+    Missing,
+    /// Nobody saw it booting.
+    Untried,
+    Ready,
 }
 
 pub async fn run(call: &Call, verb: &Verb) -> Ended {
@@ -92,18 +101,22 @@ fn rows(stack: &Stack, facts: &Facts) -> Vec<Row> {
             true => seen.images.clone(),
             false => applied.collect(),
         };
-        let there = images.iter().map(|image| (image, false));
+        let state = |image: &ImageName| match facts.is_untried(site, image) {
+            true => State::Untried,
+            false => State::Ready,
+        };
+        let there = images.iter().map(|image| (image, state(image)));
         let wanted = facts
             .images
             .values()
             .filter(|image| seals && !images.contains(*image));
-        for (image, missing) in there.chain(wanted.map(|image| (image, true))) {
+        for (image, state) in there.chain(wanted.map(|image| (image, State::Missing))) {
             rows.push(Row {
                 site: site.clone(),
                 image: image.clone(),
                 recipe: recipe(image),
                 servers: used(image),
-                missing,
+                state,
             });
         }
     }
@@ -113,10 +126,12 @@ fn rows(stack: &Stack, facts: &Facts) -> Vec<Row> {
 fn text(rows: &[Row]) -> String {
     let mut table = Table::new(["SITE", "IMAGE", "STATE", "SERVERS"]);
     for row in rows {
-        let state = match (&row.recipe, row.missing) {
-            (_, true) => "not built".to_owned(),
-            (Some(recipe), false) => format!("current `{recipe}`"),
-            (None, false) => "old".to_owned(),
+        let state = match (&row.recipe, row.state) {
+            (_, State::Missing) => "not built".to_owned(),
+            (Some(recipe), State::Untried) => format!("untried `{recipe}`"),
+            (Some(recipe), State::Ready) => format!("current `{recipe}`"),
+            (None, State::Untried) => "old, untried".to_owned(),
+            (None, State::Ready) => "old".to_owned(),
         };
         table.row([
             row.site.to_string(),

@@ -137,6 +137,7 @@ mod tests {
             cron: Vec::new(),
             users: Vec::new(),
             sysctl: Vec::new(),
+            check: None,
             builtin: None,
         }
     }

@@ -268,6 +268,9 @@ pub struct Recipe {
     /// Lines of sysctl.d(5).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sysctl: Vec<String>,
+    /// A shell line that succeeds on a machine that has just booted from the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<String>,
     /// Set for the images that hafog brings itself.
     pub builtin: Option<Builtin>,
 }

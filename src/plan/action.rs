@@ -41,6 +41,7 @@ actions! {
     CreateServer,
     ApplyRecipe,
     SealImage,
+    TryImage,
     PowerOn,
     DeleteServer,
     DeleteImage,
@@ -101,6 +102,16 @@ pub struct SealImage {
     pub builder: ServerName,
     pub image: ImageName,
     pub tags: BTreeMap<String, String>,
+}
+
+/// Boots a server from the image, asks the recipe's check there, and removes the server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TryImage {
+    pub site: SiteName,
+    pub recipe: RecipeName,
+    pub image: ImageName,
+    /// The server, which is for this alone.
+    pub trial: ServerWant,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::action::*;
 use super::facts::Facts;
-use super::{Intent, Plan, PlanKind, Step, step};
+use super::{Action, Intent, Plan, PlanKind, Step, UndoPolicy, step};
 use crate::cloud::ServerWant;
 use crate::model::id::*;
 use crate::model::stack::{Server, Size, Stack};
@@ -40,12 +40,16 @@ pub(super) fn images(
     let mut made = BTreeMap::new();
     for recipe in recipes {
         let image = facts.images[recipe].clone();
-        let sealed = if facts.has_image(site, &image) || !stack.seals(site) {
+        let ready = if facts.has_image(site, &image) || !stack.seals(site) {
             None
         } else {
-            Some(one(plan, stack, site, recipe, &image))
+            let sealed = match facts.is_untried(site, &image) {
+                true => None,
+                false => Some(one(plan, stack, site, recipe, &image)),
+            };
+            Some(tried(plan, stack, site, recipe, &image, sealed))
         };
-        made.insert(recipe.clone(), (image, sealed));
+        made.insert(recipe.clone(), (image, ready));
     }
     leftovers(plan, stack, facts, site);
     made
@@ -79,33 +83,76 @@ pub(super) fn apply(server: &Server, image: &ImageName) -> Step {
     .limit(1800)
 }
 
+const CREATE_BUILDER: &str = "create-builder ";
+
 fn builder_name(stack: &Stack, site: &SiteName, recipe: &str) -> String {
     format!("{}-{site}-build-{recipe}", stack.name)
 }
 
-/// A run that was cut between sealing an image and removing its builder left the builder behind.
+fn trial_name(stack: &Stack, site: &SiteName, recipe: &str) -> String {
+    format!("{}-{site}-trial-{recipe}", stack.name)
+}
+
+/// The servers that a plan makes for a while and would take back: builders, and those on which images are tried.
+pub fn temporaries(plan: &Plan) -> Vec<(&SiteName, &ServerName)> {
+    let steps = plan.steps.iter();
+    let taken_back = steps.filter(|step| step.undo == UndoPolicy::Reverse);
+    let temporary = taken_back.filter_map(|step| match &step.action {
+        Action::CreateServer(CreateServer { site, want })
+            if step.name.as_str().starts_with(CREATE_BUILDER) =>
+        {
+            Some((site, &want.name))
+        }
+        Action::TryImage(TryImage { site, trial, .. }) => Some((site, &trial.name)),
+        _ => None,
+    });
+    temporary.collect()
+}
+
+/// Removes these.
+pub fn clear(servers: &[(SiteName, ServerName)]) -> Plan {
+    let sites: BTreeSet<&SiteName> = servers.iter().map(|(site, _)| site).collect();
+    let sites = sites.into_iter().cloned().collect();
+    let mut plan = Plan::new(PlanKind::Converging, Intent::Build { sites });
+    for (site, server) in servers {
+        plan.push(delete_builder(site, server, ""));
+    }
+    plan
+}
+
+fn delete_builder(site: &SiteName, server: &ServerName, why: &str) -> Step {
+    step(
+        format!("delete-builder {server}"),
+        format!("remove the temporary server {server}{why}"),
+        DeleteServer {
+            site: site.clone(),
+            server: server.clone(),
+        }
+        .into(),
+    )
+}
+
+/// A run that was cut left builders behind, or servers on which images were tried.
 fn leftovers(plan: &mut Plan, stack: &Stack, facts: &Facts, site: &SiteName) {
     let Some(seen) = facts.sites.get(site) else {
         return;
     };
-    let prefix = builder_name(stack, site, "");
-    for server in seen
-        .servers
-        .keys()
-        .filter(|server| server.as_str().starts_with(&prefix))
-    {
+    let prefixes = [builder_name(stack, site, ""), trial_name(stack, site, "")];
+    let is_temporary = |server: &&ServerName| {
+        let mut prefixes = prefixes.iter();
+        prefixes.any(|prefix| server.as_str().starts_with(prefix))
+    };
+    let is_tried = |plan: &Plan, server: &ServerName| {
+        let mut steps = plan.steps.iter();
+        steps.any(|step| matches!(&step.action, Action::TryImage(one) if one.trial.name == *server))
+    };
+    for server in seen.servers.keys().filter(is_temporary) {
         let name = StepName::new(format!("delete-builder {server}"));
-        if plan.step(&name).is_none() {
-            let about =
-                format!("remove the temporary server {server}, which an earlier run left behind");
-            plan.push(step(
-                name.as_str(),
-                about,
-                DeleteServer {
-                    site: site.clone(),
-                    server: server.clone(),
-                }
-                .into(),
+        if plan.step(&name).is_none() && !is_tried(plan, server) {
+            plan.push(delete_builder(
+                site,
+                server,
+                ", which an earlier run left behind",
             ));
         }
     }
@@ -122,6 +169,54 @@ pub(super) fn tags(stack: &Stack, site: &SiteName) -> BTreeMap<String, String> {
     ])
 }
 
+/// A server that is gone when the image is made.
+fn temporary(stack: &Stack, site: &SiteName, name: &ServerName, image: &ImageName) -> ServerWant {
+    let mut tags = tags(stack, site);
+    tags.insert(MADE_FOR.to_owned(), image.to_string());
+    ServerWant {
+        name: name.clone(),
+        image: None,
+        size: Size {
+            cpu: 1,
+            memory: Bytes(1 << 30),
+        },
+        open: Vec::new(),
+        tags,
+    }
+}
+
+/// After this step servers may be started from the image.
+fn tried(
+    plan: &mut Plan,
+    stack: &Stack,
+    site: &SiteName,
+    recipe: &RecipeName,
+    image: &ImageName,
+    sealed: Option<StepName>,
+) -> StepName {
+    let name = ServerName::new(trial_name(stack, site, recipe.as_str()));
+    let trial = ServerWant {
+        image: Some(image.clone()),
+        ..temporary(stack, site, &name, image)
+    };
+    plan.push(
+        step(
+            format!("try-image {image} {site}"),
+            format!("boot {image} in {site}, and ask its check"),
+            TryImage {
+                site: site.clone(),
+                recipe: recipe.clone(),
+                image: image.clone(),
+                trial,
+            }
+            .into(),
+        )
+        .after(sealed)
+        .limit(600)
+        .reversible(),
+    )
+}
+
 fn one(
     plan: &mut Plan,
     stack: &Stack,
@@ -130,21 +225,10 @@ fn one(
     image: &ImageName,
 ) -> StepName {
     let builder = ServerName::new(builder_name(stack, site, recipe.as_str()));
-    let mut builder_tags = tags(stack, site);
-    builder_tags.insert(MADE_FOR.to_owned(), image.to_string());
-    let want = ServerWant {
-        name: builder.clone(),
-        image: None,
-        size: Size {
-            cpu: 1,
-            memory: Bytes(1 << 30),
-        },
-        open: Vec::new(),
-        tags: builder_tags,
-    };
+    let want = temporary(stack, site, &builder, image);
     let created = plan.push(
         step(
-            format!("create-builder {builder}"),
+            format!("{CREATE_BUILDER}{builder}"),
             format!("start a temporary server for image {image} in {site}"),
             CreateServer {
                 site: site.clone(),
@@ -186,17 +270,6 @@ fn one(
         .after([applied])
         .limit(1800),
     );
-    plan.push(
-        step(
-            format!("delete-builder {builder}"),
-            format!("remove the temporary server {builder}"),
-            DeleteServer {
-                site: site.clone(),
-                server: builder,
-            }
-            .into(),
-        )
-        .after([sealed.clone()]),
-    );
+    plan.push(delete_builder(site, &builder, "").after([sealed.clone()]));
     sealed
 }

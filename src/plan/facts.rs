@@ -82,6 +82,9 @@ pub struct SiteFacts {
     pub answers: Seen<()>,
     pub servers: BTreeMap<ServerName, CloudServer>,
     pub images: BTreeSet<ImageName>,
+    /// Those of them that nobody saw booting there.
+    #[serde(default)]
+    pub untried: BTreeSet<ImageName>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -221,10 +224,18 @@ impl Facts {
             .filter(|whole| &whole.source == source)
     }
 
+    /// Whether servers can be started from it: it is there, and it booted there once.
     pub fn has_image(&self, site: &SiteName, image: &ImageName) -> bool {
         self.sites
             .get(site)
-            .is_some_and(|site| site.images.contains(image))
+            .is_some_and(|site| site.images.contains(image) && !site.untried.contains(image))
+    }
+
+    /// It is there, and nobody saw it booting.
+    pub fn is_untried(&self, site: &SiteName, image: &ImageName) -> bool {
+        self.sites
+            .get(site)
+            .is_some_and(|site| site.untried.contains(image))
     }
 
     /// The site that is primary now, or would be.

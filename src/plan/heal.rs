@@ -313,7 +313,7 @@ fn image(stack: &Stack, facts: &Facts, server: &Server) -> Result<ImageName, Ref
     let elsewhere = stack.others(site).flat_map(|other| group(&other.name));
     let ran = std::iter::once(server).chain(group(site)).chain(elsewhere);
     let mut ran = ran.filter_map(|one| facts.server(&one.site, &one.name)?.image.as_ref());
-    let mut kept = facts
+    let kept = facts
         .sites
         .get(site)
         .into_iter()
@@ -322,9 +322,11 @@ fn image(stack: &Stack, facts: &Facts, server: &Server) -> Result<ImageName, Ref
         let (recipe, _) = image.as_str().rsplit_once('-').unwrap_or_default();
         recipe == server.recipe.as_str()
     };
-    let found = ran.find(|image| facts.has_image(site, image)).or_else(|| {
-        let first = kept.find(is_of_it)?;
-        kept.find(is_of_it).is_none().then_some(first)
+    let can = |image: &&ImageName| facts.has_image(site, image);
+    let found = ran.find(can).or_else(|| {
+        let mut kept = kept.filter(can).filter(is_of_it);
+        let first = kept.next()?;
+        kept.next().is_none().then_some(first)
     });
     found.cloned().ok_or_else(|| {
         let why = format!("nobody knows which image {} ran", server.name);

@@ -116,6 +116,23 @@ impl Cloud for SimCloud {
             .await
     }
 
+    async fn tag_image(
+        &self,
+        name: &ImageName,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<(), Trouble> {
+        let call = self.call("cloud.tag_image", name);
+        self.world
+            .change(call, |world, _| {
+                world.has_image(&self.site, name).nothing_changed()?;
+                let images = &mut world.site_mut(&self.site).images;
+                let image = images.get_mut(name).expect("it is there");
+                image.tags.extend(tags.clone());
+                Ok(())
+            })
+            .await
+    }
+
     async fn delete_image(&self, name: &ImageName) -> Result<(), Trouble> {
         let call = self.call("cloud.delete_image", name);
         self.world

@@ -129,6 +129,7 @@ fn recipes() -> BTreeMap<RecipeName, Recipe> {
         cron: Vec::new(),
         users: Vec::new(),
         sysctl: Vec::new(),
+        check: None,
         builtin,
     };
     let mut web = plain("web", None);

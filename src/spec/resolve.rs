@@ -199,6 +199,7 @@ impl<'a> Resolver<'a, '_> {
             services,
             cron: image.cron.iter().map(job).collect(),
             sysctl: image.sysctl.iter().map(|line| line.0.clone()).collect(),
+            check: image.check.as_ref().map(|line| line.0.clone()),
             builtin: None,
         }
     }
@@ -806,6 +807,7 @@ fn brought(name: RecipeName, builtin: Builtin) -> Recipe {
         cron: Vec::new(),
         users: Vec::new(),
         sysctl: Vec::new(),
+        check: None,
         builtin: Some(builtin),
     }
 }

@@ -147,6 +147,10 @@ pub struct ImageSpec {
     /// Kernel parameters, as in sysctl.d(5). `-` before a name: where it cannot be set, it is left.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sysctl: Vec<SysctlText>,
+    /// A shell line that succeeds on a machine that has just booted from the image, with no stack around it: `nginx -t`.
+    /// Until it does, the image is not used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Text>,
 }
 
 fn default_base() -> Text {

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::configure::{self, Listed};
 use super::packages::{self, Builder, SBOM};
 use super::release::{self, Release};
-use super::{Act, Context, Standing, system};
+use super::{Act, Context, Standing, system, trial};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::image::lock::Lock;
 use crate::image::recipe::{self, Contents};
@@ -243,6 +243,7 @@ impl<'a> One<'a> {
             packages::restart(shell, host, &release.units).await?;
             release::end(shell, host, self.image, &release).await?;
             release::clear(shell, host, self.image, before.as_ref()).await?;
+            trial::passes(self.context, shell, host, self.recipe, &self.shelf).await?;
         }
         self.mark().await
     }
@@ -279,17 +280,8 @@ impl<'a> One<'a> {
     }
 
     async fn run(&self, builder: &Builder<'_>, lines: &[String]) -> Result<(), Trouble> {
-        let folder = &self.host.dirs.image;
         for line in lines {
-            let command = Command {
-                dir: Some(match folder.as_str() {
-                    "" => "/".to_owned(),
-                    folder => folder.to_owned(),
-                }),
-                ..Command::new(["sh", "-euc", line])
-                    .env("HAFOG_IMAGE", folder.clone())
-                    .limit(RUN_LIMIT)
-            };
+            let command = line_of_recipe(self.host, line).limit(RUN_LIMIT);
             self.context.progress(format!("running `{line}`")).await;
             let what = format!("`{line}` of recipe `{}`", self.recipe.name);
             builder.run(&command, &what).await?;
@@ -311,6 +303,18 @@ impl<'a> One<'a> {
         let text = mark_of(self.image);
         self.put(&mark_path(self.host), text.into_bytes(), 0o644)
             .await
+    }
+}
+
+/// In the image's own folder, which is `/` on a machine.
+pub(super) fn line_of_recipe(host: &Host, line: &str) -> Command {
+    let folder = &host.dirs.image;
+    Command {
+        dir: Some(match folder.as_str() {
+            "" => "/".to_owned(),
+            folder => folder.to_owned(),
+        }),
+        ..Command::new(["sh", "-euc", line]).env("HAFOG_IMAGE", folder.clone())
     }
 }
 

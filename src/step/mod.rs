@@ -27,6 +27,7 @@ mod roles;
 mod rotation;
 mod server;
 mod system;
+mod trial;
 
 use std::collections::BTreeMap;
 

@@ -1,14 +1,19 @@
 //! Servers: create, boot, delete.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use super::{Act, Context, Standing, Tags};
 use crate::cloud::{OnceKey, Power, Server, ServerState};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::journal::event::Output;
+use crate::model::id::{ServerName, SiteName};
 use crate::plan::action::*;
 use crate::plan::build::MADE_FOR;
+use crate::shell::Host;
 use crate::wait;
+use crate::world::World;
 
 impl CreateServer {
     /// The same in every attempt and every run: a server whose creation was never recorded is found by it.
@@ -40,6 +45,29 @@ impl CreateServer {
             );
         sealed || (is_builder || half_made) && !self.is_made_for_this(found)
     }
+}
+
+/// Waits until the server has booted.
+pub(super) async fn runs(
+    world: &World,
+    site: &SiteName,
+    server: &ServerName,
+    limit: Duration,
+) -> Result<Host, Fault> {
+    let what = format!("{server} is running");
+    wait::until(world.clock.as_ref(), &what, limit, || async {
+        match world.find(site, server).await {
+            Ok(Some(Server {
+                state: ServerState::Running,
+                host: Some(host),
+                ..
+            })) => Ok(host),
+            Ok(Some(found)) => Err(format!("it is {:?}", found.state)),
+            Ok(None) => Err("it is not there".to_owned()),
+            Err(fault) => Err(fault.to_string()),
+        }
+    })
+    .await
 }
 
 #[async_trait]
@@ -85,26 +113,9 @@ impl Act for CreateServer {
             })
             .await
             .partial()?;
-        let what = format!("{} is running", self.want.name);
-        wait::until(
-            context.world.clock.as_ref(),
-            &what,
-            context.step.limit.0,
-            || async {
-                match context.world.find(&self.site, &self.want.name).await {
-                    Ok(Some(found))
-                        if found.state == ServerState::Running && found.host.is_some() =>
-                    {
-                        Ok(())
-                    }
-                    Ok(Some(found)) => Err(format!("it is {:?}", found.state)),
-                    Ok(None) => Err("it is not there".to_owned()),
-                    Err(fault) => Err(fault.to_string()),
-                }
-            },
-        )
-        .await
-        .partial()
+        let limit = context.step.limit.0;
+        let runs = runs(context.world, &self.site, &self.want.name, limit);
+        runs.await.map(drop).partial()
     }
 
     /// A server that exists already is let go only while nothing was applied to it: it may be one of before this run.

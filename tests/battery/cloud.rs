@@ -583,6 +583,16 @@ pub async fn an_image_is_sealed_once_and_stays_as_it_is(cloud: &dyn Cloud) {
         )
         .await;
     assert_eq!(again.unwrap(), first[0]);
+    // One tag more, and the others stay.
+    let tried = BTreeMap::from([("tried".to_owned(), "now".to_owned())]);
+    for _ in 0..2 {
+        cloud.tag_image(&first[0].name, &tried).await.unwrap();
+    }
+    let mut tagged = first[0].clone();
+    tagged.tags.extend(tried.clone());
+    assert_eq!(cloud.images().await.unwrap(), [tagged]);
+    let none = ImageName::from("web-2");
+    unchanged(cloud.tag_image(&none, &tried).await.unwrap_err());
     let mut one = want("one");
     one.image = Some(first[0].name.clone());
     let host = booted(cloud, &one).await;

@@ -17,7 +17,7 @@ fn nobody_agreed_and_nobody_can_be_asked() {
     ");
     assert!(
         ran.stderr
-            .starts_with("up of shop: 19 steps, plan DIGEST\n"),
+            .starts_with("up of shop: 21 steps, plan DIGEST\n"),
         "{}",
         ran.all()
     );
@@ -29,26 +29,28 @@ fn a_dry_run_is_the_plan_and_nothing_else() {
     let ran = home.run(&["up", "--dry-run"]);
     assert_snapshot!(ran.all(), @r"
     --- stdout
-    up of shop: 19 steps, plan DIGEST
+    up of shop: 21 steps, plan DIGEST
      1 create-builder shop-east-build-haproxy  start a temporary server for image haproxy-IMAGE in east
      2 apply-recipe shop-east-build-haproxy    put recipe `haproxy` into shop-east-build-haproxy
      3 seal-image haproxy-IMAGE east    make image haproxy-IMAGE in east
      4 delete-builder shop-east-build-haproxy  remove the temporary server shop-east-build-haproxy
-     5 create-builder shop-east-build-web      start a temporary server for image web-IMAGE in east
-     6 apply-recipe shop-east-build-web        put recipe `web` into shop-east-build-web
-     7 seal-image web-IMAGE east        make image web-IMAGE in east
-     8 delete-builder shop-east-build-web      remove the temporary server shop-east-build-web
-     9 create-server shop-east-web-1           start shop-east-web-1 from web-IMAGE
-    10 create-server shop-east-web-2           start shop-east-web-2 from web-IMAGE
-    11 create-server shop-east-balancer-1      start shop-east-balancer-1 from haproxy-IMAGE
-    12 configure-server shop-east-web-1        configure shop-east-web-1 and start its services
-    13 configure-server shop-east-web-2        configure shop-east-web-2 and start its services
-    14 configure-server shop-east-balancer-1   configure shop-east-balancer-1 and start its services
-    15 await-healthy east                      wait until east answers its health checks
-    16 ensure-zone shop.test                   make sure that shop.test is being served by `serve`
-    17 set-record shop.test                    publish www.shop.test in shop.test
-    18 see-record shop.test                    every authority of shop.test answers so
-    19 set-roles                               east is the primary site
+     5 try-image haproxy-IMAGE east     boot haproxy-IMAGE in east, and ask its check
+     6 create-builder shop-east-build-web      start a temporary server for image web-IMAGE in east
+     7 apply-recipe shop-east-build-web        put recipe `web` into shop-east-build-web
+     8 seal-image web-IMAGE east        make image web-IMAGE in east
+     9 delete-builder shop-east-build-web      remove the temporary server shop-east-build-web
+    10 try-image web-IMAGE east         boot web-IMAGE in east, and ask its check
+    11 create-server shop-east-web-1           start shop-east-web-1 from web-IMAGE
+    12 create-server shop-east-web-2           start shop-east-web-2 from web-IMAGE
+    13 create-server shop-east-balancer-1      start shop-east-balancer-1 from haproxy-IMAGE
+    14 configure-server shop-east-web-1        configure shop-east-web-1 and start its services
+    15 configure-server shop-east-web-2        configure shop-east-web-2 and start its services
+    16 configure-server shop-east-balancer-1   configure shop-east-balancer-1 and start its services
+    17 await-healthy east                      wait until east answers its health checks
+    18 ensure-zone shop.test                   make sure that shop.test is being served by `serve`
+    19 set-record shop.test                    publish www.shop.test in shop.test
+    20 see-record shop.test                    every authority of shop.test answers so
+    21 set-roles                               east is the primary site
     --- exit 0
     ");
     assert_eq!(home.run(&["up", "-n", "--detailed-exitcode"]).code, 2);
@@ -73,7 +75,7 @@ fn a_plan_is_agreed_to_by_its_digest() {
     let planned = home.run(&["up", "--dry-run", "--json"]);
     let value: serde_json::Value = serde_json::from_str(&planned.stdout).unwrap();
     assert_eq!(value["outcome"], "planned");
-    assert_eq!(value["pending"], 19);
+    assert_eq!(value["pending"], 21);
     // The lease was given back, so the next one need not wait.
     assert_eq!(home.run(&["up", "--plan", "0000"]).code, 3);
 }

@@ -129,12 +129,16 @@ impl Lab {
 
     /// The same, of a spec that is changed like this.
     pub fn web_with(app: &str, change: impl Fn(&str) -> String) -> Lab {
+        let lab = Lab::web_not_up(app, change);
+        lab.must("up --yes");
+        lab
+    }
+
+    pub fn web_not_up(app: &str, change: impl Fn(&str) -> String) -> Lab {
         let home = Home::with(&change(WEB));
         std::fs::create_dir(home.path().join("app")).expect("a folder");
         home.write(APP, app);
-        let lab = Lab { home };
-        lab.must("up --yes");
-        lab
+        Lab { home }
     }
 
     /// Where a server of the east is.

@@ -10,6 +10,7 @@ mod dead;
 mod deploy;
 mod files;
 mod heal;
+mod image;
 mod lab;
 mod secrets;
 mod story;

@@ -116,6 +116,26 @@ impl Site {
         found.ok_or_else(|| Trouble::Unknown(hidden()))
     }
 
+    pub(super) async fn tag_published(
+        &self,
+        name: &ImageName,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<(), Trouble> {
+        let fingerprint = self.need(name).await.nothing_changed()?;
+        let listed = self.listed_images().await.nothing_changed()?;
+        let mut listed = listed.into_iter();
+        let image = listed.find(|one| one["fingerprint"] == fingerprint.as_str());
+        // A change of some properties replaces all of them.
+        let mut properties = image.map_or(Value::Null, |image| image["properties"].clone());
+        for (tag, value) in tags {
+            properties[format!("{TAG}{tag}")] = value.as_str().into();
+        }
+        let path = format!("/1.0/images/{fingerprint}?project=default");
+        let body = json!({ "properties": properties });
+        let changed = self.incus.change(Method::PATCH, &path, &body, QUICK_LIMIT);
+        changed.await.map(drop).map_err(No::trouble)
+    }
+
     /// Everything on the root disk goes, and the volume stays. It reboots.
     pub(super) async fn rebuild(
         &self,

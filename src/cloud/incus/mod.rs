@@ -204,6 +204,14 @@ impl Cloud for Site {
         self.published().await
     }
 
+    async fn tag_image(
+        &self,
+        name: &ImageName,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<(), Trouble> {
+        self.tag_published(name, tags).await
+    }
+
     async fn delete_image(&self, name: &ImageName) -> Result<(), Trouble> {
         self.unpublish(name).await
     }

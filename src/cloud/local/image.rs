@@ -10,7 +10,7 @@ use super::{GONE, Site, component};
 use crate::cloud::Image;
 use crate::durable;
 use crate::error::{Fault, Trouble, TroubleExt};
-use crate::model::id::{ImageName, ServerName};
+use crate::model::id::{ImageName, ServerName, SiteName};
 
 impl Site {
     fn image_folder(&self, name: &ImageName) -> Result<PathBuf, Fault> {
@@ -75,6 +75,20 @@ impl Site {
         Ok(image)
     }
 
+    pub(super) fn tag_image(
+        &self,
+        name: &ImageName,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<(), Trouble> {
+        let _lock = self.lock().nothing_changed()?;
+        let none = || Trouble::NothingChanged(no_image(&self.site, name));
+        let mut image = self.image(name).nothing_changed()?.ok_or_else(none)?;
+        image.tags.extend(tags.clone());
+        let path = self.image_folder(name).nothing_changed()?;
+        let bytes = serde_json::to_vec_pretty(&image).expect("an image is always JSON");
+        durable::replace(&path.join("image.json"), &bytes, 0o644, None).unknown()
+    }
+
     pub(super) fn delete_image(&self, name: &ImageName) -> Result<(), Trouble> {
         let folder = self.image_folder(name).nothing_changed()?;
         if !self.base.exists() {
@@ -119,11 +133,13 @@ impl Site {
     }
 
     pub(super) fn need_image(&self, name: &ImageName) -> Result<(), Fault> {
-        let none = || {
-            Fault::new(format!("site `{}` has no image `{name}`", self.site)).hint("hafog build")
-        };
+        let none = || no_image(&self.site, name);
         self.image(name)?.map(|_| ()).ok_or_else(none)
     }
+}
+
+fn no_image(site: &SiteName, name: &ImageName) -> Fault {
+    Fault::new(format!("site `{site}` has no image `{name}`")).hint("hafog build")
 }
 
 /// Points a server at an image, or at its own tree, in one step.

@@ -430,6 +430,15 @@ impl Cloud for Local {
         self.on(move |site| site.delete_image(&name)).await
     }
 
+    async fn tag_image(
+        &self,
+        name: &ImageName,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<(), Trouble> {
+        let (name, tags) = (name.clone(), tags.clone());
+        self.on(move |site| site.tag_image(&name, &tags)).await
+    }
+
     async fn tag_server(
         &self,
         name: &ServerName,

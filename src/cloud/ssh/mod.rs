@@ -351,6 +351,15 @@ impl Cloud for Site {
         Ok(())
     }
 
+    async fn tag_image(
+        &self,
+        name: &ImageName,
+        _: &BTreeMap<String, String>,
+    ) -> Result<(), Trouble> {
+        let message = format!("site `{}` has no images, so no `{name}`", self.site);
+        Err(Trouble::NothingChanged(Fault::new(message)))
+    }
+
     async fn tag_server(
         &self,
         name: &ServerName,

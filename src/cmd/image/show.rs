@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::super::{Call, Ended, look};
-use super::{Images, Row, rows};
+use super::{Images, Row, State, rows};
 use crate::error::{Fault, Kind};
 use crate::exit;
 use crate::image::sbom::{self, Contents};
@@ -41,7 +41,7 @@ struct Shown {
 #[derive(Debug, Serialize)]
 struct At {
     site: SiteName,
-    there: bool,
+    state: State,
     servers: Vec<ServerName>,
     /// What its build said.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -84,7 +84,7 @@ fn shown(image: &ImageName, rows: Vec<Row>, facts: &Facts, home: &Path) -> Resul
         }
         let is_there = |path: &Path| path.exists().then(|| path.to_owned());
         sites.push(At {
-            there: !row.missing,
+            state: row.state,
             servers: servers.map(|server| server.name.clone()).collect(),
             log: is_there(shelf.log()),
             sbom: is_there(shelf.sbom()),
@@ -128,7 +128,12 @@ fn text(shown: &Shown) -> String {
         let log = at.log.as_ref();
         table.row([
             at.site.to_string(),
-            if at.there { "there" } else { "not built" }.to_owned(),
+            match at.state {
+                State::Missing => "not built",
+                State::Untried => "untried",
+                State::Ready => "there",
+            }
+            .to_owned(),
             or_dash(servers.join(" ")),
             or_dash(log.map_or(String::new(), |log| log.display().to_string())),
         ]);

@@ -73,6 +73,9 @@ pub(super) fn images(stack: &Stack, facts: &Facts, site: &SiteName) -> Vec<Check
                 unknown(name, format!("{site} did not answer"), mend)
             }
             Some(image) if facts.has_image(site, image) => pass(name, format!("{image} is there")),
+            Some(image) if facts.is_untried(site, image) => {
+                fail(name, format!("nobody saw {image} booting there"), mend)
+            }
             Some(image) => fail(name, format!("{image} is not there"), mend),
         }
     };

@@ -74,6 +74,7 @@ pub(crate) fn fine(stack: &Stack) -> Facts {
             answers: Seen::Known(()),
             servers: servers.map(|one| (one.name.clone(), server(one))).collect(),
             images: images.values().cloned().collect(),
+            untried: std::collections::BTreeSet::new(),
         };
         (site.name.clone(), facts)
     };
