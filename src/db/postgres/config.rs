@@ -342,6 +342,12 @@ pub(super) async fn put_sql(
     Ok(path)
 }
 
+/// A server that crashed, or whose machine did, leaves its process id in `postmaster.pid`. When that is another
+/// process's by now, of the same user, PostgreSQL refuses to start for as long as that one lives. A server works in its
+/// data folder; where the id's process does not, it is replaced by one that nobody can have. The file stays: by the
+/// shared memory that it names PostgreSQL knows whether processes of the old server are still there.
+const NOBODY: &str = r#"pid=$(head -n 1 "$1/postmaster.pid" 2>/dev/null) || exit 0; case $pid in ''|*[!0-9]*) exit 0 ;; esac; [ -e /proc/self/cwd ] || exit 0; [ "$(readlink "/proc/$pid/cwd")" = "$(readlink -f "$1")" ] || sed -i "1s/.*/2147483647/" "$1/postmaster.pid" || exit 0"#;
+
 /// Tells the supervisor about the service. Every start of it comes up as a replica: only a promotion opens it.
 pub(super) async fn install(node: &Node, bin: &str, reach: &Reach) -> Result<(), Trouble> {
     let paths = Paths::of(node);
@@ -357,7 +363,12 @@ pub(super) async fn install(node: &Node, bin: &str, reach: &Reach) -> Result<(),
     let signal = format!("{}/standby.signal", paths.main);
     let name = service_name(&node.database.name);
     let service = Service {
-        before: vec![vec!["touch".to_owned(), signal]],
+        before: vec![
+            ["sh", "-c", NOBODY, "sh", &paths.main]
+                .map(str::to_owned)
+                .to_vec(),
+            vec!["touch".to_owned(), signal],
+        ],
         as_service_user: true,
         stop_signal: StopSignal::Int,
         ..Service::new(name, argv.to_vec(), STOP_LIMIT)

@@ -260,6 +260,20 @@ pub fn note(line: &str) {
     let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
+/// What everything on a server said last.
+fn last_words(folder: &Path) -> String {
+    let logs = std::fs::read_dir(folder.join("log"));
+    let logs = logs.into_iter().flatten().flatten();
+    let words = logs.map(|log| {
+        let bytes = std::fs::read(log.path()).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let lines: Vec<&str> = text.lines().rev().take(20).collect();
+        let lines: Vec<&str> = lines.into_iter().rev().collect();
+        format!("==== {}\n{}\n", log.path().display(), lines.join("\n"))
+    });
+    words.collect()
+}
+
 /// The old primary's machine is on again, and its database accepts nothing.
 pub fn comes_back_closed(rig: &Rig) -> Result<String, String> {
     let mut last = Value::Null;
@@ -268,7 +282,7 @@ pub fn comes_back_closed(rig: &Rig) -> Result<String, String> {
         last = rig.lab.facts()["nodes"]["shop-east-db-1"].take();
         last["status"]["known"].is_object()
     });
-    answers.map_err(|why| format!("{why}; it was {last}"))?;
+    answers.map_err(|why| format!("{why}; it was {last}\n{}", last_words(&rig.folder("east"))))?;
     rig.writes("west")?;
     rig.is_the_only_one("west")?;
     rig.reigns(&["east", "west"])?;

@@ -116,6 +116,27 @@ async fn a_server_that_its_supervisor_lost_is_stopped_all_the_same() {
     );
 }
 
+/// What it writes into `postmaster.pid` outlives it, and ids are given out again, soonest after a boot.
+#[tokio::test]
+async fn a_server_that_crashed_starts_though_its_process_id_is_somebody_elses_by_now() {
+    let name = "a_server_that_crashed_starts_though_its_process_id_is_somebody_elses_by_now";
+    let Some(machine) = Machine::one(name) else {
+        return;
+    };
+    let (node, reach) = (&machine.nodes[0], &machine.reach);
+    Postgres.create(node, Some(PASSWORD), reach).await.unwrap();
+    machine.shell.crash(&node.host);
+    let script = "sleep 600 >/dev/null 2>&1 & echo $!; sed -i \"1s/.*/$!/\" \"$1/postmaster.pid\"";
+    let main = Paths::of(node).main;
+    let took = Command::new(["sh", "-euc", script, "sh", &main]).service_user();
+    let took = reach.shell.run(&node.host, &took).await.unwrap();
+    assert_eq!(took.code, 0, "{took:?}");
+    let started = Postgres.start(node, reach).await;
+    let end = Command::new(["kill", took.stdout.trim()]).service_user();
+    assert_eq!(reach.shell.run(&node.host, &end).await.unwrap().code, 0);
+    started.unwrap();
+}
+
 #[tokio::test]
 async fn a_read_only_setting_is_no_proof() {
     let Some(machine) = Machine::one("a_read_only_setting_is_no_proof") else {
