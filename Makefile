@@ -8,6 +8,8 @@ SHELL := /bin/bash
 CARGO ?= cargo
 TEST_LOG := target/test.log
 SKIPPED := $(CURDIR)/target/skipped
+# Most tests wait for processes that they started.
+export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 
 help: ## say what there is
 	@echo 'make TARGET'

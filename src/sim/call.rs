@@ -91,7 +91,8 @@ impl SimWorld {
         if self.is_dead() {
             return None;
         }
-        self.with(|world| match self.enter(world, call, false) {
+        let mut world = self.caught_up();
+        match self.enter(&mut world, call, false) {
             Some(mishap) if mishap.kills() => {
                 self.kill();
                 None
@@ -100,8 +101,8 @@ impl SimWorld {
             Some(Mishap::FailBefore | Mishap::LoseReply | Mishap::Half) => {
                 Some(Err(scripted("no answer to", call)))
             }
-            _ => Some(body(world)),
-        })
+            _ => Some(body(&mut world)),
+        }
     }
 
     fn change_now<T>(

@@ -445,13 +445,23 @@ impl SimWorld {
             .expect("no holder of the world panics")
     }
 
-    /// Lets time catch up, does `body`, lets its consequences happen, and writes the books.
+    /// Lets time catch up, does `body`, and lets its consequences happen.
     fn with<T>(&self, body: impl FnOnce(&mut World) -> T) -> T {
-        let mut world = self.lock();
-        let now = self.shared.clock.now();
-        world.settle(now);
+        let mut world = self.caught_up();
         let value = body(&mut world);
+        let now = world.now();
         world.settle(now);
         value
+    }
+
+    /// The world as it is now. Whoever changes it lets it settle.
+    fn caught_up(&self) -> MutexGuard<'_, World> {
+        let mut world = self.lock();
+        let now = self.shared.clock.now();
+        // Nothing happened since.
+        if world.now() != now {
+            world.settle(now);
+        }
+        world
     }
 }

@@ -222,6 +222,20 @@ impl SimNode {
         self.stand_on(&upstream.path(), self.received);
     }
 
+    /// Whether the node stands where `upstream` does, so that there is nothing to receive or to hear.
+    pub fn has_all_of(&self, upstream: &SimNode) -> bool {
+        self.received == upstream.received
+            && self.branch == upstream.branch
+            && self.history == upstream.history
+            && self.heartbeat == upstream.heartbeat
+    }
+
+    /// What changes whenever it receives, replays or hears something.
+    pub fn mark(&self) -> (u64, u64, u64, Option<u64>) {
+        let beat = self.heartbeat.as_ref().map(|beat| beat.seq);
+        (self.branch, self.received, self.replayed, beat)
+    }
+
     /// Replays what was written until `until`, in order.
     pub fn replay(&mut self, until: Timestamp) {
         for entry in &self.log {

@@ -476,30 +476,35 @@ impl World {
             .collect();
         // A chain of replicas is as long as there are nodes at most, so as many rounds reach its end.
         for _ in &replicas {
+            let mut moved = false;
             for (name, database) in &replicas {
-                self.catch_up(name, database);
+                moved |= self.catch_up(name, database);
+            }
+            if !moved {
+                return;
             }
         }
     }
 
-    fn catch_up(&mut self, name: &ServerName, database: &DatabaseName) {
+    /// Whether it has anything now that it had not.
+    fn catch_up(&mut self, name: &ServerName, database: &DatabaseName) -> bool {
         let now = self.now;
         let Some(link) = self.link(name, database) else {
-            return;
+            return false;
         };
-        let upstream = match link {
-            Ok(()) => {
-                let above = self.node_mut(name, database).upstream.clone();
-                above.map(|above| self.node_mut(&above.name, database).clone())
-            }
-            Err(_) => None,
-        };
+        let node = &self.servers[name].nodes[database];
+        let before = node.mark();
+        let above = node.upstream.as_ref().filter(|_| link.is_ok());
+        let above = above.map(|above| &self.servers[&above.name].nodes[database]);
+        // Its log is copied only when some of it is new.
+        let upstream = above.filter(|above| !node.has_all_of(above)).cloned();
         let node = self.node_mut(name, database);
         if let Some(upstream) = upstream {
             node.receive(&upstream, now - node.network_delay);
             node.hear(&upstream);
         }
         node.replay(now - node.replay_delay);
+        node.mark() != before
     }
 
     fn look_for_two_writers(&mut self) {
