@@ -45,6 +45,7 @@ pub async fn facts(world: &World) -> Result<Facts, Fault> {
     let roles = world.roles().await?;
     let published = world.published().await?;
     let writers = world.writers().await?;
+    let revoked = world.revoked().await?.images;
     let sites = join_all(
         world
             .stack
@@ -84,6 +85,7 @@ pub async fn facts(world: &World) -> Result<Facts, Fault> {
         writers,
         zones: zones.into_iter().collect(),
         images: world.images.clone(),
+        revoked,
         configured,
         files,
         connected,

@@ -14,7 +14,7 @@ use crate::db::{Engine, Node, Reach};
 use crate::dns::DnsHost;
 use crate::error::Fault;
 use crate::model::id::*;
-use crate::model::roles::{Published, Roles, RolesDocument, Writer};
+use crate::model::roles::{Published, Revoked, Roles, RolesDocument, Writer};
 use crate::model::stack::{Database, Server, Stack};
 use crate::probe::Probe;
 use crate::shell::sites::Sites;
@@ -49,6 +49,7 @@ pub trait Secrets: Send + Sync {
 
 pub const ROLES: &str = "roles";
 pub const NAMES: &str = "names";
+pub const REVOKED: &str = "revoked";
 
 pub fn writer_key(database: &DatabaseName) -> String {
     format!("writer/{database}")
@@ -244,6 +245,13 @@ impl World {
             .newest(NAMES, |names: &Published| names.serial)
             .await?
             .unwrap_or_default())
+    }
+
+    pub async fn revoked(&self) -> Result<Revoked, Fault> {
+        let newest = self
+            .stores
+            .newest(REVOKED, |revoked: &Revoked| revoked.serial);
+        Ok(newest.await?.unwrap_or_default())
     }
 
     /// Those that there are.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::interrupt::Interrupts;
+use super::open::Images;
 use super::unfinished::{self, Found};
 use super::{Call, Ended, open, report};
 use crate::error::{Fault, Kind};
@@ -19,7 +20,7 @@ use crate::model::id::{RunId, ServerName, SiteName, StackName};
 use crate::model::stack::Stack;
 use crate::model::units::Span;
 use crate::plan::facts::Facts;
-use crate::plan::{Intent, Plan, PlanKind, Refusal, build};
+use crate::plan::{Intent, Plan, PlanKind, Refusal, build, safety};
 use crate::run::open::{OpenOptions, Session};
 use crate::run::runner::{End, Left, way_back};
 use crate::ui::ask;
@@ -72,8 +73,8 @@ pub struct Job {
     /// As a person types it, with its argument: the hints repeat it.
     pub verb: String,
     pub assume_down: BTreeSet<SiteName>,
-    /// The planner asks for the images that the recipes make now.
-    pub makes_images: bool,
+    /// What the planner asks of the images that the recipes make now.
+    pub images: Images,
     /// Which versions of packages those images have.
     pub versions: Versions,
     /// The planner asks what old primaries have that the current ones lack.
@@ -92,7 +93,13 @@ pub struct Job {
 
 impl Job {
     pub fn makes_images(mut self) -> Job {
-        self.makes_images = true;
+        self.images = Images::Needed;
+        self
+    }
+
+    /// Knows the images by their recipes, where those can be read.
+    pub fn names_images(mut self) -> Job {
+        self.images = Images::IfReadable;
         self
     }
 
@@ -100,7 +107,7 @@ impl Job {
         Job {
             verb: verb.into(),
             assume_down: BTreeSet::new(),
-            makes_images: false,
+            images: Images::Unread,
             versions: Versions::Locked,
             compares: false,
             examines: false,
@@ -126,10 +133,7 @@ struct Planned<'a> {
 /// Takes the whole road.
 pub async fn drive(call: &Call, change: &Change, job: Job) -> Ended {
     let without = open::Without {
-        images: match job.makes_images {
-            true => open::Images::Needed,
-            false => open::Images::Unread,
-        },
+        images: job.images,
         sites: job.assume_down.clone(),
         versions: job.versions,
     };
@@ -233,7 +237,9 @@ impl Road<'_> {
             if job.examines {
                 self.interrupts.or(session.examine()).await?;
             }
-            let plan = planner(&session.world.stack, &session.facts)?;
+            let mut plan = planner(&session.world.stack, &session.facts)?;
+            let revoked = safety::revoked(&plan, &session.facts);
+            plan.refusals.extend(revoked);
             let refused = refusals(&plan.refusals, &self.change.accept);
             if plan.is_empty() && refused.is_empty() {
                 if index == last && code == exit::DONE {

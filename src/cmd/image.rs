@@ -1,5 +1,7 @@
-//! `hafog image`: which images are where, which of them are what the spec makes now, and away with the others.
+//! `hafog image`: which images are where, which of them are what the spec makes now, which must not be used any more,
+//! and away with the old ones.
 
+mod revoke;
 mod show;
 
 use serde::Serialize;
@@ -20,6 +22,8 @@ pub enum Verb {
     List,
     /// Say where an image is, who runs it, and what is in it
     Show(show::Args),
+    /// Let nothing be started from an image any more
+    Revoke(revoke::Args),
     /// Remove images that no recipe makes now and no server runs
     Prune(Prune),
 }
@@ -41,6 +45,9 @@ struct Row {
     recipe: Option<RecipeName>,
     servers: usize,
     state: State,
+    /// Why nothing is to be started from it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revoked: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -57,6 +64,7 @@ pub async fn run(call: &Call, verb: &Verb) -> Ended {
     match verb {
         Verb::List => list(call).await,
         Verb::Show(args) => show::run(call, args).await,
+        Verb::Revoke(args) => revoke::run(call, args).await,
         Verb::Prune(args) => prune(call, args).await,
     }
 }
@@ -117,6 +125,7 @@ fn rows(stack: &Stack, facts: &Facts) -> Vec<Row> {
                 recipe: recipe(image),
                 servers: used(image),
                 state,
+                revoked: facts.revoked.get(image).map(|one| one.why.clone()),
             });
         }
     }
@@ -132,6 +141,10 @@ fn text(rows: &[Row]) -> String {
             (Some(recipe), State::Ready) => format!("current `{recipe}`"),
             (None, State::Untried) => "old, untried".to_owned(),
             (None, State::Ready) => "old".to_owned(),
+        };
+        let state = match &row.revoked {
+            Some(why) => format!("{state}, revoked: {why}"),
+            None => state,
         };
         table.row([
             row.site.to_string(),

@@ -89,6 +89,19 @@ pub struct Beat {
     pub transactions: Option<u64>,
 }
 
+/// Document `revoked`: images that nothing is to be started from any more.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Revoked {
+    pub serial: u64,
+    pub images: BTreeMap<ImageName, Revocation>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Revocation {
+    pub why: String,
+    pub at: Timestamp,
+}
+
 /// Document `names`: the history of everything published, for the TTL clock.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Published {

@@ -45,6 +45,7 @@ actions! {
     PowerOn,
     DeleteServer,
     DeleteImage,
+    RevokeImage,
     RemoveSite,
     ConfigureServer,
     ChangeImage,
@@ -131,6 +132,13 @@ pub struct PowerOn {
 pub struct DeleteImage {
     pub site: SiteName,
     pub image: ImageName,
+}
+
+/// Nothing is to be started from the image any more, for this reason; without one it may be used again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RevokeImage {
+    pub image: ImageName,
+    pub why: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -12,7 +12,7 @@ use crate::db::{Certificate, Contents, Divergence, Link, NodeRole, NodeStatus};
 use crate::model::files::{Report, Whole};
 use crate::model::id::*;
 use crate::model::record::{RecordSet, RecordType};
-use crate::model::roles::{Published, Roles, Writer};
+use crate::model::roles::{Published, Revocation, Roles, Writer};
 use crate::model::stack::{Database, Name, Server, Stack};
 
 /// Known, or unknown and why. Unknown never passes for anything.
@@ -51,6 +51,9 @@ pub struct Facts {
     pub zones: BTreeMap<ZoneName, ZoneFacts>,
     /// The image that each recipe makes now.
     pub images: BTreeMap<RecipeName, ImageName>,
+    /// Images that nothing is to be started from any more.
+    #[serde(default)]
+    pub revoked: BTreeMap<ImageName, Revocation>,
     /// Servers whose configuration is as it should be.
     pub configured: BTreeSet<ServerName>,
     /// What the servers of each entry of `files` have.

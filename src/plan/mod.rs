@@ -15,6 +15,7 @@ mod loss;
 pub mod preflight;
 pub mod prune;
 pub mod rejoin;
+pub mod revoke;
 pub mod safety;
 pub mod scale;
 pub mod site;
@@ -27,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::model::digest::hex;
-use crate::model::id::{ServerName, SiteName, StepName};
+use crate::model::id::{ImageName, ServerName, SiteName, StepName};
 use crate::model::stack::{Job, Stack};
 use crate::model::units::Span;
 pub use action::Action;
@@ -101,6 +102,9 @@ pub enum Intent {
     Prune {
         sites: Vec<SiteName>,
     },
+    Revoke {
+        image: ImageName,
+    },
     Heal {
         sites: Vec<SiteName>,
     },
@@ -130,6 +134,7 @@ impl Intent {
         match self {
             Intent::Failover { to, .. } => format!("{verb} {to}"),
             Intent::Takeover { to, .. } => format!("{verb} {to}"),
+            Intent::Revoke { image } => format!("{verb} {image}"),
             _ => verb.to_owned(),
         }
     }
@@ -155,6 +160,7 @@ impl Intent {
             Intent::Rejoin { .. } => "failback (rejoin)",
             Intent::Destroy { .. } => "destroy",
             Intent::Prune { .. } => "image prune",
+            Intent::Revoke { .. } => "image revoke",
             Intent::Heal { .. } => "heal",
             Intent::Scale { .. } => "scale",
             Intent::Sync => "sync",

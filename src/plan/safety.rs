@@ -1,9 +1,13 @@
 //! Refusals: named reasons why a plan may not run as it stands. `--accept NAME` waives that one and is journaled.
 //! A bare `--force` does not exist.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::facts::Facts;
+use super::{Action, Plan};
+use crate::model::id::ImageName;
 use crate::model::stack::Stack;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -135,6 +139,11 @@ pub const REFUSALS: &[About] = &[
         about: "The spec has the server no longer that writes a database. It has to be in the spec until another node is the one that writes.",
     },
     About {
+        name: "image-revoked",
+        waivable: true,
+        about: "An image that somebody revoked would be made again, or a server started from it. `hafog image show IMAGE` says why it was. Change its recipe, or take newer packages with `hafog build --upgrade`, and it makes another one; `hafog image revoke IMAGE --lift` takes the word back. Accepted: it is used all the same.",
+    },
+    About {
         name: "standby-not-ready",
         waivable: true,
         about: "The standby has no healthy servers behind its balancer; users moved there would see errors. Accepted: its health checks are not waited for.",
@@ -175,6 +184,29 @@ pub(super) fn lost_writer(stack: &Stack, facts: &Facts) -> Option<Refusal> {
         );
         Some(refusal("writer-not-in-spec", why, hint))
     })
+}
+
+/// What would use images that are revoked.
+pub fn revoked(plan: &Plan, facts: &Facts) -> Option<Refusal> {
+    let steps = plan.steps.iter().filter(|step| step.skip.is_none());
+    let images = steps.filter_map(|step| match &step.action {
+        Action::CreateServer(action) => action.want.image.as_ref(),
+        Action::ApplyRecipe(action) => Some(&action.image),
+        Action::SealImage(action) => Some(&action.image),
+        Action::TryImage(action) => Some(&action.image),
+        Action::ChangeImage(action) => Some(&action.to),
+        _ => None,
+    });
+    let images: BTreeSet<&ImageName> = images.collect();
+    let mut revoked = images
+        .into_iter()
+        .filter_map(|image| Some((image, facts.revoked.get(image)?)));
+    let (first, revocation) = revoked.next()?;
+    let mut why = format!("{first} was revoked: {}", revocation.why);
+    for (image, revocation) in revoked {
+        why.push_str(&format!("; {image} was revoked: {}", revocation.why));
+    }
+    Some(refusal("image-revoked", why, "hafog image list"))
 }
 
 #[cfg(test)]

@@ -9,10 +9,11 @@ use super::{Act, Context, Standing, apply, balancer, configure, files, rotation}
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::image::shelf::Shelf;
 use crate::journal::event::Output;
+use crate::model::roles::Revocation;
 use crate::plan::action::*;
 use crate::shell::{Host, Ran, ServiceChange};
 use crate::wait;
-use crate::world::World;
+use crate::world::{REVOKED, World};
 
 /// With the last lines of what it said.
 pub(super) fn ended_badly(ran: &Ran, what: &str) -> Trouble {
@@ -62,6 +63,37 @@ impl Act for DeleteImage {
             .await?;
         let shelf = Shelf::of(&context.world.home, &self.site, &self.image);
         shelf.clear().await.partial()
+    }
+}
+
+#[async_trait]
+impl Act for RevokeImage {
+    async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
+        let revoked = context.world.revoked().await?;
+        let stands = revoked.images.get(&self.image).map(|one| &one.why);
+        if stands != self.why.as_ref() {
+            return Ok(Standing::Ready);
+        }
+        Ok(Standing::done(match stands {
+            Some(why) => format!("{} is revoked: {why}", self.image),
+            None => format!("{} is not revoked", self.image),
+        }))
+    }
+
+    async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
+        let world = context.world;
+        let mut revoked = world.revoked().await.nothing_changed()?;
+        revoked.serial = revoked.serial.saturating_add(1);
+        match &self.why {
+            Some(why) => {
+                let (why, at) = (why.clone(), world.clock.now());
+                let one = Revocation { why, at };
+                revoked.images.insert(self.image.clone(), one);
+            }
+            None => drop(revoked.images.remove(&self.image)),
+        }
+        let written = world.stores.write_everywhere(REVOKED, &revoked);
+        written.await.unknown()
     }
 }
 

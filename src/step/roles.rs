@@ -5,10 +5,10 @@ use async_trait::async_trait;
 use super::{Act, Context, Standing};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{ServerName, SiteName};
-use crate::model::roles::{Published, Roles, RolesDocument};
+use crate::model::roles::{Published, Revoked, Roles, RolesDocument};
 use crate::model::stack::Job;
 use crate::plan::action::*;
-use crate::world::{NAMES, ROLES, World, writer_key};
+use crate::world::{NAMES, REVOKED, ROLES, World, writer_key};
 
 /// Who is what: `east is primary, west is standby, provisional until …`.
 fn sentence(roles: &Roles) -> String {
@@ -119,6 +119,12 @@ impl Act for ForgetState {
             ..Published::default()
         };
         stores.forget_everywhere(NAMES, &empty).await.unknown()?;
+        let revoked = context.world.revoked().await.nothing_changed()?;
+        let empty = Revoked {
+            serial: revoked.serial.saturating_add(1),
+            ..Revoked::default()
+        };
+        stores.forget_everywhere(REVOKED, &empty).await.unknown()?;
         // Also those that somebody removed without hafog.
         for server in &context.world.stack.servers {
             if matches!(server.job, Job::Database(_)) {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::lab::{Lab, ask, turn};
 
 /// Once it is broken, no restart helps: what is wrong is on its disk.
-const APP: &str = r#"
+pub const APP: &str = r#"
 import http.server, os
 BROKEN = "broken"
 class App(http.server.BaseHTTPRequestHandler):

@@ -12,6 +12,7 @@ use crate::exit;
 use crate::image::sbom::{self, Contents};
 use crate::image::shelf::Shelf;
 use crate::model::id::{ImageName, RecipeName, ServerName, SiteName};
+use crate::model::roles::Revocation;
 use crate::plan::facts::Facts;
 use crate::ui::table::Table;
 
@@ -30,6 +31,9 @@ struct Shown {
     /// The recipe that makes this very image now.
     #[serde(skip_serializing_if = "Option::is_none")]
     recipe: Option<RecipeName>,
+    /// Why nothing is to be started from it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revoked: Option<Revocation>,
     sites: Vec<At>,
     /// Names and versions, of the first site whose bill of materials is here.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,6 +104,7 @@ fn shown(image: &ImageName, rows: Vec<Row>, facts: &Facts, home: &Path) -> Resul
     Ok(Shown {
         image: image.clone(),
         recipe,
+        revoked: facts.revoked.get(image).cloned(),
         sites,
         differences: differ,
         contents,
@@ -121,7 +126,11 @@ fn text(shown: &Shown) -> String {
         Some(recipe) => format!("what recipe `{recipe}` makes now"),
         None => "made by no recipe now".to_owned(),
     };
-    let mut out = format!("{}: {now}\n\n", shown.image);
+    let mut out = format!("{}: {now}\n", shown.image);
+    if let Some(Revocation { why, at }) = &shown.revoked {
+        out.push_str(&format!("revoked at {at:.0}: {why}\n"));
+    }
+    out.push('\n');
     let mut table = Table::new(["SITE", "STATE", "SERVERS", "BUILD LOG"]);
     for at in &shown.sites {
         let servers: Vec<&str> = at.servers.iter().map(ServerName::as_str).collect();

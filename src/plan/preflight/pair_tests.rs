@@ -7,7 +7,7 @@ use super::tests::{around, fine, with_files};
 use super::*;
 use crate::cloud::ServerState;
 use crate::db::{Link, NodeRole, NodeStatus};
-use crate::model::roles::{Provisional, TtlLease};
+use crate::model::roles::{Provisional, Revocation, TtlLease};
 use crate::model::stack::SelfFence;
 use crate::model::units::Ttl;
 use crate::sim::stacks::small;
@@ -60,6 +60,22 @@ impl World {
 
     fn west(&mut self) -> &mut crate::plan::facts::SiteFacts {
         self.facts.sites.get_mut(&"west".into()).unwrap()
+    }
+
+    /// Nothing is to be started any more from what the recipe makes.
+    fn revoke(&mut self, recipe: &str) {
+        let revocation = Revocation {
+            why: "a key is in it".to_owned(),
+            at: self.facts.at,
+        };
+        let image = self.facts.images[&recipe.into()].clone();
+        self.facts.revoked.insert(image, revocation);
+    }
+
+    fn runs(&mut self, server: &str, recipe: &str) {
+        let image = self.facts.images[&recipe.into()].clone();
+        let server = self.west().servers.get_mut(&server.into());
+        server.unwrap().image = Some(image);
     }
 
     fn node(&mut self, name: &str) -> &mut crate::plan::facts::NodeFact {
@@ -168,6 +184,15 @@ fn turns() -> Vec<Turn> {
         dark("cloud", |w| w.west().answers = silent()),
         dark("cloud", |w| drop(w.facts.sites.remove(&"west".into()))),
         red("image", |w| drop(w.west().images.pop_first())),
+        red("image", |w| w.revoke("web")),
+        red("image", |w| {
+            w.revoke("web");
+            w.runs("shop-west-web-1", "web");
+            w.facts
+                .images
+                .insert("web".into(), "web-000000000002".into());
+            w.west().images.insert("web-000000000002".into());
+        }),
         dark("image", |w| w.west().answers = silent()),
         dark("image", |w| w.facts.images.clear()),
         nothing("image", |w| w.stack.servers.clear()),

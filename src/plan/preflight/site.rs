@@ -72,6 +72,18 @@ pub(super) fn images(stack: &Stack, facts: &Facts, site: &SiteName) -> Vec<Check
             Some(_) if !facts.answers(site) => {
                 unknown(name, format!("{site} did not answer"), mend)
             }
+            Some(image) if facts.revoked.contains_key(image) => fail(
+                name,
+                format!("{image} is revoked: {}", facts.revoked[image].why),
+                format!("hafog image show {image}"),
+            ),
+            Some(_) if let Some((server, image)) = runs_revoked(stack, facts, site, recipe) => {
+                fail(
+                    name,
+                    format!("{server} runs {image}, which is revoked"),
+                    "hafog deploy",
+                )
+            }
             Some(image) if facts.has_image(site, image) => pass(name, format!("{image} is there")),
             Some(image) if facts.is_untried(site, image) => {
                 fail(name, format!("nobody saw {image} booting there"), mend)
@@ -83,6 +95,22 @@ pub(super) fn images(stack: &Stack, facts: &Facts, site: &SiteName) -> Vec<Check
         return vec![not_applicable("image", "the spec asks for no server there")];
     }
     recipes.into_iter().map(check).collect()
+}
+
+/// A server of the recipe that runs an image which must not be used any more.
+fn runs_revoked<'a>(
+    stack: &'a Stack,
+    facts: &'a Facts,
+    site: &'a SiteName,
+    recipe: &RecipeName,
+) -> Option<(&'a ServerName, &'a ImageName)> {
+    let servers = stack.servers_at(site);
+    let mut servers = servers.filter(|server| server.recipe == *recipe);
+    servers.find_map(|server| {
+        let image = facts.server(site, &server.name)?.image.as_ref()?;
+        let revoked = facts.revoked.contains_key(image);
+        revoked.then_some((&server.name, image))
+    })
 }
 
 /// The servers that run while the site is a standby.

@@ -158,6 +158,7 @@ pub(crate) fn fine(stack: &Stack) -> Facts {
         connected: Default::default(),
         apart: BTreeMap::new(),
         sick: BTreeMap::new(),
+        revoked: BTreeMap::new(),
     }
 }
 

@@ -7,13 +7,13 @@ use super::*;
 use crate::cloud::ServerState;
 use crate::db::{Link, NodeRole, NodeStatus};
 use crate::model::id::SiteName;
-use crate::model::roles::{Beat, Provisional};
+use crate::model::roles::{Beat, Provisional, Revocation};
 use crate::model::stack::{SelfFence, Stack};
 use crate::plan::action::CONFIG_TAG;
 use crate::plan::facts::{Facts, Seen};
 use crate::plan::failover::{Options, failover, takeover};
 use crate::plan::preflight::tests::{fine, with_files};
-use crate::plan::{Plan, commit, deploy, destroy, files, heal, rejoin, scale, site};
+use crate::plan::{Plan, build, commit, deploy, destroy, files, heal, rejoin, scale, site};
 use crate::sim::stacks::small;
 
 const EAST: &str = "shop-east-db-1";
@@ -263,6 +263,32 @@ fn primary_is_gone(world: &mut World) {
     world.silence(EAST);
 }
 
+/// As the command reviews it.
+fn reviewed(mut plan: Plan, world: &World) -> Plan {
+    plan.refusals.extend(revoked(&plan, &world.facts));
+    plan
+}
+
+/// The recipe of the application servers makes an image that is nowhere yet.
+fn a_new_release(world: &mut World) {
+    let web = world.facts.images.get_mut(&"web".into());
+    *web.expect("a recipe") = "web-000000000001".into();
+}
+
+fn revoke(world: &mut World, image: ImageName) {
+    let revocation = Revocation {
+        why: "a key is in it".to_owned(),
+        at: world.facts.at,
+    };
+    world.facts.revoked.insert(image, revocation);
+}
+
+/// Somebody revoked what it makes.
+fn revoke_web(world: &mut World) {
+    let image = world.facts.images[&"web".into()].clone();
+    revoke(world, image);
+}
+
 fn cases() -> Vec<Case> {
     let not_up: Change = |w| w.facts.roles = None;
     let never_made: Change = |w| w.roles().standbys.clear();
@@ -296,6 +322,26 @@ fn cases() -> Vec<Case> {
             more.tags.insert("group".to_owned(), "db".to_owned());
             east.servers.insert(more.name.clone(), more);
         }),
+        case(
+            "image-revoked",
+            |w| {
+                let sites = ["east".into()];
+                reviewed(build::build(&w.stack, &w.facts, &sites), w)
+            },
+            revoke_web,
+        )
+        .given(a_new_release),
+        case("image-revoked", |w| reviewed(deployed(w), w), revoke_web).given(a_new_release),
+        case(
+            "image-revoked",
+            |w| reviewed(healed(w), w),
+            |w| {
+                let east = &w.facts.sites[&"east".into()];
+                let ran = east.servers[&"shop-east-web-2".into()].image.clone();
+                revoke(w, ran.unwrap());
+            },
+        )
+        .given(|w| w.off("shop-east-web-2")),
         case("left-behind", clone, left_behind_with_data),
         case("left-behind", replicate, left_behind_with_data),
         case("no-standby", switchover, never_made),
