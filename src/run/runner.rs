@@ -300,7 +300,6 @@ impl Runner<'_> {
         let again = |attempt| attempt < ATTEMPTS || clock.elapsed() - first < patience;
         loop {
             attempt += 1;
-            self.lease.still_ours().await.map_err(Halt::Lost)?;
             let standing = tokio::select! {
                 standing = self.check(act, &context, CHECK_LIMIT.max(patience)) => standing,
                 () = self.stop.asked() => return Err(Halt::Interrupted),
@@ -336,6 +335,8 @@ impl Runner<'_> {
                     return Err(Halt::Failed(trouble));
                 }
             }
+            // A look may take long, and this process may have slept in it.
+            self.lease.still_ours().await.map_err(Halt::Lost)?;
             say(Event::Started { step: name() }).await?;
             let began = clock.elapsed();
             match self.act(act, &context, &mut half).await {

@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Guest, PutError, StateStore, Version};
-use crate::error::Fault;
+use crate::error::{Fault, Kind};
 use crate::model::id::{RunId, ServerName};
 
 /// How long a mirror that did not answer in time is not asked again.
@@ -75,6 +75,11 @@ impl Stores {
         &self.all[self.arbiter]
     }
 
+    /// Where it is among [`Stores::all`].
+    pub fn arbiter_index(&self) -> usize {
+        self.arbiter
+    }
+
     pub fn all(&self) -> &[Arc<dyn StateStore>] {
         &self.all
     }
@@ -84,13 +89,13 @@ impl Stores {
     }
 
     /// One call of one store, within the limit. A mirror that was silent a moment ago is not called.
-    async fn ask<T>(
+    async fn ask<T, E: From<Fault>>(
         &self,
         index: usize,
-        call: impl Future<Output = Result<T, Fault>>,
-    ) -> Result<T, Fault> {
+        call: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
         if index > 0 && self.is_quiet(index) {
-            return Err(silent(self.all[index].as_ref()));
+            return Err(silent(self.all[index].as_ref()).into());
         }
         self.ask_again(index, call).await
     }
@@ -123,8 +128,8 @@ impl Stores {
         }
     }
 
-    /// Appends to a journal everywhere. Counts as written when the local store has it. `urgent`: also mirrors that were
-    /// silent a moment ago are asked.
+    /// Appends to a journal everywhere. Counts as written when the local store has it, and no store has a line of
+    /// somebody else's there. `urgent`: also mirrors that were silent a moment ago are asked.
     pub async fn append_everywhere(
         &self,
         run: &RunId,
@@ -135,14 +140,19 @@ impl Stores {
             let missed = self.mirrors()[index].behind.get(&journal_key(run)).cloned();
             let mut due = match missed {
                 Some((Missed::Lines(_, due), _)) => due,
-                Some((Missed::Journal, fault)) => return Err(fault),
+                Some((Missed::Journal, fault)) => return Err(fault.into()),
                 _ => Vec::new(),
             };
             due.extend_from_slice(lines);
             self.send_lines(index, run, due, urgent).await
         });
         let sent = futures_util::future::join_all(sends).await;
-        sent.into_iter().next().expect("there is a local store")
+        let changed = |sent: &Result<(), PutError>| matches!(sent, Err(PutError::Changed));
+        if let Some(index) = sent.iter().position(changed) {
+            return Err(taken_up(run, self.all[index].as_ref()));
+        }
+        let local = sent.into_iter().next().expect("there is a local store");
+        local.map_err(|error| into_fault(error, run, self.all[0].as_ref()))
     }
 
     async fn send_lines(
@@ -151,13 +161,13 @@ impl Stores {
         run: &RunId,
         mut due: Vec<String>,
         urgent: bool,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), PutError> {
         let mut written = 0;
         let send = async {
             let sent = self.all[index].append_all(run, &due).await;
-            sent.map_err(|(some, fault)| {
+            sent.map_err(|(some, error)| {
                 written = some;
-                fault
+                error
             })
         };
         let sent = match urgent {
@@ -167,7 +177,8 @@ impl Stores {
         // The local store is never caught up with: a line that it refused ends the run.
         let missed = sent.as_ref().err().filter(|_| index > 0).map(|fault| {
             due.drain(..written);
-            (Missed::Lines(run.clone(), due), fault.clone())
+            let fault = into_fault(fault.clone(), run, self.all[index].as_ref());
+            (Missed::Lines(run.clone(), due), fault)
         });
         self.missed(index, &journal_key(run), missed);
         sent
@@ -465,6 +476,24 @@ async fn overwrite(store: &dyn StateStore, key: &str, bytes: &[u8]) -> Result<()
     )))
 }
 
+fn into_fault(error: PutError, run: &RunId, store: &dyn StateStore) -> Fault {
+    match error {
+        PutError::Changed => taken_up(run, store),
+        PutError::Fault(fault) => fault,
+    }
+}
+
+/// This process slept, and lost its lease in its sleep.
+fn taken_up(run: &RunId, store: &dyn StateStore) -> Fault {
+    let what = format!("somebody else has taken run `{run}` up, and this process stopped");
+    let fault = Fault::of(Kind::Partial, what);
+    let fault = fault.because(format!(
+        "its journal in {} goes on otherwise than this process left it",
+        store.name()
+    ));
+    fault.hint("hafog status")
+}
+
 fn silent(store: &dyn StateStore) -> Fault {
     Fault::unavailable(format!(
         "state store {} did not answer within {} s",
@@ -514,9 +543,11 @@ mod tests {
         fn name(&self) -> String {
             "held".to_owned()
         }
-        async fn append(&self, _: &RunId, line: &str) -> Result<(), Fault> {
-            self.call().await?;
-            self.lines.lock().unwrap().push(line.to_owned());
+        async fn append_all(&self, _: &RunId, lines: &[String]) -> Result<(), (usize, PutError)> {
+            self.call()
+                .await
+                .map_err(|fault| (0, PutError::Fault(fault)))?;
+            self.lines.lock().unwrap().extend_from_slice(lines);
             Ok(())
         }
         async fn read(&self, _: &RunId) -> Result<Option<Vec<u8>>, Fault> {

@@ -99,8 +99,10 @@ async fn picture(sim: &SimWorld, stack: &Arc<Stack>, keys: &Arc<Keys>) -> serde_
     picture
 }
 
-/// How many changes are between two cuts. The ends of what is cut are cut by the other table at every change.
-const STRIDE: usize = 1;
+/// Who writes, which site is primary, and where the names lead.
+fn said(picture: &serde_json::Value) -> [&serde_json::Value; 3] {
+    ["writer", "primary", "zones"].map(|part| &picture[part])
+}
 
 async fn cut_and_turned(name: &str, ways: &[Taken]) {
     let verb = verb(name);
@@ -120,10 +122,8 @@ async fn cut_and_turned(name: &str, ways: &[Taken]) {
         _ => (east(), west()),
     };
 
-    for (n, taken) in (1..=changes)
-        .step_by(STRIDE)
-        .flat_map(|n| ways.iter().map(move |taken| (n, *taken)))
-    {
+    let cases = (1..=changes).flat_map(|n| ways.iter().map(move |taken| (n, *taken)));
+    for (n, taken) in cases {
         let case = format!("{name}, change {n} of {changes}, {taken:?}");
         if std::env::var("HAFOG_CASE").is_ok_and(|wanted| !case.contains(&wanted)) {
             continue;
@@ -162,7 +162,8 @@ async fn cut_and_turned(name: &str, ways: &[Taken]) {
             }
             story.push(format!("{ended:?}"));
             // Past the point of no return there is only forward.
-            if matches!(&ended, Some(Ended::Not(why)) if why.contains("past its point of no return")) {
+            if matches!(&ended, Some(Ended::Not(why)) if why.contains("past its point of no return"))
+            {
                 way = Way::On;
             }
             if !is_unfinished(&sim, &stack, &keys).await {
@@ -177,8 +178,13 @@ async fn cut_and_turned(name: &str, ways: &[Taken]) {
         }
         let is_open = is_unfinished(&sim, &stack, &keys).await;
         assert!(!is_open, "{case}: nobody gets to its end.\n{story:#?}");
+        // A dead primary is switched on where the fence of it is taken back.
+        let is_as_before = match name {
+            "failover" => said(&seen) == said(&start),
+            _ => seen == start,
+        };
         assert!(
-            seen == start || seen == end,
+            is_as_before || seen == end,
             "{case}: the run is closed, and the world is as neither.\n{story:#?}\nfrom the start:\n{}\nfrom the end:\n{}",
             difference(&start, &seen),
             difference(&end, &seen)
