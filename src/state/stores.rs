@@ -5,6 +5,7 @@
 //! kept while the process lives, is sent when it answers again, and is said at the end of the run.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ pub struct Stores {
     all: Vec<Arc<dyn StateStore>>,
     arbiter: usize,
     mirrors: Mutex<Vec<Mirror>>,
+    /// This process holds the lease, and changes what the arbiter may know better.
+    relies_on_arbiter: AtomicBool,
 }
 
 /// What this process knows of one store.
@@ -68,7 +71,14 @@ impl Stores {
             all,
             arbiter,
             mirrors: Mutex::new(mirrors),
+            relies_on_arbiter: AtomicBool::new(false),
         }
+    }
+
+    /// From now on no document counts as read before the arbiter answered too. Whoever only looks is shown what the
+    /// others have.
+    pub fn rely_on_arbiter(&self) {
+        self.relies_on_arbiter.store(true, Ordering::Relaxed);
     }
 
     pub fn arbiter(&self) -> &Arc<dyn StateStore> {
@@ -290,8 +300,12 @@ impl Stores {
             .await
     }
 
-    /// Reads a mirrored document: the copy with the highest serial among the stores that answer. An error when
-    /// the local store cannot be read: it may be the only one that has the newest copy.
+    /// Reads a mirrored document: the copy with the highest serial among the stores that answer.
+    ///
+    /// # Errors
+    /// The local store cannot be read: it may be the only one that has the newest copy. Or the arbiter does not answer,
+    /// and nobody else has any, or somebody is about to change the stack: the local store may be an empty folder, or one
+    /// that a colleague's failover never reached.
     pub async fn newest<T: DeserializeOwned>(
         &self,
         key: &str,
@@ -305,6 +319,7 @@ impl Stores {
         )
         .await;
         let mut best: Option<T> = None;
+        let mut arbiter = Ok(());
         for (index, copy) in copies.into_iter().enumerate() {
             match copy {
                 Ok(found) => {
@@ -317,8 +332,12 @@ impl Stores {
                     }
                 }
                 Err(fault) if index == 0 => return Err(fault),
+                Err(fault) if index == self.arbiter => arbiter = Err(fault),
                 Err(_) => {}
             }
+        }
+        if best.is_none() || self.relies_on_arbiter.load(Ordering::Relaxed) {
+            arbiter?;
         }
         Ok(best)
     }
@@ -637,6 +656,27 @@ mod tests {
         local.fails.store(true, SeqCst);
         let read = stores.newest::<u64>("roles", |serial| *serial).await;
         assert!(read.unwrap_err().to_string().contains("the disk is gone"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_arbiter_that_is_silent_is_no_arbiter_that_has_nothing() {
+        let (local, arbiter, _) = pair();
+        let all: Vec<Arc<dyn StateStore>> = vec![local.clone(), arbiter.clone()];
+        let open = || Stores::new(all.clone(), 1);
+        let read = async |stores: &Stores| stores.newest::<u64>("roles", |serial| *serial).await;
+        assert_eq!(read(&open()).await.unwrap(), None);
+        open().write_everywhere("roles", &7).await.unwrap();
+        arbiter.fails.store(true, SeqCst);
+        open().write_everywhere("roles", &6).await.unwrap();
+        // Whoever looks is shown what is here. Whoever changes it is not.
+        assert_eq!(read(&open()).await.unwrap(), Some(6));
+        let holder = open();
+        holder.rely_on_arbiter();
+        assert!(read(&holder).await.is_err());
+        local.documents.lock().unwrap().clear();
+        assert!(read(&open()).await.is_err());
+        arbiter.fails.store(false, SeqCst);
+        assert_eq!(read(&holder).await.unwrap(), Some(7));
     }
 
     #[tokio::test(start_paused = true)]
