@@ -203,7 +203,6 @@ impl Report {
             Some(Outcome::Done) => "done",
             Some(Outcome::Unwound) => "taken back",
             Some(Outcome::Superseded) => "superseded by a later run",
-            Some(Outcome::Aborted) => "aborted",
             None => "unfinished",
         }
     }

@@ -113,12 +113,10 @@ pub enum World {
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     Done,
-    /// Everything that was done has been undone.
+    /// Everything that was done and has a way back has been undone, also by `hafog abort`.
     Unwound,
     /// A converging run that was planned anew by a later one.
     Superseded,
-    /// Ended by `hafog abort` with something left in place.
-    Aborted,
 }
 
 /// What later steps need. One variant a kind; read by the name of the step that made it.
