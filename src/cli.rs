@@ -7,7 +7,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::cmd::{self, Call, Ended};
 use crate::error::Fault;
-use crate::ui::print::{Colour, Ui};
+use crate::ui::print::{Colour, Ui, lost};
 use crate::{cloud, demo, exit};
 
 /// Multi-cloud standby stacks from one YAML spec: build, clone, replicate, fail over by DNS.
@@ -204,6 +204,10 @@ fn run(cli: Cli) -> ExitCode {
         Verb::Demo(args) => return demo::run(&args, json),
         Verb::DemoApp(args) => return demo::app::run(&args),
         verb => in_runtime(&call, verb),
+    };
+    let ended = match (ended, lost()) {
+        (Ok(_), Some(fault)) => Err(fault.into()),
+        (ended, _) => ended,
     };
     match ended {
         Ok(code) => ExitCode::from(code),

@@ -148,7 +148,7 @@ impl StateStore for World {
     fn name(&self) -> String {
         "fake:arbiter".to_owned()
     }
-    async fn append(&self, _: &RunId, _: &str) -> Result<(), Fault> {
+    async fn append_all(&self, _: &RunId, _: &[String]) -> Result<(), (usize, PutError)> {
         unreachable!("an agent writes no journal")
     }
     async fn read(&self, _: &RunId) -> Result<Option<Vec<u8>>, Fault> {

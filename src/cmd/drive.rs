@@ -21,8 +21,8 @@ use crate::model::stack::Stack;
 use crate::model::units::Span;
 use crate::plan::facts::Facts;
 use crate::plan::{Intent, Plan, PlanKind, Refusal, build, safety};
-use crate::run::open::{OpenOptions, Session};
-use crate::run::runner::{End, Left, way_back};
+use crate::run::open::{OpenOptions, Session, Unfinished, ways_out};
+use crate::run::runner::{End, Left, past_no_return, way_back};
 use crate::ui::ask;
 use crate::ui::plan as show;
 use crate::ui::print::{count, list};
@@ -492,7 +492,7 @@ impl Road<'_> {
             "run {} of {verb} was begun without `--accept {name}`, and goes on without it",
             opened.run
         ));
-        let past = crate::run::runner::past_no_return(&opened.plan, &added_up(lines));
+        let past = past_no_return(&opened.plan, &added_up(lines));
         let fault = match past {
             true => fault.because("it is past its point of no return: it can only go on"),
             false => {
@@ -510,6 +510,9 @@ impl Road<'_> {
             ui.say(&format!("warning: {fault}\n"));
         }
         let read = report::read(&session.world.stores, run).await;
+        let past = read
+            .as_ref()
+            .is_ok_and(|(lines, _)| past_no_return(plan, &added_up(lines)));
         match &read {
             Ok((_, report)) if ui.json => ui.result(report, String::new),
             Ok((_, report)) if matches!(end, End::Done | End::DoneBut(_)) && !ui.events => {
@@ -517,12 +520,12 @@ impl Road<'_> {
             }
             _ => {}
         }
-        Ok(outcome(plan, run, self.verb, end)?)
+        Ok(outcome(plan, run, self.verb, past, end)?)
     }
 }
 
-/// The exit code of an end, or its fault with what to type next.
-pub fn outcome(plan: &Plan, run: &RunId, verb: &str, end: End) -> Result<u8, Fault> {
+/// The exit code of an end, or its fault with what to type next. `past`: the point of no return.
+pub fn outcome(plan: &Plan, run: &RunId, verb: &str, past: bool, end: End) -> Result<u8, Fault> {
     let again = match plan.kind {
         PlanKind::Converging => format!("hafog {verb}"),
         PlanKind::Directional => "hafog resume".to_owned(),
@@ -539,10 +542,10 @@ pub fn outcome(plan: &Plan, run: &RunId, verb: &str, end: End) -> Result<u8, Fau
         End::NothingDone(fault) => fault.with_kind(Kind::Error),
         End::Stopped(fault) => {
             let fault = fault.while_doing(format!("{name} stopped with some of it done"));
-            let fault = fault.with_kind(Kind::Partial).hint(again);
+            let fault = fault.with_kind(Kind::Partial);
             match plan.kind {
-                PlanKind::Directional => fault.hint("hafog abort"),
-                PlanKind::Converging => fault,
+                PlanKind::Directional => ways_out(fault, past),
+                PlanKind::Converging => fault.hint(again),
             }
         }
         End::Interrupted => Fault::of(
@@ -600,15 +603,14 @@ pub fn refusals(found: &[Refusal], accepted: &[String]) -> Vec<Fault> {
     open.map(fault).collect()
 }
 
-fn in_the_way(opened: &Opened) -> Fault {
-    let verb = opened.plan.intent.verb();
-    Fault::of(
+fn in_the_way(found: &Unfinished) -> Fault {
+    let verb = found.plan.intent.verb();
+    let fault = Fault::of(
         Kind::Partial,
-        format!("run {} of {verb} is not finished", opened.run),
-    )
-    .because(format!("{} began it", opened.holder))
-    .hint("hafog resume")
-    .hint("hafog abort")
+        format!("run {} of {verb} is not finished", found.run),
+    );
+    let fault = fault.because(format!("{} began it", found.holder));
+    ways_out(fault, found.past_no_return)
 }
 
 /// Where an unfinished run is headed.
@@ -754,7 +756,7 @@ mod tests {
                 End::Stopped(fault()),
                 End::Interrupted,
             ] {
-                let ended = outcome(&plan, &run, "commit", end);
+                let ended = outcome(&plan, &run, "commit", false, end);
                 let (code, said) = match ended {
                     Ok(code) => (code, String::new()),
                     Err(fault) => (exit::code(fault.kind()), snippet::render(&fault, false)),
@@ -818,5 +820,17 @@ mod tests {
         hint: hafog commit
         exit 130
         ");
+    }
+
+    #[test]
+    fn nobody_is_told_to_go_back_from_where_there_is_only_forward() {
+        let plan = Plan::new(PlanKind::Directional, Intent::Commit);
+        let stopped = |past| {
+            let end = End::Stopped(Fault::unavailable("no answer from shop-west-db-1"));
+            let fault = outcome(&plan, &"r".into(), "commit", past, end).unwrap_err();
+            fault.hints().join(", ")
+        };
+        assert_eq!(stopped(false), "hafog resume, hafog abort");
+        assert_eq!(stopped(true), "hafog resume");
     }
 }

@@ -1,8 +1,7 @@
 //! `hafog lock`: who may change the stack now, and how to take that right away from somebody who is gone.
 
-use jiff::Timestamp;
-
 use super::{Call, Ended, open};
+use crate::clock::{Clock, RealClock};
 use crate::exit;
 use crate::run::lease;
 
@@ -43,7 +42,7 @@ fn text(stack: &str, lease: Option<&lease::Lease>) -> String {
     match &lease.holder {
         None => format!("{stack}: free, epoch {}\n", lease.epoch),
         Some(holder) => {
-            let gone = holder.is_gone(lease.epoch, Timestamp::now());
+            let gone = holder.is_gone(lease.epoch, RealClock.now());
             let gone = gone.map(|why| format!("  {why}\n")).unwrap_or_default();
             format!(
                 "{stack}: held by {}\n  for `{}` since {:.0}, until {:.0} unless it is renewed\n  epoch {}\n{gone}",

@@ -78,13 +78,16 @@ impl StepHow {
 
 /// The report of a run, from the copy of its journal that has most.
 pub async fn read(stores: &Stores, run: &RunId) -> Result<(Vec<Line>, Report), Fault> {
-    let journal = journal::newest(run, stores).await?.ok_or_else(|| {
-        Fault::new(format!("there is no journal of run `{run}`")).hint("hafog show journal --list")
-    })?;
+    let journal = journal::newest(run, stores).await?;
+    let journal = journal.ok_or_else(|| no_journal(run))?;
     let lines = journal.lines;
     let report =
         of(&lines).ok_or_else(|| Fault::new(format!("the journal of `{run}` is empty")))?;
     Ok((lines, report))
+}
+
+pub fn no_journal(run: &RunId) -> Fault {
+    Fault::new(format!("there is no journal of run `{run}`")).hint("hafog show journal --list")
 }
 
 /// Nothing when the journal does not begin with its plan.
@@ -200,7 +203,6 @@ impl Report {
             Some(Outcome::Done) => "done",
             Some(Outcome::Unwound) => "taken back",
             Some(Outcome::Superseded) => "superseded by a later run",
-            Some(Outcome::Aborted) => "aborted",
             None => "unfinished",
         }
     }

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::{Call, Ended, drive, look, open, report};
 use crate::error::{Fault, Kind};
 use crate::exit;
+use crate::journal;
 use crate::journal::event::{Event, Line};
 use crate::model::id::RunId;
 use crate::model::stack::Stack;
@@ -66,12 +67,16 @@ pub async fn run(call: &Call, noun: &Noun) -> Ended {
 
 async fn read(call: &Call, run: &Run) -> Result<(Stack, Vec<Line>, report::Report), super::Faults> {
     let (stack, stores) = open::stores_of(call)?;
-    let run = match &run.run {
-        Some(run) => run.clone(),
-        None => newest(&stores).await?,
-    };
+    let run = named(run, &stores).await?;
     let (lines, report) = report::read(&stores, &run).await?;
     Ok((stack, lines, report))
+}
+
+async fn named(run: &Run, stores: &Stores) -> Result<RunId, Fault> {
+    match &run.run {
+        Some(run) => Ok(run.clone()),
+        None => newest(stores).await,
+    }
 }
 
 async fn newest(stores: &Stores) -> Result<RunId, Fault> {
@@ -93,15 +98,18 @@ async fn plan(call: &Call, run: &Run) -> Result<(), super::Faults> {
     Ok(())
 }
 
-/// With `--json` as it was written: one line an event.
+/// With `--json` as it was written: one line an event. Of one that is damaged, what can be read.
 async fn journal(call: &Call, run: &Run) -> Result<(), super::Faults> {
-    let (_, lines, _) = read(call, run).await?;
+    let (_, stores) = open::stores_of(call)?;
+    let run = named(run, &stores).await?;
+    let found = journal::readable(&run, &stores).await?;
+    let (lines, damage) = found.ok_or_else(|| report::no_journal(&run))?;
     let text: String = match call.ui.json || call.ui.events {
         true => lines.iter().map(|line| json::line(line) + "\n").collect(),
         false => events(&lines),
     };
     call.ui.out(&text);
-    Ok(())
+    damage.map_or(Ok(()), |fault| Err(fault.into()))
 }
 
 fn events(lines: &[Line]) -> String {

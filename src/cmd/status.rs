@@ -90,6 +90,8 @@ struct Name {
 struct Unfinished {
     run: RunId,
     verb: String,
+    /// It can only go on.
+    past_no_return: bool,
 }
 
 /// Whether a site could take over now.
@@ -139,7 +141,8 @@ async fn status(session: &Session) -> Result<Status, Fault> {
         lease: lease::show(&session.world.stores).await?,
         unfinished: unfinished.map(|opened| Unfinished {
             verb: opened.plan.intent.verb().to_owned(),
-            run: opened.run,
+            past_no_return: opened.past_no_return,
+            run: opened.opened.run,
         }),
         unreadable,
         ..of(stack, facts, ready)

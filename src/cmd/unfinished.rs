@@ -9,7 +9,7 @@ use crate::error::{Fault, Kind};
 use crate::journal::event::Opened;
 use crate::model::stack::Stack;
 use crate::plan::PlanKind;
-use crate::run::open::{OpenOptions, Session};
+use crate::run::open::{OpenOptions, Session, Unfinished};
 use crate::state::StateStore;
 use crate::state::dir::DirStore;
 use crate::state::stores::Stores;
@@ -17,7 +17,7 @@ use crate::world::World;
 
 /// An unfinished run, as it was begun.
 pub struct Found {
-    pub opened: Opened,
+    pub opened: Unfinished,
     /// What became of the spec since then, if anything did.
     pub note: Option<String>,
     /// The spec names other stores by now.
@@ -64,7 +64,7 @@ pub async fn find(call: &Call) -> Result<Option<Found>, Faults> {
                 let beside = beside(&base).await?;
                 opened = beside.filter(|opened| opened.stack.name == stack.name);
             }
-            let found = |opened: Opened| {
+            let found = |opened: Unfinished| {
                 Found {
                 note: (opened.stack != stack).then(|| {
                     let run = &opened.run;
@@ -92,7 +92,7 @@ pub async fn find(call: &Call) -> Result<Option<Found>, Faults> {
 }
 
 /// The run that the folders which hafog keeps beside a spec know of.
-async fn beside(base: &Path) -> Result<Option<Opened>, Fault> {
+async fn beside(base: &Path) -> Result<Option<Unfinished>, Fault> {
     let folders = std::collections::BTreeSet::from([base.join(".hafog"), open::home(base)]);
     for folder in folders {
         let store = Arc::new(DirStore::new(folder)) as Arc<dyn StateStore>;
@@ -121,7 +121,7 @@ fn is_of(call: &Call, stack: &Stack) -> bool {
 ///
 /// # Errors
 /// Somebody else ended it, or began another, in between.
-pub async fn still(session: &Session, found: Option<&Found>) -> Result<Option<Opened>, Fault> {
+pub async fn still(session: &Session, found: Option<&Found>) -> Result<Option<Unfinished>, Fault> {
     let now = crate::run::open::unfinished(&session.world.stores).await?;
     match (&now, found) {
         (Some(now), Some(found)) if now.run != found.opened.run => Err(moved(&found.opened)),

@@ -273,7 +273,7 @@ impl Story {
             let line = said
                 .lines()
                 .find_map(|line| line.strip_prefix("loss: "))
-                .unwrap_or("nothing");
+                .unwrap_or("no word of a loss");
             let moved = Move {
                 verb: verb.to_owned(),
                 to: to.0.to_owned(),

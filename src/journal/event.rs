@@ -113,12 +113,10 @@ pub enum World {
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     Done,
-    /// Everything that was done has been undone.
+    /// Everything that was done and has a way back has been undone, also by `hafog abort`.
     Unwound,
     /// A converging run that was planned anew by a later one.
     Superseded,
-    /// Ended by `hafog abort` with something left in place.
-    Aborted,
 }
 
 /// What later steps need. One variant a kind; read by the name of the step that made it.
@@ -214,9 +212,20 @@ pub struct Progress {
     pub steps: BTreeMap<StepName, Status>,
     pub outputs: BTreeMap<StepName, Vec<Output>>,
     pub closed: Option<Outcome>,
-    /// In the order in which they finished by acting; the way back is the reverse.
-    pub acted: Vec<StepName>,
+    /// Started and not undone, in the order in which they began; the way back is the reverse.
+    pub begun: Vec<(StepName, Trace)>,
     pub unwinding: bool,
+}
+
+/// What a step that was started has left in the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trace {
+    /// Whatever the process that is at it has done: it will say.
+    Ours,
+    /// Nothing: whatever was tried failed, and said so.
+    Nothing,
+    /// Something, or as much as a process did that is gone.
+    Something,
 }
 
 impl Progress {
@@ -244,6 +253,7 @@ impl Progress {
             let after = next_status(self.status(step), event).expect("it was just allowed");
             self.steps.insert(step.clone(), after);
         }
+        self.trace(event);
         match event {
             Event::Opened(opened) => self.opened = Some(opened.clone()),
             Event::Made { step, output } => self
@@ -251,11 +261,6 @@ impl Progress {
                 .entry(step.clone())
                 .or_default()
                 .push(output.clone()),
-            Event::Finished {
-                step,
-                how: How::Acted,
-                ..
-            } => self.acted.push(step.clone()),
             Event::Undoing { .. } => self.unwinding = true,
             Event::Closed { outcome } => self.closed = Some(*outcome),
             _ => {}
@@ -263,8 +268,48 @@ impl Progress {
         Ok(())
     }
 
+    /// That a step is found done does not say who did it: one that was started before counts as its doer.
+    fn trace(&mut self, event: &Event) {
+        use Trace::{Nothing, Ours, Something};
+        if let Event::Resumed { .. } = event {
+            // How far the process before got, nobody knows.
+            let ours = self.begun.iter_mut().filter(|(_, trace)| *trace == Ours);
+            ours.for_each(|(_, trace)| *trace = Something);
+        }
+        let Some(step) = event.step() else { return };
+        let Some(at) = self.begun.iter().position(|(name, _)| name == step) else {
+            if let Event::Started { .. } = event {
+                self.begun.push((step.clone(), Ours));
+            }
+            return;
+        };
+        let trace = &mut self.begun[at].1;
+        *trace = match (event, *trace) {
+            (Event::Undone { .. }, _) => return drop(self.begun.remove(at)),
+            (Event::Started { .. }, Nothing) => Ours,
+            (Event::Blocked { .. }, Ours) => Nothing,
+            (Event::Failed { world, .. }, Ours) if *world == World::NothingChanged => Nothing,
+            (Event::Failed { world, .. }, Nothing) if *world == World::NothingChanged => Nothing,
+            (Event::Failed { .. } | Event::Finished { .. }, _) => Something,
+            (_, trace) => trace,
+        };
+    }
+
     pub fn status(&self, step: &StepName) -> Status {
         self.steps.get(step).copied().unwrap_or(Status::Waiting)
+    }
+
+    /// What the step has left in the world; nothing when it was never started, or is undone.
+    pub fn left_by(&self, step: &StepName) -> Option<Trace> {
+        let mut begun = self.begun.iter();
+        let found = begun.find(|(name, _)| name == step);
+        found.map(|(_, trace)| *trace)
+    }
+
+    /// Whether the run may have changed the world, as far as it is not taken back.
+    pub fn has_changed(&self) -> bool {
+        let mut begun = self.begun.iter();
+        begun.any(|(_, trace)| *trace != Trace::Nothing)
     }
 }
 
@@ -370,6 +415,80 @@ mod tests {
         Undoing: undoing→Undoing undone→Undone undo-failed→UndoFailed
         Undone: 
         UndoFailed: undoing→Undoing
+        ");
+    }
+
+    #[test]
+    fn what_a_step_was_begun_for_counts_until_it_says_that_it_did_nothing() {
+        let all = events();
+        let event = |name: &&str| match *name {
+            "resumed" => Event::Resumed {
+                holder: String::new(),
+                epoch: 1,
+            },
+            "nothing" => Event::Failed {
+                step: StepName::new("s"),
+                world: World::NothingChanged,
+                why: String::new(),
+            },
+            name => {
+                let mut all = all.iter();
+                all.find(|(other, _)| *other == name).unwrap().1.clone()
+            }
+        };
+        let mut table = String::new();
+        for story in [
+            "started",
+            "started acted",
+            "started already",
+            "started nothing",
+            "started failed",
+            "started nothing resumed",
+            "started nothing resumed started",
+            "started nothing resumed started nothing",
+            "started resumed",
+            "started resumed already",
+            "started resumed nothing",
+            "started resumed started nothing",
+            "started resumed blocked",
+            "started blocked",
+            "started undoing",
+            "started undoing undo-failed",
+            "started undoing undone",
+            "already",
+            "nothing",
+            "blocked",
+        ] {
+            let mut progress = Progress::default();
+            let names: Vec<&str> = story.split(' ').collect();
+            names
+                .iter()
+                .for_each(|name| progress.add(&event(name)).unwrap());
+            let left = progress.left_by(&StepName::new("s"));
+            let left = left.map_or("-".to_owned(), |left| format!("{left:?}"));
+            table.push_str(&format!("{story}: {left}\n"));
+        }
+        insta::assert_snapshot!(table, @r"
+        started: Ours
+        started acted: Something
+        started already: Something
+        started nothing: Nothing
+        started failed: Something
+        started nothing resumed: Nothing
+        started nothing resumed started: Ours
+        started nothing resumed started nothing: Nothing
+        started resumed: Something
+        started resumed already: Something
+        started resumed nothing: Something
+        started resumed started nothing: Something
+        started resumed blocked: Something
+        started blocked: Nothing
+        started undoing: Ours
+        started undoing undo-failed: Ours
+        started undoing undone: -
+        already: -
+        nothing: -
+        blocked: -
         ");
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::error::Fault;
-use crate::model::digest::sha256;
+pub(crate) use crate::model::digest::of_line as digest;
 use crate::model::id::RunId;
 use crate::state::stores::Stores;
 use event::{Event, Line, Progress, VERSION};
@@ -71,12 +71,25 @@ impl Journal {
         listener: Arc<dyn Listener>,
     ) -> Result<Journal, Fault> {
         let copies = copies(&run, &stores).await?;
-        let read = newest_of(&copies)?.cloned().ok_or_else(|| {
-            Fault::new(format!("there is no journal of run `{run}`")).hint("hafog show journal")
-        })?;
+        let read = newest_of(&copies, stores.arbiter_index())?
+            .cloned()
+            .ok_or_else(|| {
+                Fault::new(format!("there is no journal of run `{run}`")).hint("hafog show journal")
+            })?;
         for (index, copy) in copies.into_iter().enumerate() {
             let has = match copy {
-                Copy::Whole(copy) => copy.texts.len(),
+                Copy::Whole(copy) if read.texts.starts_with(&copy.texts) => copy.texts.len(),
+                // Of somebody who did not notice that the run had been taken up.
+                Copy::Whole(_) => {
+                    let store = stores.all()[index].name();
+                    let other = Fault::new(format!(
+                        "the journal of run `{run}` in {store} tells another story"
+                    ));
+                    stores
+                        .replace_journal(index, &run, &read.texts, other)
+                        .await?;
+                    continue;
+                }
                 Copy::None => 0,
                 Copy::Damaged { fault, .. } => {
                     stores
@@ -84,7 +97,10 @@ impl Journal {
                         .await?;
                     continue;
                 }
-                Copy::Silent(fault) if index == 0 => return Err(fault),
+                // Who took the run up before may have written more there than anywhere else.
+                Copy::Silent(fault) if index == 0 || index == stores.arbiter_index() => {
+                    return Err(fault);
+                }
                 // What it has is not known, so it gets everything.
                 Copy::Silent(_) => 0,
             };
@@ -210,10 +226,6 @@ impl Journal {
     }
 }
 
-pub(crate) fn digest(text: &str) -> String {
-    sha256(text.as_bytes())[..32].to_owned()
-}
-
 /// A journal as it was read.
 #[derive(Clone)]
 pub struct Read {
@@ -239,6 +251,7 @@ enum Copy {
     Damaged {
         claims: u64,
         fault: Fault,
+        before: Read,
     },
     Silent(Fault),
 }
@@ -248,11 +261,12 @@ async fn copies(run: &RunId, stores: &Stores) -> Result<Vec<Copy>, Fault> {
     let copy = |answer: Result<Option<Vec<u8>>, Fault>| match answer {
         Err(fault) => Copy::Silent(fault),
         Ok(None) => Copy::None,
-        Ok(Some(bytes)) => match read(run, &bytes) {
-            Ok(read) => Copy::Whole(read),
-            Err(fault) => Copy::Damaged {
+        Ok(Some(bytes)) => match read_as_far(run, &bytes) {
+            (read, None) => Copy::Whole(read),
+            (before, Some(fault)) => Copy::Damaged {
                 claims: claims(&bytes),
                 fault,
+                before,
             },
         },
     };
@@ -273,16 +287,16 @@ fn claims(bytes: &[u8]) -> u64 {
         .unwrap_or(0)
 }
 
-/// The copy that has most.
+/// The copy that has most. Of two that tell different stories it is the arbiter's: who takes a run up writes there.
 ///
 /// # Errors
 /// It cannot be understood: what it says beyond the others is not guessed.
-fn newest_of(copies: &[Copy]) -> Result<Option<&Read>, Fault> {
+fn newest_of(copies: &[Copy], arbiter: usize) -> Result<Option<&Read>, Fault> {
     let mut best: Option<(u64, Result<&Read, &Fault>)> = None;
     for copy in copies {
         let (says, copy) = match copy {
             Copy::Whole(read) => (read.texts.len() as u64, Ok(read)),
-            Copy::Damaged { claims, fault } => (*claims, Err(fault)),
+            Copy::Damaged { claims, fault, .. } => (*claims, Err(fault)),
             Copy::None | Copy::Silent(_) => continue,
         };
         let is_better = |(most, found): &(u64, Result<&Read, &Fault>)| {
@@ -292,7 +306,13 @@ fn newest_of(copies: &[Copy]) -> Result<Option<&Read>, Fault> {
             best = Some((says, copy));
         }
     }
-    best.map(|(_, copy)| copy.map_err(Fault::clone)).transpose()
+    let best = best
+        .map(|(_, copy)| copy.map_err(Fault::clone))
+        .transpose()?;
+    Ok(match (best, &copies[arbiter]) {
+        (Some(best), Copy::Whole(own)) if !best.texts.starts_with(&own.texts) => Some(own),
+        _ => best,
+    })
 }
 
 /// The copy that has most, of all stores that answer. `None` when there is none.
@@ -300,11 +320,41 @@ fn newest_of(copies: &[Copy]) -> Result<Option<&Read>, Fault> {
 /// # Errors
 /// No store answers, or the copy that has most cannot be understood.
 pub async fn newest(run: &RunId, stores: &Stores) -> Result<Option<Read>, Fault> {
-    newest_of(&copies(run, stores).await?).map(Option::<&Read>::cloned)
+    let copies = copies(run, stores).await?;
+    newest_of(&copies, stores.arbiter_index()).map(Option::<&Read>::cloned)
+}
+
+/// What can be read of a journal, for somebody who looks, and the damage that nothing is read behind. Nothing is decided
+/// from it.
+///
+/// # Errors
+/// No store answers.
+pub async fn readable(
+    run: &RunId,
+    stores: &Stores,
+) -> Result<Option<(Vec<Line>, Option<Fault>)>, Fault> {
+    let copies = copies(run, stores).await?;
+    let fault = match newest_of(&copies, stores.arbiter_index()) {
+        Ok(found) => return Ok(found.map(|read| (read.lines.clone(), None))),
+        Err(fault) => fault,
+    };
+    let lines = copies.into_iter().filter_map(|copy| match copy {
+        Copy::Whole(read) | Copy::Damaged { before: read, .. } => Some(read.lines),
+        Copy::None | Copy::Silent(_) => None,
+    });
+    Ok(lines.max_by_key(Vec::len).map(|lines| (lines, Some(fault))))
 }
 
 /// Reads and verifies a whole journal.
 pub fn read(run: &RunId, bytes: &[u8]) -> Result<Read, Fault> {
+    match read_as_far(run, bytes) {
+        (read, None) => Ok(read),
+        (_, Some(fault)) => Err(fault),
+    }
+}
+
+/// Up to the first line that cannot be understood.
+fn read_as_far(run: &RunId, bytes: &[u8]) -> (Read, Option<Fault>) {
     let mut read = Read {
         lines: Vec::new(),
         texts: Vec::new(),
@@ -312,9 +362,11 @@ pub fn read(run: &RunId, bytes: &[u8]) -> Result<Read, Fault> {
         torn: !bytes.is_empty() && bytes.last() != Some(&b'\n'),
     };
     for (index, raw) in whole_lines(bytes).iter().enumerate() {
-        read.take(run, index + 1, raw)?;
+        if let Err(fault) = read.take(run, index + 1, raw) {
+            return (read, Some(fault));
+        }
     }
-    Ok(read)
+    (read, None)
 }
 
 impl Read {
@@ -412,9 +464,7 @@ mod tests {
         let mut all: Vec<Arc<dyn StateStore>> = Vec::new();
         for (number, copy) in copies.iter().enumerate() {
             let store = DirStore::new(home.path().join(number.to_string()));
-            for line in *copy {
-                store.append(&RUN.into(), line).await.unwrap();
-            }
+            store.append_all(&RUN.into(), copy).await.unwrap();
             all.push(Arc::new(store));
         }
         (home, Arc::new(Stores::new(all, 0)))
@@ -465,6 +515,12 @@ mod tests {
         let (_home, short) = stores(&[&damaged, &whole[..4]]).await;
         let fault = newest(&RUN.into(), &short).await.err().unwrap();
         assert!(fault.to_string().contains("damaged at line 3"), "{fault}");
+        // A person is shown what there is.
+        let (seen, why) = readable(&RUN.into(), &short).await.unwrap().unwrap();
+        assert_eq!((seen.len(), why), (4, Some(fault)));
+        let (_home, alone) = stores(&[&damaged]).await;
+        let (seen, _) = readable(&RUN.into(), &alone).await.unwrap().unwrap();
+        assert_eq!(seen.len(), 2);
     }
 
     /// A mirror that can be away: it fails, or says nothing.
@@ -491,9 +547,11 @@ mod tests {
         fn name(&self) -> String {
             self.inner.name()
         }
-        async fn append(&self, run: &RunId, line: &str) -> Result<(), Fault> {
-            self.call().await?;
-            self.inner.append(run, line).await
+        async fn append_all(&self, run: &RunId, lines: &[String]) -> Result<(), (usize, PutError)> {
+            self.call()
+                .await
+                .map_err(|fault| (0, PutError::Fault(fault)))?;
+            self.inner.append_all(run, lines).await
         }
         async fn read(&self, run: &RunId) -> Result<Option<Vec<u8>>, Fault> {
             self.call().await?;
@@ -523,6 +581,7 @@ mod tests {
     }
 
     struct Pair {
+        arbiter: usize,
         _home: tempfile::TempDir,
         mirror: Arc<Mirror>,
         stores: Arc<Stores>,
@@ -544,13 +603,14 @@ mod tests {
             Pair {
                 stores: Arc::new(Stores::new(all, 0)),
                 mirror,
+                arbiter: 0,
                 _home: home,
             }
         }
 
         /// As another process would.
         async fn resumed(&self) -> Result<Journal, Fault> {
-            let stores = Arc::new(Stores::new(self.stores.all().to_vec(), 0));
+            let stores = Arc::new(Stores::new(self.stores.all().to_vec(), self.arbiter));
             Journal::reopen(RUN.into(), stores, Arc::new(RealClock), Arc::new(Silent)).await
         }
 
@@ -597,6 +657,65 @@ mod tests {
             let kept = std::fs::read(pair._home.path().join(aside)).unwrap();
             assert_eq!(kept, bytes(&damaged));
         }
+    }
+
+    #[tokio::test]
+    async fn nobody_goes_on_without_what_the_arbiter_has() {
+        let mut pair = Pair::with(&lines(5), &lines(8)).await;
+        pair.arbiter = 1;
+        pair.mirror.fails.store(true, SeqCst);
+        let fault = pair.resumed().await.err().unwrap();
+        assert!(fault.to_string().contains("it is away"), "{fault}");
+        pair.mirror.fails.store(false, SeqCst);
+        pair.resumed().await.unwrap().add(paused()).await.unwrap();
+        assert_eq!(pair.whole().await, [9, 9]);
+    }
+
+    #[tokio::test]
+    async fn who_slept_while_the_run_was_taken_up_writes_nothing_into_it() {
+        let pair = Pair::with(&lines(5), &lines(5)).await;
+        let mut asleep = pair.resumed().await.unwrap();
+        let mut other = pair.resumed().await.unwrap();
+        other.add(paused()).await.unwrap();
+        let fault = asleep.add(paused()).await.unwrap_err();
+        assert!(fault.to_string().contains("taken run"), "{fault}");
+        assert!(asleep.add(paused()).await.is_err());
+        other.add(paused()).await.unwrap();
+        assert_eq!(pair.whole().await, [7, 7]);
+    }
+
+    /// On a machine of its own, where nobody else wrote.
+    #[tokio::test]
+    async fn what_a_sleeper_wrote_at_home_gives_way_to_the_arbiter() {
+        let mut pair = Pair::with(&lines(5), &lines(5)).await;
+        pair.arbiter = 1;
+        let mut asleep = pair.resumed().await.unwrap();
+        let elsewhere = Stores::new(vec![pair.mirror.clone()], 0);
+        let clock = Arc::new(RealClock);
+        let mut other = Journal::reopen(RUN.into(), elsewhere.into(), clock, Arc::new(Silent))
+            .await
+            .unwrap();
+        let reason = |why: &str| Event::Paused {
+            why: why.to_owned(),
+        };
+        other.add(reason("the other one")).await.unwrap();
+        let two = vec![reason("asleep"), reason("and two lines")];
+        for written in asleep.add_all(two).await {
+            let fault = written.unwrap_err();
+            assert!(fault.to_string().contains("taken run"), "{fault}");
+        }
+        assert_eq!(pair.whole().await, [7, 6]);
+        let mut resumed = pair.resumed().await.unwrap();
+        resumed.add(reason("resumed")).await.unwrap();
+        assert_eq!(pair.whole().await, [7, 7]);
+        let found = newest(&RUN.into(), &pair.stores).await.unwrap().unwrap();
+        assert_eq!(found.lines[5].event, reason("the other one"));
+        assert!(
+            pair._home
+                .path()
+                .join(format!("local/journal/{RUN}.jsonl.damaged-1"))
+                .exists()
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -147,6 +147,7 @@ pub async fn take(
                     .await
                 {
                     Ok(_) => {
+                        stores.rely_on_arbiter();
                         return Ok(Held {
                             stores: stores.clone(),
                             clock: clock.clone(),

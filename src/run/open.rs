@@ -115,8 +115,8 @@ impl Session {
 
     /// The run that was begun and never closed.
     pub async fn unfinished(&self) -> Result<Option<RunId>, Fault> {
-        let opened = unfinished(&self.world.stores).await?;
-        Ok(opened.map(|opened| opened.run))
+        let found = unfinished(&self.world.stores).await?;
+        Ok(found.map(|found| found.opened.run))
     }
 
     fn held(&self) -> &Held {
@@ -141,7 +141,8 @@ impl Session {
             Err(fault) => {
                 // A first line that was not acknowledged in time may be there, and then the run is.
                 let found = unfinished(&self.world.stores).await;
-                let is_there = found.is_ok_and(|found| found.is_some_and(|one| one.run == run));
+                let is_there =
+                    found.is_ok_and(|found| found.is_some_and(|one| one.opened.run == run));
                 return match is_there {
                     true => (run, End::Stopped(fault)),
                     false => (run, End::NothingDone(fault)),
@@ -309,20 +310,16 @@ impl Session {
             silent,
         )
         .await?;
-        let directional = journal
-            .progress
-            .opened
-            .as_ref()
-            .is_some_and(|opened| opened.plan.kind == PlanKind::Directional);
-        if journal.progress.closed.is_some() {
+        let progress = &journal.progress;
+        if progress.closed.is_some() {
             return Ok(());
         }
-        if directional {
-            return Err(
-                Fault::of(Kind::Partial, format!("run `{run}` is unfinished"))
-                    .hint("hafog resume")
-                    .hint("hafog abort"),
-            );
+        let opened = progress.opened.as_ref();
+        let directional = opened.filter(|opened| opened.plan.kind == PlanKind::Directional);
+        if let Some(opened) = directional {
+            let fault = Fault::of(Kind::Partial, format!("run `{run}` is unfinished"));
+            let past = past_no_return(&opened.plan, progress);
+            return Err(ways_out(fault, past));
         }
         journal
             .add(Event::Closed {
@@ -341,8 +338,33 @@ impl Session {
     }
 }
 
-/// The first event of the run that was begun and never closed, also without the lease.
-pub async fn unfinished(stores: &Stores) -> Result<Option<Opened>, Fault> {
+/// A run that was begun and never closed.
+#[derive(Clone)]
+pub struct Unfinished {
+    pub opened: Opened,
+    /// It can only go on.
+    pub past_no_return: bool,
+}
+
+impl std::ops::Deref for Unfinished {
+    type Target = Opened;
+
+    fn deref(&self) -> &Opened {
+        &self.opened
+    }
+}
+
+/// What can be typed about an unfinished run: back only where there is a way back.
+pub fn ways_out(fault: Fault, past_no_return: bool) -> Fault {
+    let fault = fault.hint("hafog resume");
+    match past_no_return {
+        true => fault,
+        false => fault.hint("hafog abort"),
+    }
+}
+
+/// The run that was begun and never closed, also without the lease.
+pub async fn unfinished(stores: &Stores) -> Result<Option<Unfinished>, Fault> {
     let open: Option<OpenRun> = stores
         .newest(OPEN_RUN, |open: &OpenRun| open.serial)
         .await?;
@@ -354,8 +376,13 @@ pub async fn unfinished(stores: &Stores) -> Result<Option<Opened>, Fault> {
     };
     // The journal decides; the document only says where to look. Without a whole first line nothing was begun.
     let progress = journal.progress;
+    let opened = progress.opened.as_ref();
+    let past_no_return = opened.is_some_and(|opened| past_no_return(&opened.plan, &progress));
     let opened = progress.opened.filter(|_| progress.closed.is_none());
-    Ok(opened.map(|opened| *opened))
+    Ok(opened.map(|opened| Unfinished {
+        opened: *opened,
+        past_no_return,
+    }))
 }
 
 /// What the mark becomes.

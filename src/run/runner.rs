@@ -14,7 +14,7 @@ use tokio::sync::{Mutex, Notify, oneshot};
 use super::lease::Held;
 use crate::error::{Fault, Kind, Trouble};
 use crate::journal::Journal;
-use crate::journal::event::{Event, How, Outcome, Status, World as WorldIs};
+use crate::journal::event::{Event, How, Outcome, Progress, Status, Trace, World as WorldIs};
 use crate::model::id::{RunId, StepName};
 use crate::plan::{OnFailure, Plan, PlanKind, Step, UndoPolicy};
 use crate::step::{Act, Context, Standing, behaviour};
@@ -163,7 +163,7 @@ impl Runner<'_> {
     }
 
     async fn halted(&self, plan: &Plan, run: &RunId, journal: &Mutex<Journal>, halt: Halt) -> End {
-        let (fault, unknown, changed) = match halt {
+        let (fault, can_go_back) = match halt {
             Halt::Interrupted => {
                 let sealed = journal
                     .lock()
@@ -178,31 +178,26 @@ impl Runner<'_> {
                 };
             }
             Halt::Lost(fault) => return End::Stopped(fault),
-            Halt::Blocked(fault) => (fault, false, false),
-            Halt::Failed(Trouble::NothingChanged(fault)) => (fault, false, false),
-            Halt::Failed(Trouble::Unknown(fault)) => (fault, true, true),
+            Halt::Blocked(fault) | Halt::Failed(Trouble::NothingChanged(fault)) => (fault, true),
+            // Unknown may not be unwound on: what may have happened could be undone half.
+            Halt::Failed(Trouble::Unknown(fault)) => (fault, false),
             // What was done half can be taken back, if the step that did it has a way back.
             Halt::Failed(Trouble::Partial(fault)) => {
                 let progress = &journal.lock().await.progress;
-                (fault, !half_can_go_back(plan, progress), true)
+                (fault, half_can_go_back(plan, progress))
             }
         };
         let (touched, past) = {
             let progress = &journal.lock().await.progress;
-            (
-                !progress.acted.is_empty() || changed,
-                past_no_return(plan, progress),
-            )
+            (progress.has_changed(), past_no_return(plan, progress))
         };
         if past || plan.kind == PlanKind::Converging && touched {
             return End::Stopped(fault);
         }
         if touched {
-            // Unknown may not be unwound on: what may have happened could be undone half.
-            return if unknown {
-                End::Stopped(fault)
-            } else {
-                self.unwind(plan, run, journal, fault).await
+            return match can_go_back {
+                true => self.unwind(plan, run, journal, fault).await,
+                false => End::Stopped(fault),
             };
         }
         let _ = journal
@@ -300,12 +295,11 @@ impl Runner<'_> {
         };
         let act = behaviour(&step.action);
         let clock = &self.world.clock;
-        let (mut attempt, mut pause) = (0, CHECK_PAUSE);
+        let (mut attempt, mut pause, mut half) = (0, CHECK_PAUSE, false);
         let first = clock.elapsed();
         let again = |attempt| attempt < ATTEMPTS || clock.elapsed() - first < patience;
         loop {
             attempt += 1;
-            self.lease.still_ours().await.map_err(Halt::Lost)?;
             let standing = tokio::select! {
                 standing = self.check(act, &context, CHECK_LIMIT.max(patience)) => standing,
                 () = self.stop.asked() => return Err(Halt::Interrupted),
@@ -333,18 +327,19 @@ impl Runner<'_> {
                         "step `{}` cannot see whether it is needed",
                         step.name
                     ));
-                    say(Event::Failed {
-                        step: name(),
-                        world: WorldIs::NothingChanged,
-                        why: fault.to_string(),
-                    })
-                    .await?;
-                    return Err(Halt::Failed(Trouble::NothingChanged(fault)));
+                    let trouble = match self.is_half_done(step, journal).await {
+                        true => Trouble::Unknown(fault),
+                        false => Trouble::NothingChanged(fault),
+                    };
+                    say(failed(step, &trouble)).await?;
+                    return Err(Halt::Failed(trouble));
                 }
             }
+            // A look may take long, and this process may have slept in it.
+            self.lease.still_ours().await.map_err(Halt::Lost)?;
             say(Event::Started { step: name() }).await?;
             let began = clock.elapsed();
-            match self.act(act, &context).await {
+            match self.act(act, &context, &mut half).await {
                 Ok(evidence) => {
                     return say(Event::Finished {
                         step: name(),
@@ -366,17 +361,13 @@ impl Runner<'_> {
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
                 Err(Halt::Failed(trouble)) => {
-                    let world = match trouble {
-                        Trouble::NothingChanged(_) => WorldIs::NothingChanged,
-                        Trouble::Unknown(_) => WorldIs::Unknown,
-                        Trouble::Partial(_) => WorldIs::Partial,
+                    let trouble = match trouble {
+                        Trouble::NothingChanged(fault) if half && may_go_back(step) => {
+                            Trouble::Partial(fault)
+                        }
+                        trouble => trouble,
                     };
-                    say(Event::Failed {
-                        step: name(),
-                        world,
-                        why: trouble.fault().to_string(),
-                    })
-                    .await?;
+                    say(failed(step, &trouble)).await?;
                     return Err(Halt::Failed(trouble.map(|fault| {
                         fault.while_doing(format!("step `{}` failed", step.name))
                     })));
@@ -386,8 +377,20 @@ impl Runner<'_> {
         }
     }
 
-    /// Acts within the step's limit, and says how it is known that the step is done.
-    async fn act(&self, act: &dyn Act, context: &Context<'_>) -> Result<String, Halt> {
+    /// Whether a process that is gone was in the middle of the step, and what it left can be taken back.
+    async fn is_half_done(&self, step: &Step, journal: &Mutex<Journal>) -> bool {
+        let left = journal.lock().await.progress.left_by(&step.name);
+        may_go_back(step) && left == Some(Trace::Something)
+    }
+
+    /// Acts within the step's limit, and says how it is known that the step is done. `half`: it is not, and nobody knows
+    /// whether a part of it is.
+    async fn act(
+        &self,
+        act: &dyn Act,
+        context: &Context<'_>,
+        half: &mut bool,
+    ) -> Result<String, Halt> {
         // Who stops waiting holds the journal: what is dropped is not in the middle of a line then.
         let stopped = async {
             let is_over = tokio::select! {
@@ -419,7 +422,10 @@ impl Runner<'_> {
         }
         match (standing, fault) {
             (Ok(Standing::Done(evidence)), _) => Ok(evidence),
-            (Ok(Standing::Ready), Some(fault)) => Err(Halt::Failed(Trouble::NothingChanged(fault))),
+            (Ok(Standing::Ready), Some(fault)) => {
+                *half = true;
+                Err(Halt::Failed(Trouble::NothingChanged(fault)))
+            }
             (Ok(Standing::Ready), None) => {
                 Err(Halt::Failed(Trouble::Partial(Fault::new(format!(
                     "it was done, and yet the world did not show it within {} s",
@@ -560,34 +566,30 @@ impl Runner<'_> {
 
 /// The steps that have to be undone, in the order in which they are. One whose fate is unknown is included: undo is
 /// idempotent.
-pub fn way_back<'a>(plan: &'a Plan, progress: &crate::journal::event::Progress) -> Vec<&'a Step> {
+pub fn way_back<'a>(plan: &'a Plan, progress: &Progress) -> Vec<&'a Step> {
     let mut back: Vec<&Step> = plan
         .steps
         .iter()
         .filter(|step| undo_due(step, progress))
         .collect();
     let order = |step: &Step| {
-        progress
-            .acted
-            .iter()
-            .position(|name| name == &step.name)
-            .unwrap_or(usize::MAX)
+        let mut begun = progress.begun.iter();
+        begun.position(|(name, _)| name == &step.name)
     };
     back.sort_by_key(|step| std::cmp::Reverse(order(step)));
     back
 }
 
-fn undo_due(step: &Step, progress: &crate::journal::event::Progress) -> bool {
-    let begun = match progress.status(&step.name) {
-        Status::Started | Status::Failed | Status::Undoing | Status::UndoFailed => true,
-        Status::Finished => progress.acted.contains(&step.name),
-        _ => false,
-    };
-    begun && step.undo == UndoPolicy::Reverse
+fn undo_due(step: &Step, progress: &Progress) -> bool {
+    may_go_back(step) && progress.left_by(&step.name).is_some()
+}
+
+fn may_go_back(step: &Step) -> bool {
+    step.undo == UndoPolicy::Reverse
 }
 
 /// Whether every step that was begun and did not finish is one that the way back undoes.
-fn half_can_go_back(plan: &Plan, progress: &crate::journal::event::Progress) -> bool {
+fn half_can_go_back(plan: &Plan, progress: &Progress) -> bool {
     let half = |step: &&Step| {
         matches!(
             progress.status(&step.name),
@@ -595,20 +597,31 @@ fn half_can_go_back(plan: &Plan, progress: &crate::journal::event::Progress) -> 
         )
     };
     let mut half = plan.steps.iter().filter(half);
-    half.all(|step| step.undo == UndoPolicy::Reverse)
+    half.all(may_go_back)
 }
 
-/// The point of no return counts as passed when its step has been started.
-pub fn past_no_return(plan: &Plan, progress: &crate::journal::event::Progress) -> bool {
+/// The point of no return counts as passed when its step has been started, whatever became of it then, or was found
+/// done.
+pub fn past_no_return(plan: &Plan, progress: &Progress) -> bool {
+    let passed = |step: &Step| {
+        progress.left_by(&step.name).is_some() || progress.status(&step.name) == Status::Finished
+    };
     plan.steps
         .iter()
-        .filter(|step| step.is_no_return())
-        .any(|step| {
-            !matches!(
-                progress.status(&step.name),
-                Status::Waiting | Status::Blocked
-            )
-        })
+        .any(|step| step.is_no_return() && passed(step))
+}
+
+/// What a failure did to the world, for the journal.
+fn failed(step: &Step, trouble: &Trouble) -> Event {
+    Event::Failed {
+        step: step.name.clone(),
+        world: match trouble {
+            Trouble::NothingChanged(_) => WorldIs::NothingChanged,
+            Trouble::Unknown(_) => WorldIs::Unknown,
+            Trouble::Partial(_) => WorldIs::Partial,
+        },
+        why: trouble.fault().to_string(),
+    }
 }
 
 fn blocked(step: &Step, why: &str, refusal: Option<&str>) -> Fault {

@@ -7,7 +7,7 @@ use super::call::{Call, Part};
 use super::world::{Kept, World};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::RunId;
-use crate::state::{PutError, StateStore, Version};
+use crate::state::{PutError, StateStore, Version, chain};
 
 /// A line that follows a torn one begins on a line of its own, as durability demands.
 pub struct SimStore {
@@ -33,17 +33,27 @@ impl StateStore for SimStore {
             .with(|world| world.stores[self.index].name.clone())
     }
 
-    async fn append(&self, run: &RunId, line: &str) -> Result<(), Fault> {
-        let call = self.call("store.append", format!("{run} {line}")).halves();
-        let done = self
-            .world
-            .change(call, |world, part| {
-                let store = world.store_for_writing(self.index).nothing_changed()?;
-                store.append(run, line, part);
-                Ok(())
-            })
-            .await;
-        done.map_err(into_fault)
+    /// One change a line, so that each can go wrong.
+    async fn append_all(&self, run: &RunId, lines: &[String]) -> Result<(), (usize, PutError)> {
+        let known = {
+            let world = self.world.lock();
+            chain::known(chain::last(world.stores[self.index].journal(run)), lines)
+        };
+        // Nothing of it is known: then the first of them says why.
+        let known = known.unwrap_or(0);
+        for (written, line) in lines.iter().enumerate().skip(known) {
+            let call = self.call("store.append", format!("{run} {line}")).halves();
+            let done = self
+                .world
+                .change(call, |world, part| {
+                    let store = world.store_for_writing(self.index).nothing_changed()?;
+                    Ok(store.append(run, line, part))
+                })
+                .await;
+            let done = done.unwrap_or_else(|trouble| Err(into_fault(trouble).into()));
+            done.map_err(|error| (written, error))?;
+        }
+        Ok(())
     }
 
     async fn read(&self, run: &RunId) -> Result<Option<Vec<u8>>, Fault> {
@@ -167,7 +177,16 @@ impl World {
 }
 
 impl Kept {
-    fn append(&mut self, run: &RunId, line: &str, part: Part) {
+    fn journal(&self, run: &RunId) -> &[u8] {
+        let mut journals = self.journals.iter();
+        let found = journals.find(|(id, _)| id == run);
+        found.map_or(&[], |(_, bytes)| bytes)
+    }
+
+    fn append(&mut self, run: &RunId, line: &str, part: Part) -> Result<(), PutError> {
+        if chain::known(chain::last(self.journal(run)), &[line])? > 0 {
+            return Ok(());
+        }
         let at = self.journals.iter().position(|(id, _)| id == run);
         let at = at.unwrap_or_else(|| {
             self.journals.push((run.clone(), Vec::new()));
@@ -184,5 +203,6 @@ impl Kept {
             }
             Part::Half => bytes.extend_from_slice(&line.as_bytes()[..line.len() / 2]),
         }
+        Ok(())
     }
 }

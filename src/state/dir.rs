@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::door::Door;
-use super::{Guest, PutError, StateStore, Version, nobody_comes, text_of};
+use super::{Guest, PutError, StateStore, Version, chain, nobody_comes, text_of};
 use crate::durable::{self, Lock, blocking};
 use crate::error::Fault;
 use crate::model::digest::sha256;
@@ -26,6 +26,8 @@ use crate::model::id::{RunId, ServerName};
 const LOCK_LIMIT: Duration = Duration::from_secs(5);
 const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
+/// As much of a journal's end as is read to find its last line.
+const LAST_LINE: u64 = 64 << 10;
 
 #[derive(Clone)]
 pub struct DirStore {
@@ -180,11 +182,10 @@ fn parse_doc(mut file: Vec<u8>, path: &Path) -> Result<(Header, Vec<u8>), Fault>
     Ok((header, bytes))
 }
 
-fn append_now(path: &Path, line: &str) -> Result<(), Fault> {
+fn append_now(path: &Path, lines: &[String]) -> Result<(), PutError> {
     let folder = path.parent().expect("it has `journal` above it");
     make_folder(folder)?;
     let failed = |error| durable::fault("append to", path, error);
-    let is_new = !path.exists();
     let file = OpenOptions::new()
         .read(true)
         .append(true)
@@ -192,13 +193,21 @@ fn append_now(path: &Path, line: &str) -> Result<(), Fault> {
         .mode(FILE_MODE)
         .open(path)
         .map_err(failed)?;
-    if is_new {
-        durable::sync_folder(folder).map_err(failed)?;
-    }
     let mut file = durable::lock_file(file, path, LOCK_LIMIT)?;
     let length = mend_tail(&mut file).map_err(failed)?;
+    // Whoever made the file may have been killed before its name was on the disk.
+    if length == 0 {
+        durable::sync_folder(folder).map_err(failed)?;
+    }
+    let last = last_line(&mut file, length).map_err(failed)?;
+    let new = &lines[chain::known(last.as_deref(), lines)?..];
+    if new.is_empty() {
+        // It may have been killed before it synced them.
+        return Ok(file.sync_data().map_err(failed)?);
+    }
+    let line = new.join("\n");
     #[cfg(debug_assertions)]
-    crate::cut::tears(line, |half| {
+    crate::cut::tears(&line, |half| {
         let _ = file.write_all(half).and_then(|()| file.sync_data());
     });
     let write = |file: &mut File| {
@@ -208,8 +217,28 @@ fn append_now(path: &Path, line: &str) -> Result<(), Fault> {
     write(&mut file).map_err(|error| {
         // As if it had never been tried; when that fails too, the next append mends it.
         let _ = file.set_len(length);
-        failed(error)
+        failed(error).into()
     })
+}
+
+/// The last whole line of a journal. One of a plan's steps is short: mostly the file's end is enough.
+fn last_line(file: &mut File, length: u64) -> std::io::Result<Option<String>> {
+    for most in [LAST_LINE, length] {
+        let from = length.saturating_sub(most);
+        file.seek(SeekFrom::Start(from))?;
+        let mut end = Vec::new();
+        file.read_to_end(&mut end)?;
+        // What the file's end begins with may be the rest of a line.
+        let begins = match from {
+            0 => Some(0),
+            _ => end.iter().position(|byte| *byte == b'\n'),
+        };
+        let last = begins.and_then(|at| chain::last(&end[at..]));
+        if last.is_some() || from == 0 {
+            return Ok(last.map(str::to_owned));
+        }
+    }
+    Ok(None)
 }
 
 /// The damaged file stays beside the new one, as `RUN.jsonl.damaged-N`.
@@ -265,16 +294,14 @@ impl StateStore for DirStore {
         Duration::from_secs(10)
     }
 
-    async fn append(&self, run: &RunId, line: &str) -> Result<(), Fault> {
-        let (path, line) = (self.journal(run)?, line.to_owned());
-        blocking(move || append_now(&path, &line)).await
-    }
-
     /// All or none of them, with one sync.
-    async fn append_all(&self, run: &RunId, lines: &[String]) -> Result<(), (usize, Fault)> {
-        self.append(run, &lines.join("\n"))
-            .await
-            .map_err(|fault| (0, fault))
+    async fn append_all(&self, run: &RunId, lines: &[String]) -> Result<(), (usize, PutError)> {
+        let path = self
+            .journal(run)
+            .map_err(|fault| (0, PutError::Fault(fault)))?;
+        let lines = lines.to_vec();
+        let appended = blocking(move || append_now(&path, &lines)).await;
+        appended.map_err(|error| (0, error))
     }
 
     async fn read(&self, run: &RunId) -> Result<Option<Vec<u8>>, Fault> {
@@ -395,7 +422,9 @@ mod tests {
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, 0o600);
-        let fault = store.append(&RunId::from("../x"), "{}").await.unwrap_err();
+        let Err(PutError::Fault(fault)) = store.append(&RunId::from("../x"), "{}").await else {
+            panic!("it is a run's id");
+        };
         assert_eq!(fault.message(), "`../x` is no run id");
     }
 
@@ -418,6 +447,34 @@ mod tests {
             store.append(&run(), r#"{"a":3}"#).await.unwrap();
             let read = store.read(&run()).await.unwrap().unwrap();
             assert_eq!(String::from_utf8(read).unwrap(), mended);
+        }
+    }
+
+    /// The last line is found whatever its length, and whatever was torn behind it.
+    #[tokio::test]
+    async fn a_line_that_does_not_continue_the_last_one_is_not_written() {
+        for length in [10, 3 * LAST_LINE as usize] {
+            let (_home, store) = store();
+            let chained = |text: &str, before: &str| {
+                let prev = crate::model::digest::of_line(before);
+                format!(r#"{{"prev":"{prev}","text":"{text}"}}"#)
+            };
+            let first = chained(&"x".repeat(length), "");
+            let second = chained("2", &first);
+            store.append(&run(), &first).await.unwrap();
+            let other = store.append(&run(), &chained("3", &second)).await;
+            assert!(matches!(other, Err(PutError::Changed)), "{other:?}");
+            let path = store.journal(&run()).unwrap();
+            let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+            file.write_all(br#"{"torn"#).unwrap();
+            for _ in 0..2 {
+                store.append(&run(), &second).await.unwrap();
+            }
+            let read = store.read(&run()).await.unwrap().unwrap();
+            assert_eq!(
+                String::from_utf8(read).unwrap(),
+                format!("{first}\n{second}\n")
+            );
         }
     }
 
@@ -498,7 +555,9 @@ mod tests {
         let file = home.path().join("file");
         std::fs::write(&file, "").unwrap();
         let store = DirStore::new(file.clone());
-        let fault = store.append(&run(), "{}").await.unwrap_err();
+        let Err(PutError::Fault(fault)) = store.append(&run(), "{}").await else {
+            panic!("a file is no folder");
+        };
         assert!(fault.message().contains(file.to_str().unwrap()), "{fault}");
         // A document that was changed by hand is not taken for hafog's.
         let store = DirStore::new(home.path().join("state"));

@@ -3,6 +3,7 @@
 //! One store is the arbiter: it holds the lease and the writer records. The others are mirrors. A store is a folder,
 //! here ([`dir`]) or on another machine ([`ssh`]).
 
+pub mod chain;
 pub mod dir;
 pub mod door;
 pub mod ssh;
@@ -26,10 +27,10 @@ use crate::model::stack::Remote;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version(pub String);
 
-/// Why a document was not written.
+/// Why a document or a line was not written.
 #[derive(Clone, Debug)]
 pub enum PutError {
-    /// Somebody wrote it since it was read.
+    /// Somebody else wrote there since it was read.
     Changed,
     Fault(Fault),
 }
@@ -59,16 +60,13 @@ pub trait StateStore: Send + Sync {
         Duration::from_secs(5)
     }
     /// Durable when it returns. `line` has no line break; the store adds it.
-    async fn append(&self, run: &RunId, line: &str) -> Result<(), Fault>;
-    /// The same for several lines. What fails says how many of them are durable all the same.
-    async fn append_all(&self, run: &RunId, lines: &[String]) -> Result<(), (usize, Fault)> {
-        for (written, line) in lines.iter().enumerate() {
-            self.append(run, line)
-                .await
-                .map_err(|fault| (written, fault))?;
-        }
-        Ok(())
+    async fn append(&self, run: &RunId, line: &str) -> Result<(), PutError> {
+        let appended = self.append_all(run, &[line.to_owned()]).await;
+        appended.map_err(|(_, error)| error)
     }
+    /// The same for several lines. Those that are there already are not written again, and none is that does not continue
+    /// the last one ([`chain`]). What fails says how many of them are durable all the same.
+    async fn append_all(&self, run: &RunId, lines: &[String]) -> Result<(), (usize, PutError)>;
     /// `None` when the store has no such journal. The last line may be torn; the reader deals with it.
     async fn read(&self, run: &RunId) -> Result<Option<Vec<u8>>, Fault>;
     /// Puts a whole journal in the place of one that cannot be read, at once. What was there is kept beside it, under a

@@ -245,15 +245,15 @@ impl StateStore for SshStore {
         self.name.clone()
     }
 
-    async fn append(&self, run: &RunId, line: &str) -> Result<(), Fault> {
+    /// A hafog at the other end that is older than this one writes whatever it is given.
+    async fn append_all(&self, run: &RunId, lines: &[String]) -> Result<(), (usize, PutError)> {
         let ask = Ask::Append { run: run.clone() };
-        self.done(&ask, format!("{line}\n").as_bytes()).await
-    }
-
-    async fn append_all(&self, run: &RunId, lines: &[String]) -> Result<(), (usize, Fault)> {
-        let ask = Ask::Append { run: run.clone() };
-        let sent = self.done(&ask, text_of(lines).as_bytes()).await;
-        sent.map_err(|fault| (0, fault))
+        let answer = self.ask(&ask, text_of(lines).as_bytes()).await;
+        match answer.map_err(|fault| (0, PutError::Fault(fault)))? {
+            (Answer::Done, _) => Ok(()),
+            (Answer::Changed, _) => Err((0, PutError::Changed)),
+            (other, _) => Err((0, self.odd(&other).into())),
+        }
     }
 
     async fn read(&self, run: &RunId) -> Result<Option<Vec<u8>>, Fault> {

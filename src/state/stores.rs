@@ -5,6 +5,7 @@
 //! kept while the process lives, is sent when it answers again, and is said at the end of the run.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Guest, PutError, StateStore, Version};
-use crate::error::Fault;
+use crate::error::{Fault, Kind};
 use crate::model::id::{RunId, ServerName};
 
 /// How long a mirror that did not answer in time is not asked again.
@@ -24,6 +25,8 @@ pub struct Stores {
     all: Vec<Arc<dyn StateStore>>,
     arbiter: usize,
     mirrors: Mutex<Vec<Mirror>>,
+    /// This process holds the lease, and changes what the arbiter may know better.
+    relies_on_arbiter: AtomicBool,
 }
 
 /// What this process knows of one store.
@@ -68,11 +71,23 @@ impl Stores {
             all,
             arbiter,
             mirrors: Mutex::new(mirrors),
+            relies_on_arbiter: AtomicBool::new(false),
         }
+    }
+
+    /// From now on no document counts as read before the arbiter answered too. Whoever only looks is shown what the
+    /// others have.
+    pub fn rely_on_arbiter(&self) {
+        self.relies_on_arbiter.store(true, Ordering::Relaxed);
     }
 
     pub fn arbiter(&self) -> &Arc<dyn StateStore> {
         &self.all[self.arbiter]
+    }
+
+    /// Where it is among [`Stores::all`].
+    pub fn arbiter_index(&self) -> usize {
+        self.arbiter
     }
 
     pub fn all(&self) -> &[Arc<dyn StateStore>] {
@@ -84,13 +99,13 @@ impl Stores {
     }
 
     /// One call of one store, within the limit. A mirror that was silent a moment ago is not called.
-    async fn ask<T>(
+    async fn ask<T, E: From<Fault>>(
         &self,
         index: usize,
-        call: impl Future<Output = Result<T, Fault>>,
-    ) -> Result<T, Fault> {
+        call: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
         if index > 0 && self.is_quiet(index) {
-            return Err(silent(self.all[index].as_ref()));
+            return Err(silent(self.all[index].as_ref()).into());
         }
         self.ask_again(index, call).await
     }
@@ -123,8 +138,8 @@ impl Stores {
         }
     }
 
-    /// Appends to a journal everywhere. Counts as written when the local store has it. `urgent`: also mirrors that were
-    /// silent a moment ago are asked.
+    /// Appends to a journal everywhere. Counts as written when the local store has it, and no store has a line of
+    /// somebody else's there. `urgent`: also mirrors that were silent a moment ago are asked.
     pub async fn append_everywhere(
         &self,
         run: &RunId,
@@ -135,14 +150,19 @@ impl Stores {
             let missed = self.mirrors()[index].behind.get(&journal_key(run)).cloned();
             let mut due = match missed {
                 Some((Missed::Lines(_, due), _)) => due,
-                Some((Missed::Journal, fault)) => return Err(fault),
+                Some((Missed::Journal, fault)) => return Err(fault.into()),
                 _ => Vec::new(),
             };
             due.extend_from_slice(lines);
             self.send_lines(index, run, due, urgent).await
         });
         let sent = futures_util::future::join_all(sends).await;
-        sent.into_iter().next().expect("there is a local store")
+        let changed = |sent: &Result<(), PutError>| matches!(sent, Err(PutError::Changed));
+        if let Some(index) = sent.iter().position(changed) {
+            return Err(taken_up(run, self.all[index].as_ref()));
+        }
+        let local = sent.into_iter().next().expect("there is a local store");
+        local.map_err(|error| into_fault(error, run, self.all[0].as_ref()))
     }
 
     async fn send_lines(
@@ -151,13 +171,13 @@ impl Stores {
         run: &RunId,
         mut due: Vec<String>,
         urgent: bool,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), PutError> {
         let mut written = 0;
         let send = async {
             let sent = self.all[index].append_all(run, &due).await;
-            sent.map_err(|(some, fault)| {
+            sent.map_err(|(some, error)| {
                 written = some;
-                fault
+                error
             })
         };
         let sent = match urgent {
@@ -167,7 +187,8 @@ impl Stores {
         // The local store is never caught up with: a line that it refused ends the run.
         let missed = sent.as_ref().err().filter(|_| index > 0).map(|fault| {
             due.drain(..written);
-            (Missed::Lines(run.clone(), due), fault.clone())
+            let fault = into_fault(fault.clone(), run, self.all[index].as_ref());
+            (Missed::Lines(run.clone(), due), fault)
         });
         self.missed(index, &journal_key(run), missed);
         sent
@@ -279,8 +300,12 @@ impl Stores {
             .await
     }
 
-    /// Reads a mirrored document: the copy with the highest serial among the stores that answer. An error when
-    /// the local store cannot be read: it may be the only one that has the newest copy.
+    /// Reads a mirrored document: the copy with the highest serial among the stores that answer.
+    ///
+    /// # Errors
+    /// The local store cannot be read: it may be the only one that has the newest copy. Or the arbiter does not answer,
+    /// and nobody else has any, or somebody is about to change the stack: the local store may be an empty folder, or one
+    /// that a colleague's failover never reached.
     pub async fn newest<T: DeserializeOwned>(
         &self,
         key: &str,
@@ -294,6 +319,7 @@ impl Stores {
         )
         .await;
         let mut best: Option<T> = None;
+        let mut arbiter = Ok(());
         for (index, copy) in copies.into_iter().enumerate() {
             match copy {
                 Ok(found) => {
@@ -306,8 +332,12 @@ impl Stores {
                     }
                 }
                 Err(fault) if index == 0 => return Err(fault),
+                Err(fault) if index == self.arbiter => arbiter = Err(fault),
                 Err(_) => {}
             }
+        }
+        if best.is_none() || self.relies_on_arbiter.load(Ordering::Relaxed) {
+            arbiter?;
         }
         Ok(best)
     }
@@ -465,6 +495,24 @@ async fn overwrite(store: &dyn StateStore, key: &str, bytes: &[u8]) -> Result<()
     )))
 }
 
+fn into_fault(error: PutError, run: &RunId, store: &dyn StateStore) -> Fault {
+    match error {
+        PutError::Changed => taken_up(run, store),
+        PutError::Fault(fault) => fault,
+    }
+}
+
+/// This process slept, and lost its lease in its sleep.
+fn taken_up(run: &RunId, store: &dyn StateStore) -> Fault {
+    let what = format!("somebody else has taken run `{run}` up, and this process stopped");
+    let fault = Fault::of(Kind::Partial, what);
+    let fault = fault.because(format!(
+        "its journal in {} goes on otherwise than this process left it",
+        store.name()
+    ));
+    fault.hint("hafog status")
+}
+
 fn silent(store: &dyn StateStore) -> Fault {
     Fault::unavailable(format!(
         "state store {} did not answer within {} s",
@@ -514,9 +562,11 @@ mod tests {
         fn name(&self) -> String {
             "held".to_owned()
         }
-        async fn append(&self, _: &RunId, line: &str) -> Result<(), Fault> {
-            self.call().await?;
-            self.lines.lock().unwrap().push(line.to_owned());
+        async fn append_all(&self, _: &RunId, lines: &[String]) -> Result<(), (usize, PutError)> {
+            self.call()
+                .await
+                .map_err(|fault| (0, PutError::Fault(fault)))?;
+            self.lines.lock().unwrap().extend_from_slice(lines);
             Ok(())
         }
         async fn read(&self, _: &RunId) -> Result<Option<Vec<u8>>, Fault> {
@@ -606,6 +656,27 @@ mod tests {
         local.fails.store(true, SeqCst);
         let read = stores.newest::<u64>("roles", |serial| *serial).await;
         assert!(read.unwrap_err().to_string().contains("the disk is gone"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_arbiter_that_is_silent_is_no_arbiter_that_has_nothing() {
+        let (local, arbiter, _) = pair();
+        let all: Vec<Arc<dyn StateStore>> = vec![local.clone(), arbiter.clone()];
+        let open = || Stores::new(all.clone(), 1);
+        let read = async |stores: &Stores| stores.newest::<u64>("roles", |serial| *serial).await;
+        assert_eq!(read(&open()).await.unwrap(), None);
+        open().write_everywhere("roles", &7).await.unwrap();
+        arbiter.fails.store(true, SeqCst);
+        open().write_everywhere("roles", &6).await.unwrap();
+        // Whoever looks is shown what is here. Whoever changes it is not.
+        assert_eq!(read(&open()).await.unwrap(), Some(6));
+        let holder = open();
+        holder.rely_on_arbiter();
+        assert!(read(&holder).await.is_err());
+        local.documents.lock().unwrap().clear();
+        assert!(read(&open()).await.is_err());
+        arbiter.fails.store(false, SeqCst);
+        assert_eq!(read(&holder).await.unwrap(), Some(7));
     }
 
     #[tokio::test(start_paused = true)]

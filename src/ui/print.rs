@@ -2,7 +2,8 @@
 //!
 //! A reader that went away (`hafog status | head -1`) is no trouble: what it does not want is not written.
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::sync::OnceLock;
 
 use crate::error::Fault;
 use crate::ui::snippet;
@@ -44,15 +45,20 @@ impl Ui {
         }
     }
 
-    /// The result. Ends with a line break whether `text` does or not.
+    /// The result. Ends with a line break whether `text` does or not. What could not be written is for [`lost`].
     pub fn out(&self, text: &str) {
-        write(std::io::stdout().lock(), text);
+        if let Err(error) = write(std::io::stdout().lock(), text)
+            && error.kind() != ErrorKind::BrokenPipe
+        {
+            // Only the first is told.
+            let _ = LOST.set(error.to_string());
+        }
     }
 
     /// What is going on, for a person.
     pub fn say(&self, text: &str) {
         if !self.quiet {
-            write(std::io::stderr().lock(), text);
+            say(text);
         }
     }
 
@@ -66,10 +72,7 @@ impl Ui {
     }
 
     pub fn warn(&self, fault: &Fault) {
-        write(
-            std::io::stderr().lock(),
-            &snippet::warning(fault, self.colour_err),
-        );
+        say(&snippet::warning(fault, self.colour_err));
     }
 
     /// Every fault, and how many there were if they are mistakes in the spec.
@@ -88,7 +91,7 @@ impl Ui {
         if mistakes > 0 {
             text.push_str(&format!("\n{}\n", count(mistakes, "mistake")));
         }
-        write(std::io::stderr().lock(), &text);
+        say(&text);
     }
 }
 
@@ -98,17 +101,30 @@ pub fn is_plain() -> bool {
     set("NO_COLOR") || std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
-fn write(mut to: impl Write, text: &str) {
+/// Why a part of the result is not where it was to be.
+static LOST: OnceLock<String> = OnceLock::new();
+
+/// What became of the result, if not all of it could be written. Half a document must not pass for one.
+pub fn lost() -> Option<Fault> {
+    let why = LOST.get()?;
+    let fault = Fault::new("what was asked for is done, and its result could not be written");
+    Some(fault.because(format!("standard output: {why}")))
+}
+
+/// There is nowhere to report a failure to.
+fn say(text: &str) {
+    let _ = write(std::io::stderr().lock(), text);
+}
+
+fn write(mut to: impl Write, text: &str) -> std::io::Result<()> {
     let end = if text.is_empty() || text.ends_with('\n') {
         ""
     } else {
         "\n"
     };
-    // A closed pipe is the reader's wish, and there is nowhere to report any other failure to.
-    let _ = to
-        .write_all(text.as_bytes())
+    to.write_all(text.as_bytes())
         .and_then(|()| to.write_all(end.as_bytes()))
-        .and_then(|()| to.flush());
+        .and_then(|()| to.flush())
 }
 
 /// `1 step`, `2 steps`.

@@ -88,3 +88,26 @@ fn every_noun_has_json() {
         assert!(value.is_ok(), "{verb:?}: {}", ran.all());
     }
 }
+
+#[test]
+fn half_a_result_is_no_result() {
+    let home = Home::with(SMALL);
+    let full = std::fs::File::options().write(true).open("/dev/full");
+    let mut command = home.command(&["show", "stack"]);
+    let output = command.stdout(full.unwrap()).output().unwrap();
+    let ran = home.ran(output.status, output.stdout, &output.stderr);
+    assert_snapshot!(ran.all(), @r"
+    --- stderr
+    error: what was asked for is done, and its result could not be written
+    cause: standard output: No space left on device (os error 28)
+    --- exit 1
+    ");
+    // A reader that has seen enough is no trouble.
+    let mut command = home.command(&["show", "stack"]);
+    let mut child = command
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+}

@@ -49,6 +49,15 @@ async fn what_a_folder_promises_holds_through_a_pipe() {
     );
     store.replace_journal(&run, &lines).await.unwrap();
     assert_eq!(store.runs().await.unwrap(), [run]);
+    // What somebody else wrote is not written between.
+    let other = RunId::from("20261121T091404-1");
+    let first = r#"{"prev":"","text":"1"}"#;
+    let prev = hafog::model::digest::of_line(first);
+    let second = format!(r#"{{"prev":"{prev}","text":"2"}}"#);
+    store.append(&other, first).await.unwrap();
+    store.append(&other, &second).await.unwrap();
+    let late = store.append(&other, &second.replace('2', "3")).await;
+    assert!(matches!(late, Err(PutError::Changed)), "{late:?}");
 
     assert!(store.get("lease").await.unwrap().is_none());
     let first = store.put("lease", b"{}", None).await.unwrap();
@@ -105,7 +114,8 @@ async fn an_agent_knows_one_document_and_may_not_let_anybody_in() {
     };
     assert!(refused(&agent.get("lease").await.unwrap_err()));
     assert!(refused(&agent.runs().await.unwrap_err()));
-    assert!(refused(&agent.append(&run_id(), "{}").await.unwrap_err()));
+    let appended = agent.append(&run_id(), "{}").await;
+    assert!(matches!(&appended, Err(PutError::Fault(fault)) if refused(fault)));
     assert!(refused(&agent.delete("writer/main").await.unwrap_err()));
     assert!(refused(&agent.admit(&guest).await.unwrap_err()));
     assert!(refused(&agent.admits(&guest).await.unwrap_err()));

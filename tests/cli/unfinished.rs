@@ -18,11 +18,11 @@ use insta::assert_snapshot;
 
 /// Writes the journal of a switchover to west of which the first step is done.
 fn leave(home: &Path, kind: PlanKind) {
-    leave_of(home, kind, true, &[]);
+    leave_of(home, kind, true, &[], false);
 }
 
 /// The same of a failover too, with sites that were assumed down.
-fn leave_of(home: &Path, kind: PlanKind, planned: bool, down: &[&str]) {
+fn leave_of(home: &Path, kind: PlanKind, planned: bool, down: &[&str], no_return: bool) {
     let store = Arc::new(DirStore::new(home.join(".hafog"))) as Arc<dyn StateStore>;
     let clock = SteppedClock::at("2026-11-21T09:14:03Z".parse().unwrap());
     let run = RunId::new("20261121T091403-7c1e");
@@ -35,11 +35,11 @@ fn leave_of(home: &Path, kind: PlanKind, planned: bool, down: &[&str]) {
     let site = || SmokeTest {
         site: "west".into(),
     };
-    plan.push(step(
-        "vet-standby main",
-        "west can take over",
-        site().into(),
-    ));
+    let first = step("vet-standby main", "west can take over", site().into());
+    plan.push(match no_return {
+        true => first.no_return(),
+        false => first,
+    });
     plan.push(step(
         "smoke-test",
         "west passes its health checks",
@@ -101,6 +101,37 @@ fn another_verb_has_to_wait() {
     ");
     assert_eq!(home.run(&["failover", "--yes"]).code, 4);
     assert_eq!(home.run(&["switchover", "east", "--yes"]).code, 4);
+}
+
+#[test]
+fn what_is_damaged_is_shown_up_to_there() {
+    let home = Home::with(SMALL);
+    leave(home.path(), PlanKind::Directional);
+    let journal = ".hafog/journal/20261121T091403-7c1e.jsonl";
+    home.write(
+        journal,
+        &home.read(journal).replacen("\"started\"", "\"begun\"", 1),
+    );
+    let ran = home.run(&["show", "journal"]);
+    assert_snapshot!(ran.stdout, @"2026-11-21T09:14:03.000Z  opened    switchover by me@here, process 1, plan DIGEST");
+    assert!(ran.stderr.contains("is damaged at line 2"), "{}", ran.all());
+    assert_eq!(ran.code, 1);
+}
+
+#[test]
+fn there_is_no_way_back_behind_the_point_of_no_return() {
+    let home = Home::with(SMALL);
+    leave_of(home.path(), PlanKind::Directional, true, &[], true);
+    assert_snapshot!(home.run(&["up", "--yes"]).all(), @r"
+    --- stderr
+    partly done: run 20261121T091403-7c1e of switchover is not finished
+    cause: me@here, process 1 began it
+    hint: hafog resume
+    --- exit 4
+    ");
+    let status = home.run(&["status"]).stdout;
+    let line = "run 20261121T091403-7c1e of switchover is not finished: hafog resume\n";
+    assert!(status.contains(line), "{status}");
 }
 
 #[test]
@@ -216,7 +247,7 @@ fn whatever_became_of_the_spec_the_run_goes_on() {
 async fn what_was_assumed_down_stays_so() {
     let home = Home::with(SMALL);
     let path = home.path().to_path_buf();
-    let leaving = move || leave_of(&path, PlanKind::Directional, true, &["east"]);
+    let leaving = move || leave_of(&path, PlanKind::Directional, true, &["east"], false);
     tokio::task::spawn_blocking(leaving).await.unwrap();
     let call = hafog::cmd::Call {
         file: home.path().join("hafog.yaml"),
@@ -276,7 +307,7 @@ fn a_file_that_is_not_there_is_nobodys_spec() {
 #[test]
 fn a_run_that_goes_on_assumes_nothing_new() {
     let home = Home::with(SMALL);
-    leave_of(home.path(), PlanKind::Directional, false, &["west"]);
+    leave_of(home.path(), PlanKind::Directional, false, &["west"], false);
     let words = ["failover", "west", "--assume-down", "east", "--dry-run"];
     assert_snapshot!(home.run(&words).all(), @r"
     --- stderr

@@ -1,10 +1,11 @@
 //! For every plan and every change that it makes: cut before, during and after it, in the simulated world; then type
 //! the command again. The world must end as in the uncut run, or as before it, and nobody may ever have seen two
-//! writers.
+//! writers. A move is also taken up by somebody who turns back, or fails in his turn.
 
 #[path = "../harness/simulated.rs"]
 mod simulated;
 
+mod back;
 mod builders;
 mod stories;
 mod table;

@@ -118,7 +118,7 @@ async fn and_mended(
 }
 
 /// Names whose TTL is lowered while no TTL lease says what it was: nobody would ever restore it.
-fn forgotten(sim: &SimWorld, stack: &Stack) -> Vec<String> {
+pub fn forgotten(sim: &SimWorld, stack: &Stack) -> Vec<String> {
     let copies = (0..stack.stores.len()).filter_map(|store| sim.document(store, "names"));
     let copies = copies.map(|bytes| serde_json::from_slice(&bytes).expect("a document is JSON"));
     let published: Published = copies
@@ -135,7 +135,7 @@ fn forgotten(sim: &SimWorld, stack: &Stack) -> Vec<String> {
 
 /// A primary that was stopped and is opened again is on a new timeline, and so is all that follows it: timelines count
 /// from the latest one, which may only be later than in the uncut run.
-fn count_from(end: &serde_json::Value, seen: &mut serde_json::Value) {
+pub fn count_from(end: &serde_json::Value, seen: &mut serde_json::Value) {
     let mut end = end.clone();
     let latest = |world: &mut serde_json::Value| {
         let all = timelines(world).into_iter();
@@ -156,7 +156,7 @@ fn timelines(world: &mut serde_json::Value) -> Vec<&mut serde_json::Value> {
 }
 
 /// Every place where two pictures of the world differ.
-fn difference(wanted: &serde_json::Value, seen: &serde_json::Value) -> String {
+pub fn difference(wanted: &serde_json::Value, seen: &serde_json::Value) -> String {
     let mut out = String::new();
     compare("", wanted, seen, &mut out);
     out

@@ -18,8 +18,12 @@ pub fn render(status: &Status, colour: bool) -> String {
         text.push_str(&provisional(flip));
     }
     if let Some(run) = &status.unfinished {
+        let back = match run.past_no_return {
+            true => "",
+            false => ", or hafog abort",
+        };
         text.push_str(&format!(
-            "run {} of {} is not finished: hafog resume, or hafog abort\n",
+            "run {} of {} is not finished: hafog resume{back}\n",
             run.run, run.verb
         ));
     }
