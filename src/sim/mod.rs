@@ -416,6 +416,11 @@ impl SimWorld {
         self.server(name).map(|server| server.address)
     }
 
+    /// Of every server that there is.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        self.with(|world| world.servers.values().map(|one| one.address).collect())
+    }
+
     pub fn node(&self, server: &ServerName, database: &DatabaseName) -> Option<SimNode> {
         self.server(server)?.nodes.get(database).cloned()
     }
