@@ -5,6 +5,7 @@
 #[path = "../harness/simulated.rs"]
 mod simulated;
 
+mod names;
 mod silence;
 mod stories;
 mod table;
