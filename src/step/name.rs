@@ -290,16 +290,23 @@ impl Act for SeeRecord {
         let host = world.zone_host(&self.zone)?;
         let published = world.published().await?;
         let authorities = host.authorities().await?;
+        let kinds = [RecordType::A, RecordType::Cname];
+        let mut wanted = Vec::new();
+        for name in &self.hosts {
+            let sets = kinds.map(|kind| published.current(name, kind));
+            wanted.extend(sets.into_iter().flatten());
+        }
+        if wanted.is_empty() {
+            return Ok(Standing::blocked(format!(
+                "nothing is published in {}: there is nothing to ask for",
+                self.zone
+            )));
+        }
         for server in &authorities {
-            for name in &self.hosts {
-                for kind in [RecordType::A, RecordType::Cname] {
-                    let Some(want) = published.current(name, kind) else {
-                        continue;
-                    };
-                    let answer = world.probe.dns(*server, name, kind).await?;
-                    if !answer.sets.iter().any(|set| set == want) {
-                        return Ok(Standing::Ready);
-                    }
+            for want in &wanted {
+                let answer = world.probe.dns(*server, &want.host, want.kind).await?;
+                if !answer.sets.contains(want) {
+                    return Ok(Standing::Ready);
                 }
             }
         }

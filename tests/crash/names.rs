@@ -199,3 +199,25 @@ async fn a_move_ends_where_the_history_of_the_names_is_lost() {
         assert_eq!(published.current(&set.host, set.kind), Some(&set));
     }
 }
+
+#[tokio::test]
+async fn nobody_who_was_asked_nothing_answers_so() {
+    let story = Story::begin().await;
+    forget_history(&story).await;
+    let only_see = Verb {
+        name: "switchover",
+        before: &[],
+        plan: |s, f| {
+            let mut plan = failover::failover(s, f, &west(), &planned());
+            let see = |action: &Action| matches!(action, Action::SeeRecord(_));
+            plan.steps.retain(|step| see(&step.action));
+            plan.steps.iter_mut().for_each(|step| step.after.clear());
+            plan
+        },
+    };
+    let ended = story.types(&only_see).await;
+    assert!(
+        matches!(&ended, Ended::Not(why) if why.contains("nothing is published in shop.test")),
+        "{ended:?}"
+    );
+}
