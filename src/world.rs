@@ -42,6 +42,15 @@ pub struct World {
     pub images: BTreeMap<RecipeName, ImageName>,
 }
 
+/// What the clouds say of where servers are.
+#[derive(Default)]
+pub struct Whereabouts {
+    pub hosts: BTreeMap<ServerName, Host>,
+    /// Those whose cloud is silent, and those without an address at the moment. They may well be at work, so what is
+    /// known of them is kept.
+    pub unknown: BTreeSet<ServerName>,
+}
+
 /// Resolves references to secrets, at the moment they are delivered.
 pub trait Secrets: Send + Sync {
     fn read(&self, name: &str) -> Result<Secret, Fault>;
@@ -145,23 +154,48 @@ impl World {
         Ok(hosts.collect())
     }
 
-    /// Every server's address, of the sites that may be asked and answer.
-    pub async fn hosts(&self) -> BTreeMap<ServerName, Host> {
-        let open = self
-            .clouds
-            .iter()
-            .filter(|(site, _)| !self.assumed_down.contains(*site));
-        let lists = futures_util::future::join_all(open.map(|(_, cloud)| cloud.servers())).await;
-        let servers = lists.into_iter().filter_map(Result::ok).flatten();
-        servers
-            .filter_map(|server| Some((server.name.clone(), server.host?)))
-            .collect()
+    /// Where the servers are, of the sites that may be asked and answer.
+    pub async fn whereabouts(&self) -> Whereabouts {
+        let sites = self.stack.sites.iter().map(|site| async {
+            let servers = match self.cloud(&site.name) {
+                Ok(cloud) => cloud.servers().await,
+                Err(silent) => Err(silent),
+            };
+            (&site.name, servers)
+        });
+        let mut found = Whereabouts::default();
+        for (site, servers) in futures_util::future::join_all(sites).await {
+            let Ok(servers) = servers else {
+                let all = self.stack.servers_at(site);
+                found.unknown.extend(all.map(|server| server.name.clone()));
+                continue;
+            };
+            for server in servers {
+                match server.host {
+                    Some(host) => drop(found.hosts.insert(server.name, host)),
+                    None => drop(found.unknown.insert(server.name)),
+                }
+            }
+        }
+        found
     }
 
     /// A node with everybody who may connect to it.
     pub async fn node(&self, database: &DatabaseName, server: &ServerName) -> Result<Node, Fault> {
-        let hosts = self.hosts().await;
-        self.node_among(&hosts, database, server)
+        self.node_in(&self.whereabouts().await, database, server)
+    }
+
+    /// The same, where somebody asked already.
+    pub fn node_in(
+        &self,
+        found: &Whereabouts,
+        database: &DatabaseName,
+        server: &ServerName,
+    ) -> Result<Node, Fault> {
+        let mut ours = self.stack.servers.iter();
+        let mut node = self.node_among(&found.hosts, database, server)?;
+        node.lacks_peers = ours.any(|server| found.unknown.contains(&server.name));
+        Ok(node)
     }
 
     /// What it takes to ask a node, when the hosts are known: no cloud is asked.
@@ -208,6 +242,8 @@ impl World {
             database,
             host,
             peers: peers.into_iter().collect(),
+            // Nobody is shut out by whoever does not know better.
+            lacks_peers: true,
         })
     }
 

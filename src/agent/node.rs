@@ -143,6 +143,7 @@ impl LocalNode {
                     database,
                     host,
                     peers: config.peers.clone(),
+                    lacks_peers: false,
                 },
                 peer.site != config.host.site,
             )
@@ -153,6 +154,7 @@ impl LocalNode {
                 database: config.database,
                 host: config.host,
                 peers: config.peers,
+                lacks_peers: false,
             },
             service: config.service,
             engine,

@@ -102,6 +102,9 @@ struct Shown {
     open: Seen<bool>,
     published: Option<RecordSet>,
     served: Option<RecordSet>,
+    /// The CNAME by which users come to the target.
+    published_alias: Option<RecordSet>,
+    served_alias: Option<RecordSet>,
     ttl_lease: Option<TtlLease>,
 }
 
@@ -132,6 +135,13 @@ fn shown(stack: &Stack, facts: &Facts) -> Vec<Shown> {
                 .current(&name.target, RecordType::A)
                 .cloned(),
             served: served.cloned(),
+            published_alias: facts
+                .published
+                .current(&name.host, RecordType::Cname)
+                .cloned(),
+            served_alias: zone
+                .and_then(|zone| zone.record(&name.host, RecordType::Cname))
+                .cloned(),
             ttl_lease: facts.published.ttl_leases.get(&name.target).cloned(),
         }
     };
@@ -148,7 +158,20 @@ fn show_text(shown: &[Shown]) -> String {
         let mut table = Table::plain();
         let mut row = |what: &str, said: String| table.row([what.to_owned(), said]);
         if name.host != name.target {
-            row("leads to", name.target.to_string());
+            let is_open = name.open == Seen::Known(true);
+            let target = &name.target;
+            row(
+                "leads to",
+                match &name.served_alias {
+                    Some(served) if is_open && name.served_alias != name.published_alias => {
+                        format!("{target}, but `{served}` is served")
+                    }
+                    None if is_open && name.published_alias.is_some() => {
+                        format!("{target}, but no CNAME is served")
+                    }
+                    _ => target.to_string(),
+                },
+            );
         }
         let set = |set: &Option<RecordSet>| {
             set.as_ref()

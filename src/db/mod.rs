@@ -48,6 +48,8 @@ pub struct Node {
     pub host: Host,
     /// Every address that may connect: the stack's servers at all sites, and the machine that the command runs on.
     pub peers: Vec<std::net::IpAddr>,
+    /// `peers` may lack somebody, because a cloud is silent: whoever is let in already stays let in.
+    pub lacks_peers: bool,
 }
 
 /// How to get to a node.
@@ -293,7 +295,8 @@ pub trait Engine: Send + Sync {
         replica: &ServerName,
         reach: &Reach,
     ) -> Result<(), Trouble>;
-    /// Lets in exactly `node.peers` from now on. Nothing happens when they are let in already.
+    /// Lets in exactly `node.peers` from now on, or these as well where the list may lack somebody. Nothing happens when
+    /// they are let in already.
     async fn admit(&self, node: &Node, reach: &Reach) -> Result<(), Trouble>;
     /// The certificates that are on the node, and until when they are good. None where the engine has none there.
     async fn certificates(&self, node: &Node, reach: &Reach) -> Result<Vec<Certificate>, Fault>;

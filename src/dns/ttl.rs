@@ -244,6 +244,19 @@ pub fn begin_changes(
                 to: None,
             }));
         }
+        // Somebody else's, since when nobody knows. What was published stays the newest.
+        let is_known = |set: &RecordSet| {
+            let mut versions = history.versions.iter();
+            versions.any(|v| is_open(v, change) && &v.set == set)
+        };
+        if let Some(set) = change.before.as_ref().filter(|set| !is_known(set)) {
+            let foreign = Version {
+                set: set.clone(),
+                from: Timestamp::UNIX_EPOCH,
+                to: None,
+            };
+            history.versions.insert(0, foreign);
+        }
         // Unless the same write puts something else there: then "no such name" is never an answer.
         let replaced = |other: &RecordChange| {
             let set = other.after.as_ref();
@@ -284,6 +297,16 @@ pub fn confirm_changes(history: &mut Published, changes: &[RecordChange], to: Ti
             if replaced || filled {
                 version.to = Some(to);
             }
+        }
+        // It was served already when somebody wanted it, and the history, or a part of it, is lost.
+        if let Some(set) = &change.after
+            && !history.versions.iter().any(|v| is_open(v, change))
+        {
+            history.versions.push(Version {
+                set: set.clone(),
+                from: Timestamp::UNIX_EPOCH,
+                to: None,
+            });
         }
     }
     history.serial = history.serial.saturating_add(1);

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cron::CronJob;
 use super::id::*;
+use super::record::{RecordSet, RecordType};
 use super::units::{Bytes, Span, Ttl};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -448,6 +449,18 @@ pub struct Name {
     /// The address record set that hafog owns and moves. Equals `host` at a zone's apex; elsewhere `host` is a
     /// CNAME to it.
     pub target: HostName,
+}
+
+impl Name {
+    /// The CNAME by which users come to the target; none where they ask for that itself.
+    pub fn alias(&self) -> Option<RecordSet> {
+        (self.host != self.target).then(|| RecordSet {
+            host: self.host.clone(),
+            kind: RecordType::Cname,
+            ttl: self.ttl,
+            values: [self.target.to_string()].into(),
+        })
+    }
 }
 
 /// One health check of the stack's public face.

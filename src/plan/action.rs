@@ -300,6 +300,9 @@ pub struct LeasedTtl {
 pub enum WantedRecord {
     /// Exactly this; compared before it is written.
     Exactly(RecordChange),
+    /// This set, whatever the stack's own name holds by then. Behind a point of no return the record must change, also
+    /// where the zone was lost or somebody else wrote to it since the plan was made.
+    Becomes(RecordSet),
     /// The addresses of a group of servers.
     AddressesOf {
         host: HostName,

@@ -177,6 +177,14 @@ impl Facts {
             .or_else(|| self.published.current(&name.target, RecordType::A))
     }
 
+    /// The same of the CNAME by which users come to the name.
+    pub fn alias(&self, name: &Name) -> Option<&RecordSet> {
+        self.zones
+            .get(&name.zone)?
+            .record(&name.host, RecordType::Cname)
+            .or_else(|| self.published.current(&name.host, RecordType::Cname))
+    }
+
     pub fn status(&self, node: &ServerName) -> Option<&NodeStatus> {
         self.nodes.get(node)?.status.known()
     }

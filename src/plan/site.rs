@@ -13,7 +13,7 @@ use super::{Action, Intent, Plan, PlanKind, step};
 use crate::cloud::{ServerState, ServerWant};
 use crate::dns::RecordChange;
 use crate::model::id::*;
-use crate::model::record::{RecordSet, RecordType};
+use crate::model::record::RecordType;
 use crate::model::roles::Roles;
 use crate::model::stack::{Database, Job, Name, Server, Stack, Tier, Zone};
 
@@ -689,13 +689,7 @@ fn wanted_records(stack: &Stack, facts: &Facts, site: &SiteName, name: &Name) ->
             group: name.to.clone(),
         });
     }
-    if name.host != name.target {
-        let after = RecordSet {
-            host: name.host.clone(),
-            kind: RecordType::Cname,
-            ttl: name.ttl,
-            values: [name.target.to_string()].into(),
-        };
+    if let Some(after) = name.alias() {
         let before = find(&name.host, RecordType::Cname).cloned();
         if before.as_ref() != Some(&after) {
             let change = RecordChange {

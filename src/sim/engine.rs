@@ -54,8 +54,16 @@ impl Engine for SimEngine {
         format!("postgres-{database}")
     }
 
-    async fn admit(&self, _: &Node, _: &Reach) -> Result<(), Trouble> {
-        Ok(())
+    async fn admit(&self, node: &Node, _: &Reach) -> Result<(), Trouble> {
+        self.world
+            .change(call("engine.admit", node), |world, _| {
+                let machine = world.machine(&node.host).nothing_changed()?;
+                if let Some(there) = machine.nodes.get_mut(&node.database.name) {
+                    there.admit(node);
+                }
+                Ok(())
+            })
+            .await
     }
 
     async fn create(&self, node: &Node, _: Option<&str>, _: &Reach) -> Result<(), Trouble> {
@@ -72,6 +80,7 @@ impl Engine for SimEngine {
                     .or_insert_with(|| {
                         SimNode::fresh(service.clone(), format!("system-{system}"), branch)
                     });
+                there.admit(node);
                 if part == Part::Half {
                     return Ok(());
                 }
@@ -209,7 +218,7 @@ impl Engine for SimEngine {
         self.world
             .change(call("engine.start", node), |world, _| {
                 let pid = world.next() as u32;
-                world.complete(node).nothing_changed()?;
+                world.complete(node).nothing_changed()?.admit(node);
                 let machine = world.machine(&node.host).nothing_changed()?;
                 machine.start(&self.service(node), pid);
                 Ok(())
@@ -225,6 +234,7 @@ impl Engine for SimEngine {
                 world.must_be_named(node);
                 let (branch, now) = (world.next(), world.now());
                 let there = world.running(node).nothing_changed()?;
+                there.admit(node);
                 match (part, there.mode) {
                     (Part::Half, _) => there.replayed = there.received,
                     (Part::Whole, Mode::Replica) => there.open(branch, now),
@@ -479,6 +489,7 @@ impl World {
             SimNode::fresh(service.to_owned(), source.system.clone(), source.branch)
         });
         target.copy_contents(source);
+        target.admit(to);
         if part == Part::Half {
             target.data = Data::Incomplete;
             return;
@@ -515,6 +526,7 @@ impl World {
             Some(_) if can_rewind => Rejoined::Rewound,
             Some(_) => copied("it cannot be rewound"),
         };
+        there.admit(old);
         match (&how, fork) {
             (Rejoined::Followed, _) if part == Part::Half => return Ok(how),
             (Rejoined::Followed, _) => {}

@@ -277,6 +277,15 @@ impl SimWorld {
         self.with(|world| world.zone_mut(zone).lit = answers);
     }
 
+    /// The folder of the zone's name server is lost: nobody serves the zone, and what was in it is gone.
+    pub fn lose_zone(&self, zone: &ZoneName) {
+        self.with(|world| {
+            let zone = world.zone_mut(zone);
+            zone.open = false;
+            zone.sets.clear();
+        });
+    }
+
     /// The authority with this index (from 0; a zone has two) goes on answering with the records that it has now.
     pub fn hold_authority(&self, zone: &ZoneName, index: usize, hold: bool) {
         self.with(|world| {
@@ -414,6 +423,11 @@ impl SimWorld {
 
     pub fn address(&self, name: &ServerName) -> Option<IpAddr> {
         self.server(name).map(|server| server.address)
+    }
+
+    /// Of every server that there is.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        self.with(|world| world.servers.values().map(|one| one.address).collect())
     }
 
     pub fn node(&self, server: &ServerName, database: &DatabaseName) -> Option<SimNode> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::db::{Heartbeat, Position};
+use crate::db::{Heartbeat, Node, Position};
 use crate::model::id::ServerName;
 
 /// Where the log of a new database starts.
@@ -77,6 +77,8 @@ pub struct SimNode {
     pub upstream: Option<Upstream>,
     /// Replicas that this node keeps log for.
     pub slots: BTreeSet<ServerName>,
+    /// Who may connect. It belongs to the server, and no copy brings it.
+    pub admitted: BTreeSet<IpAddr>,
     pub heartbeat: Option<Heartbeat>,
     /// How long an entry is on its way to this replica.
     pub network_delay: Duration,
@@ -104,6 +106,7 @@ impl SimNode {
             replayed: LOG_START,
             upstream: None,
             slots: BTreeSet::new(),
+            admitted: BTreeSet::new(),
             heartbeat: None,
             network_delay: Duration::ZERO,
             replay_delay: Duration::ZERO,
@@ -127,6 +130,13 @@ impl SimNode {
         self.slots.clear();
         self.heartbeat = from.heartbeat.clone();
         self.corrupt = false;
+    }
+
+    pub fn admit(&mut self, node: &Node) {
+        if !node.lacks_peers {
+            self.admitted.clear();
+        }
+        self.admitted.extend(&node.peers);
     }
 
     /// The clients' writes that a reader of this node sees.

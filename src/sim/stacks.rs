@@ -193,7 +193,8 @@ pub fn node(world: &SimWorld, database: &Database, server: &ServerName) -> Node 
     Node {
         database: database.clone(),
         host: there.host(server),
-        peers: Vec::new(),
+        peers: world.addresses(),
+        lacks_peers: false,
     }
 }
 

@@ -299,6 +299,9 @@ impl World {
         if !answers || node.stream_cut {
             return Err(silent());
         }
+        if !theirs.admitted.contains(&server.address) {
+            return Err(format!("`{}` does not let it in", upstream.name));
+        }
         if !theirs.slots.contains(name) {
             return Err(format!("`{}` keeps no log for it", upstream.name));
         }

@@ -1,5 +1,7 @@
 //! The agent on a database server: its keys, its configuration, its service.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -80,27 +82,46 @@ fn started_with(host: &Host, config: &AgentConfig) -> File {
     }
 }
 
+/// What the agent was told before.
+async fn known(world: &World, host: &Host) -> Result<Option<AgentConfig>, Fault> {
+    let path = format!("{}/{CONFIG}", folder(host));
+    let bytes = world.shell(&host.site)?.get(host, &path).await?;
+    // Of another version: as good as none.
+    Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+}
+
 fn json(config: &AgentConfig) -> Vec<u8> {
     serde_json::to_vec_pretty(config).expect("a configuration serialises")
 }
 
 impl StartAgent {
     async fn config(&self, world: &World) -> Result<(Host, AgentConfig), Fault> {
-        let node = world.node(&self.database, &self.node).await?;
+        let found = world.whereabouts().await;
+        let node = world.node_in(&found, &self.database, &self.node)?;
         let engine = world.engine(&node.database)?;
-        let hosts = world.hosts().await;
+        let was = match node.lacks_peers {
+            true => known(world, &node.host).await?,
+            false => None,
+        };
+        let mut peers: BTreeSet<IpAddr> = node.peers.iter().copied().collect();
+        peers.extend(was.iter().flat_map(|was| &was.peers));
         let mut others = Vec::new();
         for site in &world.stack.sites {
-            for server in world.stack.nodes_at(&site.name, &node.database) {
-                let Some(host) = hosts.get(&server.name).filter(|_| server.name != self.node)
-                else {
-                    continue;
-                };
-                others.push(Peer {
-                    node: server.name.clone(),
-                    site: server.site.clone(),
-                    address: host.address,
-                    port: node.database.port,
+            let nodes = world.stack.nodes_at(&site.name, &node.database);
+            for server in nodes.filter(|server| server.name != self.node) {
+                others.extend(match found.hosts.get(&server.name) {
+                    Some(host) => Some(Peer {
+                        node: server.name.clone(),
+                        site: server.site.clone(),
+                        address: host.address,
+                        port: node.database.port,
+                    }),
+                    // A node that is forgotten is neither asked nor waited for, and its site may be at work.
+                    None if found.unknown.contains(&server.name) => {
+                        let mut before = was.iter().flat_map(|was| &was.others);
+                        before.find(|peer| peer.node == server.name).cloned()
+                    }
+                    None => None,
                 });
             }
         }
@@ -109,7 +130,7 @@ impl StartAgent {
         let config = AgentConfig {
             service: engine.service(&self.database),
             database: node.database.clone(),
-            peers: node.peers.clone(),
+            peers: peers.into_iter().collect(),
             arbiter: world
                 .base
                 .join(&arbiter.folder)

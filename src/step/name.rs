@@ -71,8 +71,19 @@ async fn change(
     wanted: &WantedRecord,
     held: &[RecordSet],
 ) -> Result<Option<RecordChange>, Fault> {
+    let held_of = |host: &HostName, kind: RecordType| {
+        let mut held = held.iter();
+        held.find(|set| &set.host == host && set.kind == kind)
+    };
+    let to = |after: RecordSet| RecordChange {
+        host: after.host.clone(),
+        kind: after.kind,
+        before: held_of(&after.host, after.kind).cloned(),
+        after: Some(after),
+    };
     let change = match wanted {
         WantedRecord::Exactly(change) => change.clone(),
+        WantedRecord::Becomes(set) => to(set.clone()),
         WantedRecord::AddressesOf {
             host,
             ttl,
@@ -83,25 +94,15 @@ async fn change(
             for server in world.stack.group_at(site, group) {
                 values.insert(world.host(&server.name).await?.address.to_string());
             }
-            let find = held
-                .iter()
-                .find(|set| &set.host == host && set.kind == RecordType::A);
-            RecordChange {
+            to(RecordSet {
                 host: host.clone(),
                 kind: RecordType::A,
-                before: find.cloned(),
-                after: Some(RecordSet {
-                    host: host.clone(),
-                    kind: RecordType::A,
-                    ttl: *ttl,
-                    values,
-                }),
-            }
+                ttl: *ttl,
+                values,
+            })
         }
     };
-    let now = held
-        .iter()
-        .find(|set| set.host == change.host && set.kind == change.kind);
+    let now = held_of(&change.host, change.kind);
     Ok((now != change.after.as_ref()).then_some(change))
 }
 
@@ -122,6 +123,7 @@ async fn changes(
 fn subject(wanted: &WantedRecord) -> (&HostName, RecordType) {
     match wanted {
         WantedRecord::Exactly(change) => (&change.host, change.kind),
+        WantedRecord::Becomes(set) => (&set.host, set.kind),
         WantedRecord::AddressesOf { host, .. } => (host, RecordType::A),
     }
 }
@@ -140,7 +142,7 @@ async fn write(
     let mut published = world.published().await.nothing_changed()?;
     let began = world.clock.now();
     ttl::not_later_than(&mut published, began);
-    let leased = published.ttl_leases.clone();
+    let (leased, known) = (published.ttl_leases.clone(), published.versions.clone());
     ttl::begin_changes(&mut published, changes, began, CACHING);
     note(&mut published, leases, began);
     world
@@ -155,6 +157,8 @@ async fn write(
         .await;
     if let Err(Trouble::NothingChanged(fault)) = applied {
         ttl::withdraw_changes(&mut published, changes);
+        // What it was expected to replace may never have been there.
+        published.versions.retain(|version| known.contains(version));
         published.ttl_leases = leased;
         world
             .stores
@@ -286,16 +290,23 @@ impl Act for SeeRecord {
         let host = world.zone_host(&self.zone)?;
         let published = world.published().await?;
         let authorities = host.authorities().await?;
+        let kinds = [RecordType::A, RecordType::Cname];
+        let mut wanted = Vec::new();
+        for name in &self.hosts {
+            let sets = kinds.map(|kind| published.current(name, kind));
+            wanted.extend(sets.into_iter().flatten());
+        }
+        if wanted.is_empty() {
+            return Ok(Standing::blocked(format!(
+                "nothing is published in {}: there is nothing to ask for",
+                self.zone
+            )));
+        }
         for server in &authorities {
-            for name in &self.hosts {
-                for kind in [RecordType::A, RecordType::Cname] {
-                    let Some(want) = published.current(name, kind) else {
-                        continue;
-                    };
-                    let answer = world.probe.dns(*server, name, kind).await?;
-                    if !answer.sets.iter().any(|set| set == want) {
-                        return Ok(Standing::Ready);
-                    }
+            for want in &wanted {
+                let answer = world.probe.dns(*server, &want.host, want.kind).await?;
+                if !answer.sets.contains(want) {
+                    return Ok(Standing::Ready);
                 }
             }
         }
@@ -349,6 +360,14 @@ impl SetTtl {
         lease.into_iter().collect()
     }
 
+    /// What the zone holds of it now.
+    async fn held(&self, world: &World) -> Result<Option<RecordSet>, Fault> {
+        let held = world.zone_host(&self.zone)?.records().await?;
+        let mut held = held.into_iter();
+        Ok(held.find(|set| set.host == self.host && set.kind == self.before.kind))
+    }
+
+    /// A set that the zone has lost is put back; one that is somebody else's is refused.
     async fn change_to(
         &self,
         context: &Context<'_>,
@@ -357,19 +376,14 @@ impl SetTtl {
         leases: &[LeasedTtl],
     ) -> Result<(), Trouble> {
         let world = context.world;
-        let held = world
-            .zone_host(&self.zone)
-            .nothing_changed()?
-            .records()
-            .await
-            .nothing_changed()?;
-        if held.contains(&self.set(to)) {
+        let held = self.held(world).await.nothing_changed()?;
+        if held.as_ref() == Some(&self.set(to)) {
             return Ok(());
         }
         let change = RecordChange {
             host: self.host.clone(),
             kind: self.before.kind,
-            before: Some(self.set(from)),
+            before: held.map(|_| self.set(from)),
             after: Some(self.set(to)),
         };
         write(world, &self.zone, &[change], leases).await
@@ -448,8 +462,13 @@ impl Act for SetTtl {
 
     async fn undo(&self, context: &Context<'_>) -> Result<String, Trouble> {
         let world = context.world;
-        self.change_to(context, self.ttl, self.before.ttl, &[])
-            .await?;
+        let held = self.held(world).await.nothing_changed()?;
+        let ours = [self.set(self.ttl), self.set(self.before.ttl)];
+        let others = held.filter(|held| !ours.contains(held));
+        if others.is_none() {
+            self.change_to(context, self.ttl, self.before.ttl, &[])
+                .await?;
+        }
         confirm(
             world,
             &self.zone,
@@ -460,6 +479,10 @@ impl Act for SetTtl {
         )
         .await
         .partial()?;
-        Ok(format!("{} has TTL {} again", self.host, self.before.ttl))
+        Ok(match others {
+            None => format!("{} has TTL {} again", self.host, self.before.ttl),
+            // Nothing of it is ours to take back, and the way back must have an end.
+            Some(set) => format!("somebody else set `{set}`: it is left as it is"),
+        })
     }
 }

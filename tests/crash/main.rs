@@ -7,6 +7,8 @@ mod simulated;
 
 mod back;
 mod builders;
+mod names;
+mod silence;
 mod stories;
 mod table;
 mod verbs;

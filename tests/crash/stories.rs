@@ -19,15 +19,15 @@ use super::verbs::*;
 use super::{Ended, command, happen, starting_world};
 
 /// A world in which the stack stands, and what a person types in it.
-struct Story {
-    sim: SimWorld,
-    stack: Arc<Stack>,
-    keys: Arc<Keys>,
+pub struct Story {
+    pub sim: SimWorld,
+    pub stack: Arc<Stack>,
+    pub keys: Arc<Keys>,
     _folder: tempfile::TempDir,
 }
 
 impl Story {
-    async fn begin() -> Story {
+    pub async fn begin() -> Story {
         let stack = Arc::new(stacks::small());
         let folder = tempfile::tempdir().expect("a folder");
         let keys = Arc::new(Keys::open(folder.path()).expect("keys"));
@@ -41,38 +41,38 @@ impl Story {
     }
 
     /// Types it, and it is done.
-    async fn does(&self, verb: &Verb) {
+    pub async fn does(&self, verb: &Verb) {
         let ended = self.types(verb).await;
         assert!(matches!(ended, Ended::Done), "{}: {ended:?}", verb.name);
     }
 
     /// Types it, and it is done but for what another command mends.
-    async fn does_but(&self, verb: &Verb, mend: &str) {
+    pub async fn does_but(&self, verb: &Verb, mend: &str) {
         let ended = self.types(verb).await;
         let is_mend = matches!(&ended, Ended::But(mends) if *mends == [mend]);
         assert!(is_mend, "{}: {ended:?}", verb.name);
     }
 
-    async fn types(&self, verb: &Verb) -> Ended {
+    pub async fn types(&self, verb: &Verb) -> Ended {
         command(&self.sim, &self.stack, &self.keys, verb).await
     }
 
-    async fn east_dies(&self) {
+    pub async fn east_dies(&self) {
         happen(&self.sim, &self.stack, &self.keys, "(east dies)").await;
     }
 
-    async fn power(&self, site: &SiteName, server: &str, to: Power) {
+    pub async fn power(&self, site: &SiteName, server: &str, to: Power) {
         let cloud = self.sim.cloud(site);
         cloud.power(&server.into(), to).await.expect("a switch");
     }
 
-    async fn primary(&self) -> SiteName {
+    pub async fn primary(&self) -> SiteName {
         let world = open_world(&self.sim, &self.stack, &self.keys);
         let roles = world.roles().await.expect("documents");
         roles.expect("roles").primary
     }
 
-    async fn told(&self, site: &SiteName, server: &str) -> String {
+    pub async fn told(&self, site: &SiteName, server: &str) -> String {
         let world = open_world(&self.sim, &self.stack, &self.keys);
         let host = world.host(&server.into()).await.expect("a host");
         let path = format!("{}/role", host.dirs.etc);
@@ -81,7 +81,7 @@ impl Story {
         String::from_utf8(told.expect("a role")).expect("text")
     }
 
-    async fn streams(&self, server: &str) -> bool {
+    pub async fn streams(&self, server: &str) -> bool {
         let world = open_world(&self.sim, &self.stack, &self.keys);
         let facts = hafog::observe::facts(&world).await.expect("facts");
         let status = facts.status(&server.into()).cloned();

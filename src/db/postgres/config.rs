@@ -4,6 +4,7 @@
 //! server alone, so that a copy or a rewind of `main` never brings another node's settings.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
@@ -122,7 +123,7 @@ fn settings(node: &Node) -> Result<String, Fault> {
 }
 
 pub(super) fn hba(node: &Node, door: Door) -> Result<String, Fault> {
-    let mut peers: BTreeSet<std::net::IpAddr> = node.peers.iter().copied().collect();
+    let mut peers: BTreeSet<IpAddr> = node.peers.iter().copied().collect();
     peers.insert(node.host.address);
     peers.insert(std::net::Ipv4Addr::LOCALHOST.into());
     let peers: Vec<String> = peers
@@ -135,6 +136,16 @@ pub(super) fn hba(node: &Node, door: Door) -> Result<String, Fault> {
         peers,
     };
     render(HBA_CONF, values)
+}
+
+/// Whom a `pg_hba.conf` of [`hba`]'s lets in.
+fn let_in(text: &[u8]) -> BTreeSet<IpAddr> {
+    let text = String::from_utf8_lossy(text);
+    let words = text.split_whitespace();
+    let networks = words.filter_map(|word| word.split_once('/'));
+    networks
+        .filter_map(|(address, _)| address.parse().ok())
+        .collect()
 }
 
 /// How the programs of PostgreSQL on `client` log in to `server`. The name is what the certificate is checked against;
@@ -291,6 +302,14 @@ async fn put_changed(node: &Node, file: &File, reach: &Reach) -> Result<bool, Tr
 }
 
 pub(super) async fn put_hba(node: &Node, door: Door, reach: &Reach) -> Result<bool, Trouble> {
+    let mut node = node.clone();
+    if node.lacks_peers {
+        let path = Paths::of(&node).hba();
+        let before = reach.shell.get(&node.host, &path).await.nothing_changed()?;
+        node.peers
+            .extend(before.iter().flat_map(|text| let_in(text)));
+    }
+    let node = &node;
     let text = hba(node, door).nothing_changed()?;
     put_changed(node, &file(Paths::of(node).hba(), text, 0o600), reach).await
 }
@@ -413,6 +432,23 @@ pub(super) async fn is_running(node: &Node, reach: &Reach) -> Result<Option<bool
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_let_in_is_read_back() {
+        let peers = ["127.0.0.1", "10.1.0.2", "192.0.2.7", "2001:db8::1"];
+        let peers: BTreeSet<IpAddr> = peers.map(|peer| peer.parse().unwrap()).into();
+        for barred in [false, true] {
+            let networks = peers.iter().map(|peer| format!("{peer}/32"));
+            let values = context! {
+                barred,
+                database => name_quoted("shop/32 of 10.9.9.9"),
+                peers => networks.collect::<Vec<_>>(),
+            };
+            let text = render(HBA_CONF, values).unwrap();
+            assert_eq!(let_in(text.as_bytes()), peers, "{text}");
+        }
+        assert_eq!(let_in(b""), BTreeSet::new());
+    }
 
     #[test]
     fn who_confirms_is_read_back() {

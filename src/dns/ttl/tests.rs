@@ -144,6 +144,26 @@ fn a_write_in_doubt_never_takes_effect() {
 }
 
 #[test]
+fn what_somebody_else_served_is_waited_for() {
+    let mut history = Published::default();
+    let (old, foreign, new) = (a("www", 60, "1"), a("www", 600, "9"), a("www", 60, "2"));
+    let host = "www".into();
+    let ours = changes(None, Some(&old));
+    record_changes(&mut history, &ours, at(-9_000_000), at(-9_000_000), CACHING);
+    let write = changes(Some(&foreign), Some(&new));
+    begin_changes(&mut history, &write, at(0), CACHING);
+    assert_eq!(history.current(&host, RecordType::A), Some(&new));
+    confirm_changes(&mut history, &write, at(1_700));
+    let when = effective_at(&history, &host, RecordType::A, CACHING);
+    assert_eq!(when, Some(at(602_000)));
+
+    // Nothing was written: what is served is known from now on.
+    let mut lost = Published::default();
+    confirm_changes(&mut lost, &changes(None, Some(&new)), at(0));
+    assert_eq!(lost.current(&host, RecordType::A), Some(&new));
+}
+
+#[test]
 fn a_removed_set_is_not_current() {
     let mut history = Published::default();
     let set = a("www", 60, "1");

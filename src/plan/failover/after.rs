@@ -1,7 +1,6 @@
 //! The steps behind the promotion: the users are led to the new site, it is written down, and the old site follows.
 
 use super::{Flip, Move};
-use crate::dns::RecordChange;
 use crate::model::id::*;
 use crate::model::record::{RecordSet, RecordType};
 use crate::model::stack::{Database, Name, Server};
@@ -62,7 +61,7 @@ fn set_record(flip: &Flip, zone: &ZoneName, names: &[&Name]) -> Step {
     };
     let set = SetRecord {
         zone: zone.clone(),
-        records: names.iter().map(|name| leading(flip, name)).collect(),
+        records: names.iter().flat_map(|name| leading(flip, name)).collect(),
         leases: names.iter().map(lease).collect(),
     };
     let verb = if names.len() == 1 { "leads" } else { "lead" };
@@ -76,30 +75,24 @@ fn normal_ttl(flip: &Flip, name: &Name) -> Ttl {
     lease.map_or(name.ttl, |lease| lease.normal)
 }
 
-/// The record change of one name. Where the addresses are known it is exact, and compared before it is written.
-fn leading(flip: &Flip, name: &Name) -> WantedRecord {
-    let Some(after) = led(flip, name) else {
-        return WantedRecord::AddressesOf {
+/// What is to be served of one name: its target at the new site, and the CNAME by which users come. That one does not
+/// change, and is put back where the zone lacks it: nobody would be led anywhere.
+fn leading(flip: &Flip, name: &Name) -> Vec<WantedRecord> {
+    let target = match led(flip, name) {
+        Some(after) => WantedRecord::Becomes(after),
+        None => WantedRecord::AddressesOf {
             host: name.target.clone(),
             ttl: name.failover_ttl,
             site: flip.to.clone(),
             group: name.to.clone(),
-        };
+        },
     };
-    // A switchover lowers the TTL in an earlier step of the same plan.
-    let lowered = |set: &RecordSet| match flip.options.planned {
-        true => set.ttl.min(name.failover_ttl),
-        false => set.ttl,
-    };
-    WantedRecord::Exactly(RecordChange {
-        host: name.target.clone(),
-        kind: RecordType::A,
-        before: flip.facts.held(name).map(|set| RecordSet {
-            ttl: lowered(set),
-            ..set.clone()
-        }),
-        after: Some(after),
-    })
+    let alias = name.alias().map(|alias| {
+        let now = flip.facts.alias(name);
+        let is_right = now.is_some_and(|now| now.values == alias.values);
+        WantedRecord::Becomes(now.filter(|_| is_right).cloned().unwrap_or(alias))
+    });
+    std::iter::once(target).chain(alias).collect()
 }
 
 /// The records that lead to the new site, if its addresses are known.

@@ -24,11 +24,18 @@ pub(super) fn zone_serves(stack: &Stack, facts: &Facts, zone: &Zone) -> Check {
     }
     let names = stack.names.iter().filter(|name| name.zone == zone.name);
     let mut same = 0;
-    for wanted in names {
-        let Some(published) = facts.published.current(&wanted.target, RecordType::A) else {
+    // Users come by the CNAME, and a move is seen through it.
+    let sets = names.flat_map(|name| {
+        [
+            (&name.target, RecordType::A),
+            (&name.host, RecordType::Cname),
+        ]
+    });
+    for (host, kind) in sets {
+        let Some(published) = facts.published.current(host, kind) else {
             continue;
         };
-        match seen.record(&wanted.target, RecordType::A) {
+        match seen.record(host, kind) {
             Some(held) if held == published => same += 1,
             Some(held) => {
                 let why = format!("it serves `{held}`, and `{published}` was published");

@@ -317,6 +317,18 @@ fn each_trouble_is_found_by_its_check() {
         }),
     );
     note(
+        "the CNAME is gone",
+        changed(|facts| {
+            let alias = small().names[0].alias().unwrap();
+            let version = Version {
+                set: alias,
+                from: now(),
+                to: None,
+            };
+            facts.published.versions.push(version);
+        }),
+    );
+    note(
         "zone closed",
         changed(|facts| {
             facts.zones.get_mut(&"shop.test".into()).unwrap().open = Seen::Known(false);
@@ -365,6 +377,8 @@ fn each_trouble_is_found_by_its_check() {
     Fail front-door west: 503, not 200 [hafog clone west]
     # somebody else changed the zone
     Fail zone shop.test: it serves `www.hafog-shop.shop.test 5 A 127.0.0.2`, and `www.hafog-shop.shop.test 3600 A 127.0.0.2` was published [hafog dns show]
+    # the CNAME is gone
+    Fail zone shop.test: it does not serve `www.shop.test 3600 CNAME www.hafog-shop.shop.test`, which was published [hafog dns show]
     # zone closed
     Fail zone shop.test: serve does not serve it [hafog up]
     # TTL forgotten

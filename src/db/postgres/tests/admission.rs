@@ -91,6 +91,11 @@ async fn new_peers_are_let_in_and_a_barred_node_stays_barred() {
     Postgres.admit(&wider, reach).await.unwrap();
     Postgres.admit(&wider, reach).await.unwrap();
     assert_eq!(rules().await, 6);
+    // Nobody could say where that one is.
+    let mut shorter = node.clone();
+    shorter.lacks_peers = true;
+    Postgres.admit(&shorter, reach).await.unwrap();
+    assert_eq!(rules().await, 6);
 
     config::put_hba(&wider, config::Door::Barred, reach)
         .await

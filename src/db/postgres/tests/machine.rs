@@ -439,5 +439,6 @@ fn node(folder: &Path, name: &str) -> Node {
         database,
         host,
         peers: Vec::new(),
+        lacks_peers: false,
     }
 }
