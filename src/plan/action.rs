@@ -468,8 +468,6 @@ pub struct FoundFiles {
 pub struct SyncFiles {
     pub files: FilesName,
     pub server: ServerName,
-    /// Of the ask.
-    pub id: String,
     pub verify: bool,
     pub most_deleted: Option<u64>,
     /// From this server, whatever its role.

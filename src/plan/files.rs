@@ -65,7 +65,7 @@ pub fn sync(stack: &Stack, facts: &Facts, options: &Options) -> Plan {
                 continue;
             }
             let before: Vec<StepName> = own_steps(&plan);
-            let mut copy = sync_step(files, server, facts);
+            let mut copy = sync_step(files, server);
             if let Action::SyncFiles(copy) = &mut copy.action {
                 copy.verify = options.verify;
                 copy.most_deleted = options.most_deleted;
@@ -92,11 +92,10 @@ fn all<'a>(stack: &'a Stack, files: &'a Files) -> impl Iterator<Item = &'a Serve
     sites.flat_map(|site| stack.group_at(&site.name, &files.on))
 }
 
-fn sync_step(files: &Files, server: &Server, facts: &Facts) -> Step {
+fn sync_step(files: &Files, server: &Server) -> Step {
     let copy = SyncFiles {
         files: files.name.clone(),
         server: server.name.clone(),
-        id: format!("{}", facts.at),
         verify: false,
         most_deleted: None,
         restore: None,
@@ -129,7 +128,7 @@ pub(super) fn keep(plan: &mut Plan, stack: &Stack, facts: &Facts, fresh: Option<
             let was = facts.copy(&files.name, &server.name, &first.name);
             if was.is_none() && will_run(plan, facts, server) {
                 let before = own_steps(plan);
-                plan.push(sync_step(files, server, facts).after(before));
+                plan.push(sync_step(files, server).after(before));
             }
         }
     }
@@ -194,7 +193,7 @@ fn origin(plan: &mut Plan, stack: &Stack, facts: &Facts, files: &Files, first: &
     }
     let before = own_steps(plan);
     if let Some(from) = newest_copy(stack, facts, files, first) {
-        let mut copy = sync_step(files, first, facts);
+        let mut copy = sync_step(files, first);
         copy.about = format!(
             "copy `{}` back to {}, from {}",
             files.name, first.name, from.name
@@ -279,7 +278,7 @@ pub(super) fn save(
     let given: Vec<&Files> = given_by(stack, facts, server).collect();
     let saved = given.into_iter().filter_map(|files| {
         let to = newest_copy(stack, facts, files, server)?;
-        let mut copy = sync_step(files, to, facts);
+        let mut copy = sync_step(files, to);
         copy.name = StepName::new(format!("save-files {}", files.name));
         copy.about = format!(
             "copy `{}` of {} to {} once more",
@@ -449,11 +448,8 @@ pub(super) fn before_a_move(
             .then_some((files, server))
     });
     let steps = copies.map(|(files, server)| {
-        let mut copy = sync_step(files, server, facts);
+        let mut copy = sync_step(files, server);
         copy.name = StepName::new(format!("{verb}-files {}", files.name));
-        if let Action::SyncFiles(one) = &mut copy.action {
-            one.id = format!("{verb} {}", one.id);
-        }
         copy
     });
     steps.collect()
@@ -640,3 +636,20 @@ mod tests {
         );
     }
 }
+    /// What somebody agreed to is found again a moment later, also by `--plan DIGEST`.
+    #[test]
+    fn a_plan_that_copies_is_the_same_at_the_next_look() {
+        let (stack, facts) = world();
+        let mut later = facts.clone();
+        later.at += Duration::from_secs(1);
+        let west = "west".into();
+        let options = failover::Options {
+            planned: true,
+            ..failover::Options::default()
+        };
+        let moved = |facts: &Facts| failover::failover(&stack, facts, &west, &options).digest();
+        let synced = |facts: &Facts| sync(&stack, facts, &Options::default()).digest();
+        assert_eq!(moved(&facts), moved(&later));
+        assert_eq!(synced(&facts), synced(&later));
+    }
+

@@ -402,11 +402,17 @@ impl Act for FoundFiles {
     }
 }
 
+/// What every ask of one step of one run begins with. It is in no plan: a plan is the same at every look.
+fn asks_of(context: &Context<'_>) -> String {
+    format!("{} {} @", context.run, context.step.name)
+}
+
 impl SyncFiles {
     /// Each attempt asks anew: what one could not do is no answer to the next.
-    fn ask(&self, attempt: &str) -> Ask {
+    fn ask(&self, context: &Context<'_>) -> Ask {
+        let attempt = context.world.clock.now();
         Ask {
-            id: format!("{} {attempt}", self.id),
+            id: format!("{}{attempt}", asks_of(context)),
             verify: self.verify,
             restore: self.restore.clone(),
             most_deleted: self.most_deleted,
@@ -417,10 +423,8 @@ impl SyncFiles {
     async fn answer(&self, context: &Context<'_>) -> Result<Option<Report>, Fault> {
         let host = context.world.host(&self.server).await?;
         let report = report(context.world, &self.files, &host).await?;
-        let is_ours = |answered: &String| {
-            let attempt = answered.strip_prefix(&self.id);
-            attempt.is_some_and(|attempt| attempt.starts_with(' '))
-        };
+        let asks = asks_of(context);
+        let is_ours = |answered: &String| answered.starts_with(&asks);
         Ok(report.filter(|report| report.answered.as_ref().is_some_and(is_ours)))
     }
 }
@@ -465,7 +469,7 @@ impl Act for SyncFiles {
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
         let world = context.world;
         let host = world.host(&self.server).await.nothing_changed()?;
-        let ask = self.ask(&world.clock.now().to_string());
+        let ask = self.ask(context);
         let id = Some(ask.id.clone());
         let ask = File {
             path: format!("{}/{}", folder(&host), ask_path(&self.files)),
