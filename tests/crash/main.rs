@@ -8,6 +8,7 @@ mod simulated;
 mod stories;
 mod table;
 mod verbs;
+mod waited;
 
 use std::sync::Arc;
 use std::time::Duration;

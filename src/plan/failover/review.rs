@@ -1,5 +1,7 @@
 //! Refusals of a move, and its forecast.
 
+use std::time::Duration;
+
 use super::ready::{no_servers, not_ready};
 use super::{Flip, Move};
 use crate::cloud::ServerState;
@@ -201,7 +203,9 @@ fn behind_then(flip: &Flip, one: &Move, status: &NodeStatus) -> Option<Refusal> 
     };
     let writer = flip.facts.writers.get(&one.database.name)?;
     let behind = writer.beat.as_ref()?.at.duration_since(beat.at);
-    let (behind, critical) = (behind.unsigned_abs(), one.database.lag_critical);
+    // An agent that does not reach the arbiter beats on: the standby knows more than the record then.
+    let behind = Duration::try_from(behind).unwrap_or_default();
+    let critical = one.database.lag_critical;
     if behind <= critical.0 {
         return None;
     }

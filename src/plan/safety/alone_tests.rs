@@ -468,3 +468,14 @@ fn every_refusal_is_somewhere_the_only_one() {
         assert!(!refusal.why.is_empty(), "{what}");
     }
 }
+
+/// The agent did not reach the arbiter for a while, and its database was followed all the time.
+#[test]
+fn a_standby_that_knows_more_than_the_writer_record_is_not_behind() {
+    let mut world = World::good();
+    primary_is_gone(&mut world);
+    world.heard();
+    let writer = world.facts.writers.get_mut(&"main".into()).unwrap();
+    writer.beat.as_mut().unwrap().at -= Duration::from_secs(3600);
+    assert_eq!(names(&forced(&world)), [""; 0]);
+}
