@@ -16,6 +16,8 @@ use crate::model::units;
 
 /// A copy may be of everything that there is.
 const COPY_LIMIT: u64 = 7 * 24 * 60 * 60;
+/// Of a move's last copy, while nobody may write: it is of what changed during the one before.
+const LAST_LIMIT: u64 = 5 * 60;
 
 /// What a person may want of a copy.
 #[derive(Clone, Debug, Default)]
@@ -433,13 +435,28 @@ impl Level {
     }
 }
 
-/// Before a planned move, twice: while everything is in use, and again when nothing is written any more.
+/// Before a planned move, while everything is in use.
 pub(super) fn before_a_move(
     stack: &Stack,
     facts: &Facts,
     from: &SiteName,
     to: &SiteName,
+) -> Vec<Step> {
+    moved(stack, facts, from, to, "copy", COPY_LIMIT)
+}
+
+/// Once more while nobody may write, so that nothing is missing.
+pub(super) fn in_a_move(stack: &Stack, facts: &Facts, from: &SiteName, to: &SiteName) -> Vec<Step> {
+    moved(stack, facts, from, to, "last", LAST_LIMIT)
+}
+
+fn moved(
+    stack: &Stack,
+    facts: &Facts,
+    from: &SiteName,
+    to: &SiteName,
     verb: &str,
+    limit: u64,
 ) -> Vec<Step> {
     let copies = stack.files.iter().filter_map(|files| {
         let (source, server) = (stack.first_of(from, files)?, stack.first_of(to, files)?);
@@ -450,9 +467,30 @@ pub(super) fn before_a_move(
     let steps = copies.map(|(files, server)| {
         let mut copy = sync_step(files, server);
         copy.name = StepName::new(format!("{verb}-files {}", files.name));
-        copy
+        // One that fails hurts nobody: the way back leaves what it copied, and opens what was stopped.
+        copy.limit(limit).reversible()
     });
     steps.collect()
+}
+
+/// How long nobody may write because of the files.
+pub(super) fn last_copy_of_a_move(
+    stack: &Stack,
+    facts: &Facts,
+    from: &SiteName,
+    to: &SiteName,
+) -> Option<String> {
+    let copies = in_a_move(stack, facts, from, to);
+    let names = copies.iter().filter_map(|step| match &step.action {
+        Action::SyncFiles(copy) => Some(format!("`{}`", copy.files)),
+        _ => None,
+    });
+    let names: Vec<String> = names.collect();
+    let limit = copies.first()?.limit;
+    Some(format!(
+        "nobody can write while {} is copied a last time, {limit} at most; what takes longer is taken back",
+        names.join(" and ")
+    ))
 }
 
 /// What the new site has not of the files, a line each.
@@ -606,6 +644,23 @@ mod tests {
         );
     }
 
+    /// What somebody agreed to is found again a moment later, also by `--plan DIGEST`.
+    #[test]
+    fn a_plan_that_copies_is_the_same_at_the_next_look() {
+        let (stack, facts) = world();
+        let mut later = facts.clone();
+        later.at += Duration::from_secs(1);
+        let west = "west".into();
+        let options = failover::Options {
+            planned: true,
+            ..failover::Options::default()
+        };
+        let moved = |facts: &Facts| failover::failover(&stack, facts, &west, &options).digest();
+        let synced = |facts: &Facts| sync(&stack, facts, &Options::default()).digest();
+        assert_eq!(moved(&facts), moved(&later));
+        assert_eq!(synced(&facts), synced(&later));
+    }
+
     #[test]
     fn a_planned_move_copies_twice_and_a_forced_one_says_what_it_leaves() {
         let (stack, facts) = world();
@@ -636,20 +691,3 @@ mod tests {
         );
     }
 }
-    /// What somebody agreed to is found again a moment later, also by `--plan DIGEST`.
-    #[test]
-    fn a_plan_that_copies_is_the_same_at_the_next_look() {
-        let (stack, facts) = world();
-        let mut later = facts.clone();
-        later.at += Duration::from_secs(1);
-        let west = "west".into();
-        let options = failover::Options {
-            planned: true,
-            ..failover::Options::default()
-        };
-        let moved = |facts: &Facts| failover::failover(&stack, facts, &west, &options).digest();
-        let synced = |facts: &Facts| sync(&stack, facts, &Options::default()).digest();
-        assert_eq!(moved(&facts), moved(&later));
-        assert_eq!(synced(&facts), synced(&later));
-    }
-

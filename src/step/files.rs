@@ -491,9 +491,19 @@ impl Act for SyncFiles {
                         "{} does not say whether it copied `{}`",
                         self.server, self.files
                     );
-                    return Err(Trouble::Unknown(fault.while_doing(&what)));
+                    // Whatever came is part of a copy, and the server goes on with it by itself.
+                    return Err(Trouble::Partial(fault.while_doing(&what)));
                 }
                 Err(_) => {}
+            }
+            let limit = context.step.limit;
+            if clock.elapsed() - begun >= limit.0 {
+                let late = format!(
+                    "{} has not copied `{}` within {limit}",
+                    self.server, self.files
+                );
+                let hint = format!("hafog sync {}", self.files);
+                return Err(Trouble::Partial(Fault::new(late).hint(hint)));
             }
             let took = (clock.elapsed() - begun).as_secs();
             if took >= 1 {
@@ -502,6 +512,11 @@ impl Act for SyncFiles {
             }
             clock.sleep(POLL).await;
         }
+    }
+
+    /// What a copy brought is what its source had; taken back, it would come again by itself.
+    async fn undo(&self, _: &Context<'_>) -> Result<String, Trouble> {
+        Ok(format!("{} keeps what it copied", self.server))
     }
 }
 

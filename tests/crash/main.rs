@@ -5,6 +5,7 @@
 #[path = "../harness/simulated.rs"]
 mod simulated;
 
+mod copied;
 mod stories;
 mod table;
 mod verbs;

@@ -133,6 +133,10 @@ fn forecast(plan: &mut Plan, flip: &Flip) {
         let left = files::left_by_a_move(flip.stack, flip.facts, flip.from, flip.to, planned);
         plan.forecast.notes.extend(left);
     }
+    if flip.copies_files() {
+        let last = files::last_copy_of_a_move(flip.stack, flip.facts, flip.from, flip.to);
+        plan.forecast.notes.extend(last);
+    }
 }
 
 /// What to expect of a zone that is not known to be served.
