@@ -6,6 +6,7 @@
 mod simulated;
 
 mod copied;
+mod elsewhere;
 mod stories;
 mod table;
 mod verbs;

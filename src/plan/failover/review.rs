@@ -261,18 +261,22 @@ fn unfenced(flip: &Flip, one: &Move) -> Option<Refusal> {
     let (from, old) = (flip.from, &one.old);
     let seen = flip.facts.server(from, old).map(|seen| &seen.state);
     // Of a server that exists already no cloud says that it is off.
-    let is_there = flip.stack.seals(from)
-        || matches!(
-            seen,
-            Some(ServerState::Running | ServerState::Off | ServerState::Frozen)
-        );
-    if flip.facts.answers(from) && is_there || flip.facts.status(old).is_some() {
+    let (seals, lists) = (flip.stack.seals(from), flip.facts.lists(from));
+    let can_be_proved = match seen {
+        None => seals && lists,
+        Some(ServerState::Running | ServerState::Off | ServerState::Frozen) => true,
+        Some(_) => seals,
+    };
+    if flip.facts.answers(from) && can_be_proved || flip.facts.status(old).is_some() {
         return None;
     }
     let unproved = lease_will_prove(flip, one).err()?;
     let why = format!(
         "{}, and {unproved}: nothing can prove that it does not write",
         match flip.facts.answers(from) {
+            true if seals && !lists => format!(
+                "the cloud of {from} shows no server of it at all, so {old} may be where nobody looks"
+            ),
             true => format!("{old} does not answer"),
             false => format!("neither the cloud of {from} nor {old} answers"),
         }

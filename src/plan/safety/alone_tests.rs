@@ -376,6 +376,16 @@ fn cases() -> Vec<Case> {
             w.status(EAST).writable = false
         }),
         case("unfenced-primary", forced, |w| w.silence_site("east")).given(primary_is_gone),
+        // Another region, another host, another folder: what is not on that list may be at work.
+        case("unfenced-primary", forced, |w| {
+            let east = w.facts.sites.get_mut(&"east".into()).unwrap();
+            east.servers.clear();
+        })
+        .given(|w| {
+            primary_is_gone(w);
+            let east = w.facts.sites.get_mut(&"east".into()).unwrap();
+            east.servers.retain(|name, _| name.as_str() != EAST);
+        }),
         case("unfenced-primary", assumed_down, |w| {
             w.stack.self_fence = SelfFence::Isolated;
         })
