@@ -249,7 +249,7 @@ impl Road<'_> {
         index: usize,
     ) -> Result<(), Fault> {
         if job.compares && index == 0 {
-            self.interrupts.or(session.compare()).await?;
+            self.compare(session).await?;
         }
         if job.settles
             && let unsettled = session.unsettled()
@@ -265,6 +265,22 @@ impl Road<'_> {
             self.interrupts.or(session.examine()).await?;
         }
         Ok(())
+    }
+
+    /// Starts an old primary that did not stop cleanly, and leaves it as it was found: that is not to be cut.
+    async fn compare(&self, session: &mut Session) -> Result<(), Fault> {
+        let comparing = self.interrupts.or_after(session.compare());
+        let told = async {
+            self.interrupts.asked().await;
+            self.call.ui.say(
+                "stopping: first the old primary is compared and left as it was found (a second Ctrl-C leaves it started)\n",
+            );
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            compared = comparing => compared,
+            () = told => Ok(()),
+        }
     }
 
     fn nothing_to_do(&self, plan: &Plan, after_another: bool) {
