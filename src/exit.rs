@@ -22,7 +22,7 @@ pub const CONSENT: u8 = 7;
 pub const USAGE: u8 = 64;
 /// Wrong spec.
 pub const SPEC: u8 = 65;
-/// A provider, database or name server is unavailable.
+/// A provider, database or name server is unavailable, and no run was begun.
 pub const UNAVAILABLE: u8 = 69;
 /// Interrupted; the journal is sealed.
 pub const INTERRUPTED: u8 = 130;

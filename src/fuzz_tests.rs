@@ -41,6 +41,7 @@ fn read_spec(bytes: &[u8]) {
         engines: &[spec::EngineWord {
             name: "postgres",
             port: 5432,
+            versions: &(14..=17),
         }],
         dns_hosts: &[spec::DnsWord {
             name: "serve",

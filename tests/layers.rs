@@ -238,6 +238,55 @@ fn nobody_imports_what_the_table_does_not_allow() {
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
 }
 
+/// Rows of the page: the modules, whom they may import, and whether single things are named besides.
+fn page() -> Vec<(Vec<String>, BTreeSet<String>, bool)> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/ARCHITECTURE.md");
+    let text = std::fs::read_to_string(path).expect("the page is there");
+    let rows = text
+        .lines()
+        .skip_while(|line| !line.starts_with("| module |"));
+    let rows = rows.take_while(|line| line.starts_with('|')).skip(2);
+    let quoted = |cell: &str| -> Vec<String> {
+        let words = cell.split('`').skip(1).step_by(2);
+        words.map(str::to_owned).collect()
+    };
+    let row = |line: &str| {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').collect();
+        let [modules, may, besides] = cells.as_slice() else {
+            panic!("three cells: {line}");
+        };
+        let mut may: BTreeSet<String> = quoted(may).into_iter().collect();
+        if cells[1].contains("all ports") {
+            may.extend(["shell", "state", "probe", "cloud", "db", "dns"].map(str::to_owned));
+        }
+        (quoted(modules), may, !besides.trim().is_empty())
+    };
+    rows.map(row).collect()
+}
+
+#[test]
+fn the_page_says_the_same() {
+    let (mut said, mut top) = (BTreeSet::new(), BTreeSet::new());
+    for (modules, may, besides) in page() {
+        for module in modules {
+            if TOP.contains(&module.as_str()) {
+                top.insert(module);
+                continue;
+            }
+            let row = LAYERS.iter().find(|row| row.name == module);
+            let row = row.unwrap_or_else(|| panic!("the page has `{module}`"));
+            let here: BTreeSet<String> = row.may.iter().map(|may| (*may).to_owned()).collect();
+            assert_eq!(may, here, "`{module}` on the page, and here");
+            assert_eq!(besides, !row.only.is_empty(), "`{module}`: single things");
+            assert!(said.insert(module.clone()), "`{module}` stands there twice");
+        }
+    }
+    let here: BTreeSet<String> = LAYERS.iter().map(|row| row.name.to_owned()).collect();
+    assert_eq!(said, here);
+    let all: BTreeSet<String> = TOP.iter().map(|name| (*name).to_owned()).collect();
+    assert_eq!(top, all);
+}
+
 #[test]
 fn every_exception_has_a_reason() {
     for row in LAYERS {
@@ -254,6 +303,7 @@ fn every_exception_has_a_reason() {
 #[test]
 fn paths_are_found_wherever_they_stand() {
     let text = "use crate::{exit, cloud::{self, Can}};\n// crate::no\nlet a = crate::plan::hex(b);\n\
+        let b = (\"\\\"http://\", '\"', crate::state::put()); // crate::no\n\
         use super::Fault;\nuse super::super::world::World;\n#[cfg(test)]\nmod tests {\n    use crate::sim;\n}\n";
     let found = imports(&shipped(text), 2);
     let found: Vec<&str> = found.iter().map(String::as_str).collect();
@@ -264,6 +314,7 @@ fn paths_are_found_wherever_they_stand() {
             "cloud::self",
             "exit",
             "plan::hex",
+            "state::put",
             "world::World"
         ]
     );
@@ -323,10 +374,28 @@ fn shipped(text: &str) -> String {
             }
             continue;
         }
-        out.push_str(line.split("//").next().unwrap_or_default());
+        out.push_str(without_comment(line));
         out.push('\n');
     }
     out
+}
+
+/// A line up to its comment. Two slashes in a text (`"http://"`) begin none.
+fn without_comment(line: &str) -> &str {
+    let mut in_text = false;
+    let mut letters = line.char_indices().peekable();
+    while let Some((at, c)) = letters.next() {
+        let next = letters.peek().map(|(_, next)| *next);
+        match c {
+            '\\' if in_text => drop(letters.next()),
+            // `'"'` is a letter.
+            '\'' if !in_text && next == Some('"') => drop(letters.next()),
+            '"' => in_text = !in_text,
+            '/' if !in_text && next == Some('/') => return &line[..at],
+            _ => {}
+        }
+    }
+    line
 }
 
 /// Paths from the crate's root that the text names.

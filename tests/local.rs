@@ -1,11 +1,15 @@
 //! The local cloud: what every cloud must do, and what is its own. All through real supervisors and real processes.
 
-#![expect(clippy::print_stdout, reason = "a skipped test says so")]
+#![expect(clippy::print_stdout, reason = "a failed test shows what there is")]
 
 #[path = "battery/cloud.rs"]
 mod cloud;
 #[path = "harness/eventually.rs"]
 mod eventually;
+mod harness {
+    #[expect(dead_code, reason = "only what the stacks need is missing there")]
+    pub mod skip;
+}
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, Write};
@@ -23,6 +27,7 @@ use hafog::cloud::local::user::service_user;
 use hafog::cloud::{Cloud, Power, ServerState, SiteSettings, local};
 use hafog::model::id::{ImageName, ServerName, SiteName, StackName};
 use hafog::shell::{Command, Host, ServiceChange, Shell, StopSignal};
+use harness::skip::skipped;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -626,9 +631,8 @@ async fn a_program_on_the_server_needs_no_asking() {
 #[tokio::test]
 async fn a_real_database_crashes_freezes_and_goes() {
     let Some(bin) = newest_postgres() else {
-        return println!(
-            "skipped: a_real_database_crashes_freezes_and_goes: there is no PostgreSQL"
-        );
+        let test = "a_real_database_crashes_freezes_and_goes";
+        return skipped(test, "PostgreSQL is not installed");
     };
     let site = local_site();
     let host = booted(site.cloud(), &want("db")).await;

@@ -1,7 +1,7 @@
 //! Clouds: the verbs that the steps need, not a mirror of anyone's API.
 //!
-//! Waiting is not in the trait: `servers()` and `images()` report what is, and `run::wait` polls with a limit.
-//! A new cloud is one file here and one line in `registry::CLOUDS`.
+//! Waiting is not in the trait: `servers()` and `images()` report what is, and `crate::wait` polls with a limit.
+//! A new cloud is one folder here and one line in `registry::CLOUDS`.
 
 pub mod incus;
 pub mod local;

@@ -4,7 +4,9 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::interrupt::Interrupts;
@@ -27,6 +29,11 @@ use crate::ui::ask;
 use crate::ui::plan as show;
 use crate::ui::print::{count, list};
 use crate::ui::progress::Progress;
+
+/// An answer that took longer is of a world that may be gone.
+const FRESH: Duration = Duration::from_secs(60);
+/// Seconds of loss that nobody is asked about again.
+const ROUNDED: f64 = 0.1;
 
 /// The flags of every verb that changes something.
 #[derive(clap::Args, Clone, Debug)]
@@ -221,25 +228,8 @@ impl Road<'_> {
             if index > 0 {
                 self.interrupts.or(session.observe_again()).await??;
             }
-            if job.compares && index == 0 {
-                self.interrupts.or(session.compare()).await?;
-            }
-            if job.settles
-                && let unsettled = session.unsettled()
-                && !unsettled.is_empty()
-            {
-                let names = list(&unsettled, "and");
-                self.call.ui.say(&format!(
-                    "waiting: {names} still reads what it has, as a promotion would wait for\n"
-                ));
-                self.interrupts.or(session.settle(&unsettled)).await??;
-            }
-            if job.examines {
-                self.interrupts.or(session.examine()).await?;
-            }
-            let mut plan = planner(&session.world.stack, &session.facts)?;
-            let revoked = safety::revoked(&plan, &session.facts);
-            plan.refusals.extend(revoked);
+            self.look_closer(session, job, index).await?;
+            let plan = planned(session, planner)?;
             let refused = refusals(&plan.refusals, &self.change.accept);
             if plan.is_empty() && refused.is_empty() {
                 if index == last && code == exit::DONE {
@@ -247,12 +237,54 @@ impl Road<'_> {
                 }
                 continue;
             }
-            code = self.one(session, &plan, refused, job.severe).await?;
+            code = self.one(session, job, index, &plan, refused).await?;
             if self.change.dry_run {
                 break;
             }
         }
         Ok(code)
+    }
+
+    /// What the verb asks besides, before its plan is made.
+    async fn look_closer(
+        &self,
+        session: &mut Session,
+        job: &Job,
+        index: usize,
+    ) -> Result<(), Fault> {
+        if job.compares && index == 0 {
+            self.compare(session).await?;
+        }
+        if job.settles
+            && let unsettled = session.unsettled()
+            && !unsettled.is_empty()
+        {
+            let names = list(&unsettled, "and");
+            self.call.ui.say(&format!(
+                "waiting: {names} still reads what it has, as a promotion would wait for\n"
+            ));
+            self.interrupts.or(session.settle(&unsettled)).await??;
+        }
+        if job.examines {
+            self.interrupts.or(session.examine()).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts an old primary that did not stop cleanly, and leaves it as it was found: that is not to be cut.
+    async fn compare(&self, session: &mut Session) -> Result<(), Fault> {
+        let comparing = self.interrupts.or_after(session.compare());
+        let told = async {
+            self.interrupts.asked().await;
+            self.call.ui.say(
+                "stopping: first the old primary is compared and left as it was found (a second Ctrl-C leaves it started)\n",
+            );
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            compared = comparing => compared,
+            () = told => Ok(()),
+        }
     }
 
     fn nothing_to_do(&self, plan: &Plan, after_another: bool) {
@@ -283,12 +315,13 @@ impl Road<'_> {
 
     async fn one(
         &self,
-        session: &Session,
+        session: &mut Session,
+        job: &Job,
+        index: usize,
         plan: &Plan,
         refused: Vec<Fault>,
-        severe: bool,
     ) -> Ended {
-        let name = &session.world.stack.name;
+        let name = &session.world.stack.name.clone();
         let ui = &self.call.ui;
         // Made once: it reads the whole plan.
         let digest = plan.digest();
@@ -315,7 +348,11 @@ impl Road<'_> {
             return Err(missing.into());
         }
         self.show(&show::render(name.as_str(), plan, &digest, ui.colour_err));
-        self.agree(&digest, name, severe).await?;
+        let asked = session.world.clock.now();
+        self.agree(&digest, name, job.severe).await?;
+        if is_old(asked, session.world.clock.now()) {
+            self.still_so(session, job, index, plan).await?;
+        }
         let progress = Arc::new(Progress::new(ui, plan));
         let accepted = &self.change.accept;
         let stop = &self.interrupts.stop;
@@ -338,6 +375,26 @@ impl Road<'_> {
             faults.0.push(fault);
         }
         ended
+    }
+
+    /// The answer took long: what was agreed to must still be what there is to do.
+    async fn still_so(
+        &self,
+        session: &mut Session,
+        job: &Job,
+        index: usize,
+        agreed: &Plan,
+    ) -> Result<(), Fault> {
+        self.call
+            .ui
+            .say("looking again: what the plan was made from is more than a minute old\n");
+        self.interrupts.or(session.observe_again()).await??;
+        self.look_closer(session, job, index).await?;
+        let now = planned(session, &job.plans[index])?;
+        match moved(agreed, &now) {
+            None => Ok(()),
+            Some(fault) => Err(fault.hint(format!("hafog {}", self.verb))),
+        }
     }
 
     /// Servers that were made for a while and are of no use to a run that stopped: somebody may pay for them.
@@ -385,10 +442,9 @@ impl Road<'_> {
     /// `--plan` names this plan, or none.
     fn same_plan(&self, digest: &str) -> Result<(), Fault> {
         match &self.change.plan {
-            Some(wanted) if wanted != digest => Err(Fault::refused(format!(
-                "the world moved: the plan is `{digest}` now, not `{wanted}`"
-            ))
-            .hint(format!("hafog {} --dry-run", self.verb))),
+            Some(wanted) if wanted != digest => {
+                Err(another(digest, wanted).hint(format!("hafog {} --dry-run", self.verb)))
+            }
             _ => Ok(()),
         }
     }
@@ -522,6 +578,53 @@ impl Road<'_> {
         }
         Ok(outcome(plan, run, self.verb, past, end)?)
     }
+}
+
+/// What is to be done, with the refusals that no planner knows by itself.
+fn planned(session: &Session, planner: &Planner) -> Result<Plan, Fault> {
+    let mut plan = planner(&session.world.stack, &session.facts)?;
+    let revoked = safety::revoked(&plan, &session.facts);
+    plan.refusals.extend(revoked);
+    Ok(plan)
+}
+
+/// By the wall clock, which also goes on while the machine sleeps with the question on its screen. Stepped far in either
+/// direction it costs one more look.
+fn is_old(asked: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(asked).unsigned_abs() > FRESH
+}
+
+fn another(digest: &str, wanted: &str) -> Fault {
+    Fault::refused(format!(
+        "the world moved: the plan is `{digest}` now, not `{wanted}`"
+    ))
+}
+
+/// Why what is planned now is not what was agreed to: it does something else, or may lose more.
+fn moved(agreed: &Plan, now: &Plan) -> Option<Fault> {
+    let (before, digest) = (agreed.digest(), now.digest());
+    if before != digest {
+        let was = |one: &&Refusal| agreed.refusals.iter().any(|was| was.name == one.name);
+        let new = now.refusals.iter().filter(|one| !was(one));
+        return Some(new.fold(another(&digest, &before), |fault, one| {
+            fault.because(format!("{}: {}", one.name, one.why))
+        }));
+    }
+    let grown = now.forecast.loss.iter().find_map(|loss| {
+        let mut before = agreed.forecast.loss.iter();
+        let before = before.find(|before| before.database == loss.database)?;
+        let limit = before.seconds? + ROUNDED;
+        let is_more = loss.seconds.is_none_or(|seconds| seconds > limit);
+        is_more.then_some((loss, before))
+    });
+    grown.map(|(loss, before)| {
+        Fault::refused(format!(
+            "the world moved: `{}` may lose {} now, not {}",
+            loss.database,
+            show::bound(loss),
+            show::bound(before)
+        ))
+    })
 }
 
 /// The exit code of an end, or its fault with what to type next. `past`: the point of no return.
@@ -719,6 +822,50 @@ mod tests {
             ""
         );
         assert_eq!(refusals(&found, &["standby".to_owned()]).len(), 3);
+    }
+
+    #[test]
+    fn what_was_agreed_to_holds_as_long_as_it_is_the_same_and_loses_no_more() {
+        let plan = |refused: &[&'static str], seconds: Option<f64>| {
+            let intent = Intent::Failover {
+                from: "east".into(),
+                to: "west".into(),
+                planned: false,
+            };
+            let mut plan = Plan::new(PlanKind::Directional, intent);
+            let refused = refused.iter().map(|name| refusal(name, "it answers", ""));
+            plan.refusals.extend(refused);
+            plan.forecast.loss.push(crate::plan::Loss {
+                database: "main".to_owned(),
+                seconds,
+                bytes: Some(0),
+                transactions: None,
+                because: String::new(),
+            });
+            plan
+        };
+        let agreed = plan(&[], Some(2.0));
+        let says = |now: &Plan| {
+            let text = moved(&agreed, now).map(|fault| snippet::render(&fault, false));
+            let text = text.unwrap_or_else(|| "goes on\n".to_owned());
+            text.replace(&agreed.digest(), "AGREED")
+                .replace(&now.digest(), "NOW")
+        };
+        let later = [
+            plan(&[], Some(2.0)),
+            plan(&[], Some(0.5)),
+            plan(&[], Some(95.0)),
+            plan(&[], None),
+            plan(&["primary-healthy"], Some(2.0)),
+        ];
+        let text: String = later.iter().map(says).collect();
+        assert_snapshot!(text, @"");
+        assert!(moved(&plan(&[], None), &plan(&[], None)).is_none());
+        let at: Timestamp = "2026-11-21T03:00:00Z".parse().unwrap();
+        for (seconds, old) in [(0, false), (60, false), (61, true), (-61, true)] {
+            let now = at + jiff::SignedDuration::from_secs(seconds);
+            assert_eq!(is_old(at, now), old, "{seconds}");
+        }
     }
 
     #[test]

@@ -38,9 +38,22 @@ impl Interrupts {
     pub async fn or<T>(&self, work: impl Future<Output = T>) -> Result<T, Fault> {
         tokio::select! {
             done = work => Ok(done),
-            () = self.asked() => Err(Fault::of(Kind::Interrupted, "stopped before the plan was begun")),
+            () = self.asked() => Err(stopped()),
         }
     }
+
+    /// The same of a work that leaves something behind when it is dropped: it is let end.
+    pub async fn or_after<T>(&self, work: impl Future<Output = T>) -> Result<T, Fault> {
+        let done = work.await;
+        match *self.asked.borrow() {
+            true => Err(stopped()),
+            false => Ok(done),
+        }
+    }
+}
+
+fn stopped() -> Fault {
+    Fault::of(Kind::Interrupted, "stopped before the plan was begun")
 }
 
 impl Drop for Interrupts {
@@ -68,4 +81,30 @@ async fn hear(ui: Ui, stop: Arc<Stop>, tell: watch::Sender<bool>) {
     next().await;
     ui.say("left in the middle; the journal says where");
     std::process::exit(i32::from(exit::INTERRUPTED));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    #[tokio::test]
+    async fn what_would_leave_something_behind_is_let_end() {
+        let (tell, asked) = watch::channel(false);
+        let interrupts = Interrupts {
+            stop: Arc::new(Stop::default()),
+            asked,
+            task: tokio::spawn(async {}),
+        };
+        let restored = Cell::new(0);
+        let work = async || {
+            tokio::task::yield_now().await;
+            restored.set(restored.get() + 1);
+        };
+        assert!(interrupts.or_after(work()).await.is_ok());
+        tell.send(true).unwrap();
+        let fault = interrupts.or_after(work()).await.unwrap_err();
+        assert_eq!(fault.kind(), Kind::Interrupted);
+        assert_eq!(restored.get(), 2);
+    }
 }

@@ -36,6 +36,7 @@ pub fn known() -> Known<'static> {
         let word = |about: &&db::EngineAbout| EngineWord {
             name: about.name,
             port: about.port,
+            versions: about.versions,
         };
         db::registry::ENGINES.iter().map(word).collect()
     });

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::drive::{self, Change, Job, drive};
 use super::{Call, Ended, look, site};
 use crate::db::{Link, NodeRole, Verified};
-use crate::error::Fault;
+use crate::error::{Fault, Kind};
 use crate::exit;
 use crate::model::id::*;
 use crate::model::stack::{Database, Stack};
@@ -316,57 +316,74 @@ struct Compared {
 
 async fn verify(call: &Call, asked: Option<&DatabaseName>) -> Ended {
     let session = look::session(call, "replicate verify").await?;
-    let compared = match compare(&session, asked).await {
-        Ok(compared) => compared,
-        Err(fault) => return drive::close(session, Err(fault.into())).await,
-    };
-    call.ui
-        .result(&compared, || compared.iter().map(compared_line).collect());
+    let ended = verified(call, &session, asked).await;
+    drive::close(session, ended).await
+}
+
+async fn verified(call: &Call, session: &Session, asked: Option<&DatabaseName>) -> Ended {
+    let world = &session.world;
+    if let Some(name) = asked {
+        world.database(name)?;
+    }
+    let mut rows = databases(&world.stack, &session.facts);
+    rows.retain(|row| asked.is_none_or(|name| name == &row.database));
+    let mut compared = Vec::new();
+    for (row, writer, replica) in pairs(&rows)? {
+        let database = world.database(&row.database)?;
+        let verified = pair(session, database, writer, replica).await;
+        compared.push(Compared {
+            database: row.database.clone(),
+            primary: writer.clone(),
+            replica: replica.node.clone(),
+            unknown: verified.as_ref().err().map(Fault::to_string),
+            verified: verified.ok(),
+        });
+    }
+    call.ui.result(&compared, || match rows.is_empty() {
+        true => text(&rows),
+        false => compared.iter().map(compared_line).collect(),
+    });
+    alone(&rows)?;
     let same = |one: &Compared| {
         one.verified
             .as_ref()
             .is_some_and(|verified| verified.different.is_empty())
     };
-    let code = match compared.iter().all(same) {
+    Ok(match compared.iter().all(same) {
         true => exit::DONE,
         false => exit::OUT_OF_SYNC,
-    };
-    look::done(session, code).await
+    })
 }
 
-async fn compare(session: &Session, asked: Option<&DatabaseName>) -> Result<Vec<Compared>, Fault> {
-    let (world, facts) = (&session.world, &session.facts);
-    if let Some(name) = asked {
-        world.database(name)?;
-    }
-    let mut compared = Vec::new();
-    let wanted = |database: &&Database| asked.is_none_or(|name| name == &database.name);
-    for database in world.stack.databases.iter().filter(wanted) {
-        let Some(writer) = facts.writer_node(&database.name) else {
-            let fault = Fault::refused(format!("nobody may write `{}` now", database.name));
+/// Nodes that should have the same, with the one that writes.
+fn pairs(rows: &[DatabaseRow]) -> Result<Vec<(&DatabaseRow, &ServerName, &NodeRow)>, Fault> {
+    let mut pairs = Vec::new();
+    for row in rows {
+        let Some(writer) = &row.writer else {
+            let fault = Fault::refused(format!("nobody may write `{}` now", row.database));
             return Err(fault.hint("hafog status"));
         };
-        for row in databases(&world.stack, facts)
-            .into_iter()
-            .filter(|row| row.database == database.name)
-        {
-            for replica in row
-                .nodes
-                .iter()
-                .filter(|node| node.counts && node.node != *writer)
-            {
-                let verified = pair(session, database, writer, replica).await;
-                compared.push(Compared {
-                    database: database.name.clone(),
-                    primary: writer.clone(),
-                    replica: replica.node.clone(),
-                    unknown: verified.as_ref().err().map(Fault::to_string),
-                    verified: verified.ok(),
-                });
-            }
-        }
+        let replicas = row.nodes.iter();
+        let replicas = replicas.filter(|node| node.counts && node.node != *writer);
+        pairs.extend(replicas.map(|replica| (row, writer, replica)));
     }
-    Ok(compared)
+    Ok(pairs)
+}
+
+/// That nothing was different where nothing was compared is no success.
+fn alone(rows: &[DatabaseRow]) -> Result<(), Fault> {
+    let is_alone = |row: &&DatabaseRow| {
+        let mut nodes = row.nodes.iter();
+        !nodes.any(|node| node.counts && Some(&node.node) != row.writer.as_ref())
+    };
+    let Some(row) = rows.iter().find(is_alone) else {
+        return Ok(());
+    };
+    let name = &row.database;
+    let message = format!(
+        "nothing to compare: `{name}` has no replica at its primary site and none at a standby"
+    );
+    Err(Fault::of(Kind::OutOfSync, message).hint("hafog replicate status"))
 }
 
 async fn pair(
@@ -401,5 +418,34 @@ fn compared_line(one: &Compared) -> String {
             "{pair}: UNKNOWN: {}\n",
             clean(why.as_deref().unwrap_or("not compared"))
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::preflight::tests::fine;
+    use crate::sim::stacks::small;
+
+    #[test]
+    fn what_was_not_compared_is_no_success() {
+        let stack = small();
+        let mut facts = fine(&stack);
+        let rows = databases(&stack, &facts);
+        assert!(!pairs(&rows).unwrap().is_empty());
+        assert!(alone(&rows).is_ok());
+        assert!(alone(&[]).is_ok());
+
+        // Every other site was left behind, and the primary's has one node.
+        let mut one = stack.clone();
+        one.servers
+            .retain(|server| server.name.as_str() != "shop-east-db-2");
+        let roles = facts.roles.as_mut().unwrap();
+        roles.left_behind = std::mem::take(&mut roles.standbys);
+        let rows = databases(&one, &facts);
+        assert!(pairs(&rows).unwrap().is_empty());
+        let fault = alone(&rows).unwrap_err();
+        assert_eq!(fault.kind(), Kind::OutOfSync);
+        assert!(fault.message().starts_with("nothing to compare: `main`"));
     }
 }

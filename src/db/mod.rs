@@ -8,6 +8,7 @@ pub mod keys;
 pub mod postgres;
 pub mod registry;
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,8 @@ pub struct EngineAbout {
     pub name: &'static str,
     pub about: &'static str,
     pub port: u16,
+    /// Major versions that it can run.
+    pub versions: &'static RangeInclusive<u32>,
     /// Of the URLs that applications are given.
     pub scheme: &'static str,
     /// Whether what such a URL leads to takes writes, asked as its application would. The path is that of the authority

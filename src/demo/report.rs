@@ -38,6 +38,8 @@ pub struct Move {
     pub newcomer_seconds: f64,
     pub acknowledged_before: usize,
     pub lost: usize,
+    /// From the oldest of those to the last write that was acknowledged before the move.
+    pub lost_seconds: Option<f64>,
     /// What the command had said may be lost.
     pub said: String,
     /// The TTL clock's instant, in seconds after the start of the command.
@@ -51,6 +53,22 @@ impl Move {
     pub fn clock_held(&self) -> bool {
         self.last_client_seconds
             .is_none_or(|last| last <= self.clock_seconds + 1.0)
+    }
+}
+
+impl Move {
+    /// What was lost lies within what the command had said. Of an unknown loss it had promised nothing.
+    pub fn loss_held(&self) -> bool {
+        let most = self.said.split_once("at most ").and_then(|(_, rest)| {
+            let (seconds, _) = rest.split_once(" s")?;
+            seconds.parse::<f64>().ok()
+        });
+        match (self.lost_seconds, most) {
+            (None, _) => true,
+            // It is said in tenths.
+            (Some(lost), Some(most)) => lost <= most + 0.05,
+            (Some(_), None) => self.said.contains("unknown"),
+        }
     }
 }
 
@@ -70,6 +88,7 @@ impl Report {
         self.lost_in_switchovers == 0
             && self.left_processes == 0
             && self.moves.iter().all(Move::clock_held)
+            && self.moves.iter().all(Move::loss_held)
     }
 
     pub fn text(&self) -> String {
@@ -133,6 +152,30 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failover_may_lose_what_it_said_and_no_more() {
+        let held = |said: &str, lost_seconds: Option<f64>| {
+            let moved = Move {
+                verb: "failover".to_owned(),
+                to: "west".to_owned(),
+                command_seconds: 1.0,
+                downtime_seconds: 1.0,
+                first_write_seconds: 1.0,
+                newcomer_seconds: 1.0,
+                acknowledged_before: 100,
+                lost: 1,
+                lost_seconds,
+                said: said.to_owned(),
+                clock_seconds: 1.0,
+                last_client_seconds: None,
+            };
+            moved.loss_held()
+        };
+        let said = "main: at most 2.0 s, at least 4KiB of log";
+        assert!(held(said, None) && held(said, Some(2.04)) && held("unknown", Some(9.0)));
+        assert!(!held(said, Some(2.1)) && !held("main: nothing", Some(0.0)));
+    }
 
     #[test]
     fn medians_of_odd_even_and_nothing() {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::client::{Clients, orders_at};
+use super::client::{Acknowledged, Clients, orders_at};
 use super::report::{Move, Report, Timed, median};
 use crate::cloud::SiteSettings;
 use crate::cloud::local::base_folder;
@@ -49,7 +49,19 @@ pub struct Args {
     failovers: usize,
 }
 
-/// Tells the story; 0 only if nothing was lost that must not be, no cache was late, and nothing is left behind.
+/// From the oldest of the writers' lost orders to the last one of all.
+fn span(acknowledged: &[&Acknowledged], lost: &BTreeSet<&str>) -> Option<f64> {
+    let is_lost = |one: &&&Acknowledged| lost.contains(one.id.as_str());
+    let oldest = acknowledged
+        .iter()
+        .filter(is_lost)
+        .map(|one| one.at)
+        .min()?;
+    let last = acknowledged.iter().map(|one| one.at).max()?;
+    Some(last.duration_since(oldest).as_secs_f64())
+}
+
+/// Tells the story; 0 only if nothing was lost that must not be or that was not said, no cache was late, and nothing is left behind.
 pub fn run(args: &Args, json: bool) -> ExitCode {
     let ui = Ui::new(Colour::Auto, json, false, false);
     let told = match tokio::runtime::Builder::new_multi_thread()
@@ -285,6 +297,7 @@ impl Story {
                 newcomer_seconds: start.until(newcomer),
                 acknowledged_before: acknowledged.len(),
                 lost: lost.len(),
+                lost_seconds: span(&acknowledged, &lost),
                 said: line.split(" (").next().unwrap_or(line).to_owned(),
                 clock_seconds: clock.duration_since(start.time).as_secs_f64().max(0.0),
                 last_client_seconds: books

@@ -339,7 +339,8 @@ pub struct ConfirmOutage {
     pub assumed: bool,
 }
 
-/// Whether the chosen node may be promoted: it is a replica, it has data, its lag is known and small enough.
+/// Whether the chosen node may be promoted: it is a replica, and how far it was behind when the primary was last heard
+/// of is known and at most `lag.critical`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VetStandby {
     pub database: DatabaseName,
@@ -479,8 +480,6 @@ pub struct FoundFiles {
 pub struct SyncFiles {
     pub files: FilesName,
     pub server: ServerName,
-    /// Of the ask.
-    pub id: String,
     pub verify: bool,
     pub most_deleted: Option<u64>,
     /// From this server, whatever its role.

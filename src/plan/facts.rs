@@ -132,6 +132,13 @@ impl Facts {
         seen.is_some_and(|seen| seen.answers.known().is_some())
     }
 
+    /// Whether the site's cloud answered with any server of it, so that it means something which one it lacks. An empty
+    /// list may be of another region, project or folder than the one in which the servers are.
+    pub fn lists(&self, site: &SiteName) -> bool {
+        let seen = self.sites.get(site).filter(|_| self.answers(site));
+        seen.is_some_and(|seen| !seen.servers.is_empty())
+    }
+
     /// Whether the site is known to pass its health checks.
     pub fn serves(&self, site: &SiteName) -> bool {
         matches!(self.doors.get(site), Some(Seen::Known(200)))

@@ -127,6 +127,11 @@ impl<'a> Flip<'a> {
         self.stack.zones.iter().filter(moved)
     }
 
+    /// Nothing is copied from a site that nobody relies on.
+    fn copies_files(&self) -> bool {
+        self.options.planned && !self.is_within
+    }
+
     /// Why nobody waits for the health checks of the new site.
     fn accepted_as_it_is(&self) -> Option<String> {
         let why = ready::not_ready(self.stack, self.facts, self.to)?;

@@ -16,6 +16,8 @@ use crate::model::units;
 
 /// A copy may be of everything that there is.
 const COPY_LIMIT: u64 = 7 * 24 * 60 * 60;
+/// Of a move's last copy, while nobody may write: it is of what changed during the one before.
+const LAST_LIMIT: u64 = 5 * 60;
 
 /// What a person may want of a copy.
 #[derive(Clone, Debug, Default)]
@@ -65,7 +67,7 @@ pub fn sync(stack: &Stack, facts: &Facts, options: &Options) -> Plan {
                 continue;
             }
             let before: Vec<StepName> = own_steps(&plan);
-            let mut copy = sync_step(files, server, facts);
+            let mut copy = sync_step(files, server);
             if let Action::SyncFiles(copy) = &mut copy.action {
                 copy.verify = options.verify;
                 copy.most_deleted = options.most_deleted;
@@ -92,11 +94,10 @@ fn all<'a>(stack: &'a Stack, files: &'a Files) -> impl Iterator<Item = &'a Serve
     sites.flat_map(|site| stack.group_at(&site.name, &files.on))
 }
 
-fn sync_step(files: &Files, server: &Server, facts: &Facts) -> Step {
+fn sync_step(files: &Files, server: &Server) -> Step {
     let copy = SyncFiles {
         files: files.name.clone(),
         server: server.name.clone(),
-        id: format!("{}", facts.at),
         verify: false,
         most_deleted: None,
         restore: None,
@@ -129,7 +130,7 @@ pub(super) fn keep(plan: &mut Plan, stack: &Stack, facts: &Facts, fresh: Option<
             let was = facts.copy(&files.name, &server.name, &first.name);
             if was.is_none() && will_run(plan, facts, server) {
                 let before = own_steps(plan);
-                plan.push(sync_step(files, server, facts).after(before));
+                plan.push(sync_step(files, server).after(before));
             }
         }
     }
@@ -194,7 +195,7 @@ fn origin(plan: &mut Plan, stack: &Stack, facts: &Facts, files: &Files, first: &
     }
     let before = own_steps(plan);
     if let Some(from) = newest_copy(stack, facts, files, first) {
-        let mut copy = sync_step(files, first, facts);
+        let mut copy = sync_step(files, first);
         copy.about = format!(
             "copy `{}` back to {}, from {}",
             files.name, first.name, from.name
@@ -279,7 +280,7 @@ pub(super) fn save(
     let given: Vec<&Files> = given_by(stack, facts, server).collect();
     let saved = given.into_iter().filter_map(|files| {
         let to = newest_copy(stack, facts, files, server)?;
-        let mut copy = sync_step(files, to, facts);
+        let mut copy = sync_step(files, to);
         copy.name = StepName::new(format!("save-files {}", files.name));
         copy.about = format!(
             "copy `{}` of {} to {} once more",
@@ -434,13 +435,28 @@ impl Level {
     }
 }
 
-/// Before a planned move, twice: while everything is in use, and again when nothing is written any more.
+/// Before a planned move, while everything is in use.
 pub(super) fn before_a_move(
     stack: &Stack,
     facts: &Facts,
     from: &SiteName,
     to: &SiteName,
+) -> Vec<Step> {
+    moved(stack, facts, from, to, "copy", COPY_LIMIT)
+}
+
+/// Once more while nobody may write, so that nothing is missing.
+pub(super) fn in_a_move(stack: &Stack, facts: &Facts, from: &SiteName, to: &SiteName) -> Vec<Step> {
+    moved(stack, facts, from, to, "last", LAST_LIMIT)
+}
+
+fn moved(
+    stack: &Stack,
+    facts: &Facts,
+    from: &SiteName,
+    to: &SiteName,
     verb: &str,
+    limit: u64,
 ) -> Vec<Step> {
     let copies = stack.files.iter().filter_map(|files| {
         let (source, server) = (stack.first_of(from, files)?, stack.first_of(to, files)?);
@@ -449,14 +465,32 @@ pub(super) fn before_a_move(
             .then_some((files, server))
     });
     let steps = copies.map(|(files, server)| {
-        let mut copy = sync_step(files, server, facts);
+        let mut copy = sync_step(files, server);
         copy.name = StepName::new(format!("{verb}-files {}", files.name));
-        if let Action::SyncFiles(one) = &mut copy.action {
-            one.id = format!("{verb} {}", one.id);
-        }
-        copy
+        // One that fails hurts nobody: the way back leaves what it copied, and opens what was stopped.
+        copy.limit(limit).reversible()
     });
     steps.collect()
+}
+
+/// How long nobody may write because of the files.
+pub(super) fn last_copy_of_a_move(
+    stack: &Stack,
+    facts: &Facts,
+    from: &SiteName,
+    to: &SiteName,
+) -> Option<String> {
+    let copies = in_a_move(stack, facts, from, to);
+    let names = copies.iter().filter_map(|step| match &step.action {
+        Action::SyncFiles(copy) => Some(format!("`{}`", copy.files)),
+        _ => None,
+    });
+    let names: Vec<String> = names.collect();
+    let limit = copies.first()?.limit;
+    Some(format!(
+        "nobody can write while {} is copied a last time, {limit} at most; what takes longer is taken back",
+        names.join(" and ")
+    ))
 }
 
 /// What the new site has not of the files, a line each.
@@ -608,6 +642,23 @@ mod tests {
             after.contains(&StepName::new("save-files uploads")),
             "{after:?}"
         );
+    }
+
+    /// What somebody agreed to is found again a moment later, also by `--plan DIGEST`.
+    #[test]
+    fn a_plan_that_copies_is_the_same_at_the_next_look() {
+        let (stack, facts) = world();
+        let mut later = facts.clone();
+        later.at += Duration::from_secs(1);
+        let west = "west".into();
+        let options = failover::Options {
+            planned: true,
+            ..failover::Options::default()
+        };
+        let moved = |facts: &Facts| failover::failover(&stack, facts, &west, &options).digest();
+        let synced = |facts: &Facts| sync(&stack, facts, &Options::default()).digest();
+        assert_eq!(moved(&facts), moved(&later));
+        assert_eq!(synced(&facts), synced(&later));
     }
 
     #[test]

@@ -43,8 +43,8 @@ fn machine(stack: &Stack, facts: &Facts, site: &SiteName, node: &ServerName) -> 
     ) {
         (None, _) => Machine::Unseen,
         (Some(()), Some(ServerState::Off | ServerState::Frozen)) => Machine::Stopped,
-        (Some(()), None) if stack.seals(site) => Machine::Stopped,
-        // A server that exists already may be on no list any more, and at work.
+        (Some(()), None) if stack.seals(site) && facts.lists(site) => Machine::Stopped,
+        // A server that exists already may be on no list any more, and at work; or the list is of another place.
         (Some(()), None) => Machine::Unseen,
         (Some(()), Some(_)) => Machine::Runs,
     }
@@ -266,6 +266,19 @@ mod tests {
             "{}",
             loss.because
         );
+    }
+
+    #[test]
+    fn what_an_empty_list_lacks_is_not_known_to_be_stopped() {
+        let mut gone = facts(0, 0);
+        let east = |facts: &mut Facts, keep: &dyn Fn(&ServerName) -> bool| {
+            let east = facts.sites.get_mut(&"east".into()).unwrap();
+            east.servers.retain(|name, _| keep(name));
+        };
+        east(&mut gone, &|name| name.as_str() != OLD);
+        assert!(bound(&gone).because.contains("and is stopped"));
+        east(&mut gone, &|_| false);
+        assert!(!bound(&gone).because.contains("and is stopped"));
     }
 
     #[test]

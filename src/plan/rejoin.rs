@@ -53,10 +53,12 @@ pub fn rejoin(stack: &Stack, facts: &Facts, site: &SiteName) -> Plan {
             data.push(plan.push(start_agent(database, replica).after([seeded])));
         }
     }
+    let databases = stack.databases.iter();
+    let epochs = databases.map(|database| facts.epoch(&database.name));
     let token = SetRoleToken {
         site: site.clone(),
         role: SiteRole::Standby,
-        epoch: roles.serial,
+        epoch: epochs.max().unwrap_or(1),
     };
     let mut after = ready;
     after.extend(data);
@@ -160,4 +162,29 @@ fn differences(old: &ServerName, apart: &Apart) -> Vec<String> {
     let not = &contents.not_compared;
     notes.extend(not.iter().map(|table| format!("not compared: {table}")));
     notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Action;
+    use crate::plan::preflight::tests::fine;
+    use crate::sim::stacks::small;
+
+    /// The same count as after any other move: `hafog role` compares them.
+    #[test]
+    fn servers_are_told_the_epoch_of_the_writer() {
+        let stack = small();
+        let mut facts = fine(&stack);
+        let roles = facts.roles.as_mut().unwrap();
+        roles.left_behind = std::mem::take(&mut roles.standbys);
+        roles.serial = 70;
+        facts.writers.get_mut(&"main".into()).unwrap().epoch = 5;
+        let plan = rejoin(&stack, &facts, &"west".into());
+        let told = plan.steps.iter().find_map(|step| match &step.action {
+            Action::SetRoleToken(token) => Some(token.epoch),
+            _ => None,
+        });
+        assert_eq!(told, Some(5));
+    }
 }

@@ -71,7 +71,7 @@ pub const REFUSALS: &[About] = &[
     About {
         name: "unfenced-primary",
         waivable: true,
-        about: "Nothing proves that the old primary cannot write: two nodes might acknowledge writes. Only a person may accept this. Where nobody can look, the end of the write lease is a proof under `self_fence: strict` while commits wait for the node that is promoted; `hafog preflight` says whether they do.",
+        about: "Nothing proves that the old primary cannot write: two nodes might acknowledge writes. Only a person may accept this. A cloud that answers and shows no server of the site at all proves nothing either: the spec may name another region, project or folder by now than the one in which the servers are. Where nobody can look, the end of the write lease is a proof under `self_fence: strict` while commits wait for the node that is promoted; `hafog preflight` says whether they do.",
     },
     About {
         name: "old-primary-not-following",

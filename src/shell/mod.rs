@@ -201,6 +201,11 @@ pub trait Shell: Send + Sync {
     async fn put(&self, on: &Host, file: &File) -> Result<(), Trouble>;
     /// `None` when there is no such file.
     async fn get(&self, on: &Host, path: &str) -> Result<Option<Vec<u8>>, Fault>;
+    /// The last bytes of a file that may be big; nothing when there is no such file.
+    async fn end_of(&self, on: &Host, path: &str, most: usize) -> Result<Vec<u8>, Fault> {
+        let bytes = self.get(on, path).await?.unwrap_or_default();
+        Ok(bytes[bytes.len().saturating_sub(most)..].to_vec())
+    }
     /// Removes a file or a folder with all that is in it; already gone is success. Only below `Dirs::etc`, `data`, `log`.
     async fn remove(&self, on: &Host, path: &str) -> Result<(), Trouble>;
     async fn services(&self, on: &Host) -> Result<Vec<ServiceState>, Fault>;

@@ -44,6 +44,10 @@ impl Shell for Sites {
         self.of(on)?.get(on, path).await
     }
 
+    async fn end_of(&self, on: &Host, path: &str, most: usize) -> Result<Vec<u8>, Fault> {
+        self.of(on)?.end_of(on, path, most).await
+    }
+
     async fn remove(&self, on: &Host, path: &str) -> Result<(), Trouble> {
         self.of(on).nothing_changed()?.remove(on, path).await
     }

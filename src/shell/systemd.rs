@@ -114,6 +114,43 @@ const GET: &str = r#"[ -e "$1" ] || exit 44; cat "$1""#;
 /// Where a path really is, links resolved, without its last part.
 const PARENT: &str = r#"readlink -m "$(dirname "$1")""#;
 
+/// How big a log may become, and how much of its end is left then.
+const LOG_MOST: u64 = 64 << 20;
+const LOG_KEPT: u64 = 16 << 20;
+
+/// The units that keep logs small, without their endings. No service: those are called `hafog-NAME`.
+const LOGS: &str = "logs-of-hafog";
+
+/// Cuts the logs in the folder `$1` that have more than `$2` bytes down to their last `$3`. Services append, so they go on
+/// behind what is left; a line that is written at that very moment may be lost. Where there is no room for the end, it
+/// goes too: a full disk is worse. The folder is the service user's, so what is cut is what was opened, if it is what its
+/// name says.
+const CUT: &str = r#"
+cd "$1" || exit 0
+for log in "$(pwd -P)"/*.log; do
+  [ -f "$log" ] && [ ! -L "$log" ] || continue
+  exec 3<>"$log"; open=/proc/$$/fd/3
+  [ "$(readlink "$open")" = "$log" ] && [ "$(stat -Lc %s "$open")" -gt "$2" ] || continue
+  end=$(mktemp) && tail -c "$3" "$open" >"$end"
+  : >"$open"
+  [ -z "$end" ] || { cat "$end" >>"$open"; rm -f "$end"; }
+done"#;
+
+/// What cuts the logs, and when. A timer rather than logrotate or cron, which a machine need not have; and not the journal,
+/// which a change of image would take away with the machine's disk.
+fn log_units(on: &Host) -> (String, String) {
+    let about = "[Unit]\nDescription=hafog: keeps logs small\n";
+    let (most, kept) = (LOG_MOST.to_string(), LOG_KEPT.to_string());
+    let argv = script(CUT, &[&on.dirs.log, &most, &kept]);
+    let service = format!(
+        "{about}\n[Service]\nType=oneshot\nExecStart={}\n",
+        line(&argv)
+    );
+    let timer =
+        format!("{about}\n[Timer]\nOnCalendar=*:0/5\n\n[Install]\nWantedBy=timers.target\n");
+    (service, timer)
+}
+
 /// A shell script as a command line; its first argument is `$1`, and `USER` in it is the service user.
 pub fn script(text: &str, arguments: &[&str]) -> Vec<String> {
     let text = text.replace("USER", SERVICE_USER);
@@ -152,8 +189,10 @@ for unit in "$1"/hafog-*.service; do
   systemctl link --quiet "$unit" || exit 1
   grep -q '^WantedBy' "$unit" || continue
   systemctl enable --quiet "$unit" && systemctl start --no-block "$(basename "$unit")" || exit 1
-done"#;
-        let done = self.exec(on, RESTORE, &[&units(on)]).await?;
+done
+[ -e "$1/$2.timer" ] || exit 0
+systemctl link --quiet "$1/$2.service" && systemctl enable --quiet "$1/$2.timer" && systemctl start --no-block "$2.timer""#;
+        let done = self.exec(on, RESTORE, &[&units(on), LOGS]).await?;
         match done.code {
             0 => Ok(()),
             _ => {
@@ -229,9 +268,15 @@ done"#;
         self.put(on, &file).await?;
         const INSTALL: &str = r#"
 sed -i "s/^User=SERVICE$/User=USER/" "$1"
-systemctl daemon-reload && systemctl link --quiet "$1" && if [ "$2" = boot ]; then systemctl enable --quiet "$1"; fi"#;
+logs=$(dirname "$1")/$3
+printf %s "$4" >"$logs.new" && mv -T "$logs.new" "$logs.service" || exit 1
+printf %s "$5" >"$logs.new" && mv -T "$logs.new" "$logs.timer" || exit 1
+systemctl daemon-reload && systemctl link --quiet "$1" && if [ "$2" = boot ]; then systemctl enable --quiet "$1"; fi &&
+systemctl link --quiet "$logs.service" && systemctl enable --quiet --now "$logs.timer""#;
         let boot = if service.at_boot { "boot" } else { "hand" };
-        let done = self.exec(on, INSTALL, &[&path, boot]).await?;
+        let (cut, when) = log_units(on);
+        let arguments = [&path, boot, LOGS, &cut, &when];
+        let done = self.exec(on, INSTALL, &arguments).await?;
         self.accept(on, name, "cannot be installed", &done)
     }
 
@@ -573,6 +618,19 @@ impl<W: Wire + 'static> Shell for Systemd<W> {
         }
     }
 
+    async fn end_of(&self, on: &Host, path: &str, most: usize) -> Result<Vec<u8>, Fault> {
+        const END: &str = r#"[ ! -e "$1" ] || tail -c "$2" "$1""#;
+        let got = self.exec(on, END, &[path, &most.to_string()]).await;
+        let got = got.map_err(|trouble| trouble.fault().clone())?;
+        match got.code {
+            0 => Ok(got.stdout),
+            _ => {
+                let message = format!("cannot read `{path}` on `{}`", on.name);
+                Err(Fault::new(message).because(got.said()))
+            }
+        }
+    }
+
     async fn remove(&self, on: &Host, path: &str) -> Result<(), Trouble> {
         self.belongs(on, path, false).await.nothing_changed()?;
         let done = self.exec(on, r#"rm -rf -- "$1""#, &[path]).await?;
@@ -697,6 +755,55 @@ mod tests {
         "#);
         service.at_boot = false;
         assert!(!text_of(&host(), &service).contains("[Install]"));
+    }
+
+    #[test]
+    fn logs_are_cut_by_a_timer_that_is_no_service() {
+        let (service, timer) = log_units(&host());
+        let tail = "\" \"sh\" \"/var/lib/hafog/log\" \"67108864\" \"16777216\"\n";
+        assert!(service.ends_with(tail), "{service}");
+        assert_eq!(service.lines().count(), 6, "{service}");
+        assert!(timer.contains("\nOnCalendar="), "{timer}");
+        assert!(!LOGS.starts_with("hafog-"));
+        let state = state_of(&format!("Id={LOGS}.service\nActiveState=inactive\n"));
+        assert_eq!(state, None);
+    }
+
+    #[test]
+    fn a_log_is_cut_while_it_is_written_and_nothing_else_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let logs = folder.path().join("log");
+        std::fs::create_dir(&logs).unwrap();
+        // Somebody gave the logs another disk.
+        let named = folder.path().join("named");
+        std::os::unix::fs::symlink(&logs, &named).unwrap();
+        let read = |name: &str| std::fs::read_to_string(logs.join(name)).unwrap();
+        let write = |name: &str, text: &str| std::fs::write(logs.join(name), text).unwrap();
+        let long = "a line\n".repeat(100);
+        write("small.log", "short\n");
+        write("other.txt", &long);
+        write("db.log", &long);
+        std::fs::write(folder.path().join("secret"), &long).unwrap();
+        std::os::unix::fs::symlink(folder.path().join("secret"), logs.join("link.log")).unwrap();
+        let mut open = std::fs::File::options()
+            .append(true)
+            .open(logs.join("db.log"))
+            .unwrap();
+        let argv = script(CUT, &[named.to_str().unwrap(), "500", "14"]);
+        let cut = || {
+            let ran = std::process::Command::new(&argv[0])
+                .args(&argv[1..])
+                .output();
+            let ran = ran.unwrap();
+            assert!(ran.status.success() && ran.stderr.is_empty(), "{ran:?}");
+        };
+        cut();
+        std::io::Write::write_all(&mut open, b"goes on\n").unwrap();
+        cut();
+        assert_eq!(read("db.log"), "a line\na line\ngoes on\n");
+        assert_eq!(read("small.log"), "short\n");
+        assert_eq!(read("other.txt"), long);
+        assert_eq!(read("link.log"), long);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Lints: specs that are valid and will disappoint. Each has a name, because `check` prints it and some plans refuse
-//! until a person accepts it by that name.
+//! Lints: specs that are valid and will disappoint. Each has a name, by which `check` prints it and the docs explain it.
+//! No plan refuses because of one.
 //!
 //! Where the arbiter lives is only asked on clouds that are not this machine. That it is in neither of them cannot be
 //! seen in a host's name; object stores will bring `arbiter-in-primary` with them.
@@ -16,7 +16,7 @@ use super::types::{ServiceSpec, Spec};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lint {
-    /// `one-site`: what `--accept` takes.
+    /// As `check` prints it: `one-site`.
     pub name: &'static str,
     pub message: String,
     pub place: Option<Place>,
@@ -24,7 +24,7 @@ pub struct Lint {
 }
 
 impl Lint {
-    /// The lint as something to render or to refuse with.
+    /// The lint as something to render.
     pub fn fault(&self) -> Fault {
         let fault = Fault::of(Kind::Refused, format!("{}: {}", self.name, self.message));
         let fault = fault.hint(self.hint.clone());

@@ -21,6 +21,8 @@ mod syntax;
 mod tree;
 pub mod types;
 
+use std::ops::RangeInclusive;
+
 /// What a spec is called where nothing else is said.
 pub const FILE: &str = "hafog.yaml";
 
@@ -58,6 +60,8 @@ pub struct EngineWord {
     pub name: &'static str,
     /// The port that it listens on unless the spec says otherwise.
     pub port: u16,
+    /// Major versions that it can run.
+    pub versions: &'static RangeInclusive<u32>,
 }
 
 #[derive(Clone, Copy, Debug)]

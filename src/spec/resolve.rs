@@ -8,6 +8,7 @@ mod names;
 mod servers;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::RangeInclusive;
 
 use crate::model::cron::{CRON, CronJob};
 use crate::model::id::*;
@@ -129,7 +130,7 @@ impl<'a> Resolver<'a, '_> {
         let mut recipes = BTreeMap::new();
         for (name, image) in self.spec.images.iter() {
             let spot = self.root.key("images").key(&name.0);
-            if builtin(&name.0).is_some() {
+            if self.builtin(&name.0).is_some() {
                 let message =
                     format!("`{name}` is an image that hafog brings; choose another name");
                 self.complain(spot, message);
@@ -143,7 +144,7 @@ impl<'a> Resolver<'a, '_> {
             if recipes.contains_key(&recipe) {
                 continue;
             }
-            match builtin(word) {
+            match self.builtin(word) {
                 Some(builtin) => {
                     recipes.insert(recipe.clone(), brought(recipe, builtin));
                 }
@@ -165,7 +166,33 @@ impl<'a> Resolver<'a, '_> {
         recipes
     }
 
+    /// The versions of PostgreSQL that this build can run.
+    fn versions(&self) -> Option<&'static RangeInclusive<u32>> {
+        let mut engines = self.known.engines.iter();
+        let engine = engines.find(|engine| engine.name == "postgres")?;
+        Some(engine.versions)
+    }
+
+    /// The images that hafog brings: `haproxy`, `postgres`, `postgres-NN`.
+    fn builtin(&self, word: &str) -> Option<Builtin> {
+        match word {
+            "haproxy" => Some(Builtin::Haproxy),
+            "postgres" => Some(Builtin::Postgres { major: None }),
+            _ => {
+                let major = postgres(word)?;
+                let versions = self.versions()?;
+                let major = Some(major).filter(|major| versions.contains(major))?;
+                Some(Builtin::Postgres { major: Some(major) })
+            }
+        }
+    }
+
     fn unknown_image(&mut self, spot: Spot, word: &str) {
+        if let (Some(major), Some(versions)) = (postgres(word), self.versions()) {
+            let (oldest, newest) = (versions.start(), versions.end());
+            let message = format!("hafog runs PostgreSQL {oldest} to {newest}, and not {major}");
+            return self.complain_hinted(spot, message, [format!("write `postgres-{newest}`")]);
+        }
         let mut words: Vec<&str> = self
             .spec
             .images
@@ -434,7 +461,7 @@ impl<'a> Resolver<'a, '_> {
 
     fn image_fits(&mut self, database: &DatabaseSpec, group: &GroupSpec, spot: Spot) {
         let engine = spot.key("engine");
-        let fits = match builtin(&group.image.0) {
+        let fits = match self.builtin(&group.image.0) {
             None => true,
             Some(Builtin::Postgres { .. }) => database.engine.0 == "postgres",
             Some(Builtin::Haproxy | Builtin::Varnish) => false,
@@ -773,20 +800,9 @@ impl<'a> Resolver<'a, '_> {
     }
 }
 
-/// The images that hafog brings: `haproxy`, `postgres`, `postgres-NN`.
-fn builtin(word: &str) -> Option<Builtin> {
-    match word {
-        "haproxy" => Some(Builtin::Haproxy),
-        "postgres" => Some(Builtin::Postgres { major: None }),
-        _ => {
-            let digits = word.strip_prefix("postgres-")?;
-            let major = digits
-                .parse()
-                .ok()
-                .filter(|major| (10..100).contains(major))?;
-            Some(Builtin::Postgres { major: Some(major) })
-        }
-    }
+/// `postgres-NN`, whatever the number.
+fn postgres(word: &str) -> Option<u32> {
+    word.strip_prefix("postgres-")?.parse().ok()
 }
 
 fn brought(name: RecipeName, builtin: Builtin) -> Recipe {

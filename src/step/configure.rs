@@ -607,12 +607,19 @@ fn left_over<'a>(
 /// Why a service does not start is in what it said last, which may be more than it should say.
 async fn with_its_words(world: &World, host: &Host, service: &str, trouble: Trouble) -> Trouble {
     const LINES: usize = 5;
+    const END: usize = 64 << 10;
     let Ok(shell) = world.shell(&host.site) else {
         return trouble;
     };
     let path = format!("{}/{service}.log", host.dirs.log);
-    let log = shell.get(host, &path).await.ok().flatten();
-    let mut log = String::from_utf8_lossy(&log.unwrap_or_default()).into_owned();
+    let end = shell.end_of(host, &path, END).await.unwrap_or_default();
+    let mut log = String::from_utf8_lossy(&end).into_owned();
+    // Its first line may begin in the middle of a secret.
+    if end.len() == END {
+        log = log
+            .split_once('\n')
+            .map_or(String::new(), |(_, rest)| rest.to_owned());
+    }
     for name in world.stack.secrets.keys() {
         let Ok(secret) = world.secrets.read(name) else {
             return trouble;

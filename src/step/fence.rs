@@ -114,10 +114,14 @@ impl StopWrites {
             return None;
         }
         let world = context.world;
-        if let Ok(found) = world.find(&self.site, &self.node).await {
+        if let Ok(cloud) = world.cloud(&self.site)
+            && let Ok(listed) = cloud.servers().await
+        {
+            let found = listed.iter().find(|server| server.name == self.node);
             match found {
-                // A server that exists already may be on no list any more, and at work.
-                None if world.stack.seals(&self.site) => {
+                // A server that exists already may be on no list any more, and at work; and a list with nothing on it
+                // may be of another region, project or folder than the one in which the servers are.
+                None if world.stack.seals(&self.site) && !listed.is_empty() => {
                     return Some(format!("{} is gone", self.node));
                 }
                 None => {}

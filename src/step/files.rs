@@ -402,11 +402,17 @@ impl Act for FoundFiles {
     }
 }
 
+/// What every ask of one step of one run begins with. It is in no plan: a plan is the same at every look.
+fn asks_of(context: &Context<'_>) -> String {
+    format!("{} {} @", context.run, context.step.name)
+}
+
 impl SyncFiles {
     /// Each attempt asks anew: what one could not do is no answer to the next.
-    fn ask(&self, attempt: &str) -> Ask {
+    fn ask(&self, context: &Context<'_>) -> Ask {
+        let attempt = context.world.clock.now();
         Ask {
-            id: format!("{} {attempt}", self.id),
+            id: format!("{}{attempt}", asks_of(context)),
             verify: self.verify,
             restore: self.restore.clone(),
             most_deleted: self.most_deleted,
@@ -417,10 +423,8 @@ impl SyncFiles {
     async fn answer(&self, context: &Context<'_>) -> Result<Option<Report>, Fault> {
         let host = context.world.host(&self.server).await?;
         let report = report(context.world, &self.files, &host).await?;
-        let is_ours = |answered: &String| {
-            let attempt = answered.strip_prefix(&self.id);
-            attempt.is_some_and(|attempt| attempt.starts_with(' '))
-        };
+        let asks = asks_of(context);
+        let is_ours = |answered: &String| answered.starts_with(&asks);
         Ok(report.filter(|report| report.answered.as_ref().is_some_and(is_ours)))
     }
 }
@@ -465,7 +469,7 @@ impl Act for SyncFiles {
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
         let world = context.world;
         let host = world.host(&self.server).await.nothing_changed()?;
-        let ask = self.ask(&world.clock.now().to_string());
+        let ask = self.ask(context);
         let id = Some(ask.id.clone());
         let ask = File {
             path: format!("{}/{}", folder(&host), ask_path(&self.files)),
@@ -487,9 +491,19 @@ impl Act for SyncFiles {
                         "{} does not say whether it copied `{}`",
                         self.server, self.files
                     );
-                    return Err(Trouble::Unknown(fault.while_doing(&what)));
+                    // Whatever came is part of a copy, and the server goes on with it by itself.
+                    return Err(Trouble::Partial(fault.while_doing(&what)));
                 }
                 Err(_) => {}
+            }
+            let limit = context.step.limit;
+            if clock.elapsed() - begun >= limit.0 {
+                let late = format!(
+                    "{} has not copied `{}` within {limit}",
+                    self.server, self.files
+                );
+                let hint = format!("hafog sync {}", self.files);
+                return Err(Trouble::Partial(Fault::new(late).hint(hint)));
             }
             let took = (clock.elapsed() - begun).as_secs();
             if took >= 1 {
@@ -498,6 +512,11 @@ impl Act for SyncFiles {
             }
             clock.sleep(POLL).await;
         }
+    }
+
+    /// What a copy brought is what its source had; taken back, it would come again by itself.
+    async fn undo(&self, _: &Context<'_>) -> Result<String, Trouble> {
+        Ok(format!("{} keeps what it copied", self.server))
     }
 }
 

@@ -1,10 +1,12 @@
 //! Before a failover acts: is the primary really down, and can the standby take over?
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use super::health::knock;
 use super::{Act, Context, Standing};
-use crate::db::NodeRole;
+use crate::db::{NodeRole, NodeStatus};
 use crate::error::{Fault, Trouble};
 use crate::plan::action::*;
 
@@ -35,6 +37,15 @@ impl Act for ConfirmOutage {
     }
 }
 
+impl VetStandby {
+    fn is_replica(&self, status: &NodeStatus) -> Standing {
+        Standing::done(format!(
+            "{} is a replica on timeline {}, at {}",
+            self.node, status.timeline, status.position
+        ))
+    }
+}
+
 #[async_trait]
 impl Act for VetStandby {
     async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
@@ -59,7 +70,10 @@ impl Act for VetStandby {
                 self.node
             )));
         }
-        if status.heartbeat.is_none() && !accepted("standby-unknown") {
+        if accepted("standby-unknown") {
+            return Ok(self.is_replica(&status));
+        }
+        let Some(heartbeat) = &status.heartbeat else {
             let why = format!(
                 "{} has no heartbeat: how far it is behind is unknown",
                 self.node
@@ -68,11 +82,26 @@ impl Act for VetStandby {
                 why,
                 refusal: Some("standby-unknown"),
             });
+        };
+        // Counted to the primary's last sign of life, as the plan does: its silence makes no standby older.
+        let writer = world.writer(&self.database).await?;
+        let beat = writer.and_then(|(writer, _)| Some(writer.beat?.at));
+        let behind = beat.map_or(Duration::ZERO, |beat| {
+            Duration::try_from(beat.duration_since(heartbeat.at)).unwrap_or_default()
+        });
+        let critical = node.database.lag_critical;
+        if behind > critical.0 && !accepted("standby-behind") {
+            let why = format!(
+                "{} is {:.1} s behind what was heard of the primary last, over the critical {critical}",
+                self.node,
+                behind.as_secs_f64()
+            );
+            return Ok(Standing::Blocked {
+                why,
+                refusal: Some("standby-behind"),
+            });
         }
-        Ok(Standing::done(format!(
-            "{} is a replica on timeline {}, at {}",
-            self.node, status.timeline, status.position
-        )))
+        Ok(self.is_replica(&status))
     }
 
     async fn act(&self, _: &Context<'_>) -> Result<(), Trouble> {

@@ -13,6 +13,7 @@ use hafog::model::units::Bytes;
 use hafog::shell::{Command, File, Host, Service, ServiceChange, ServiceState, StopSignal};
 
 use crate::eventually::eventually;
+use crate::harness::skip::skipped;
 
 #[macro_export]
 macro_rules! cloud_battery {
@@ -221,7 +222,8 @@ pub async fn servers_have_addresses_of_their_own(cloud: &dyn Cloud) {
         .await
         .is_empty()
     {
-        return println!("skipped: servers_have_addresses_of_their_own: there is no perl");
+        let test = "servers_have_addresses_of_their_own";
+        return skipped(test, "perl is not installed on its servers");
     }
     // The same port on both; each says its name.
     for host in [&one, &two] {

@@ -7,11 +7,14 @@ mod simulated;
 
 mod back;
 mod builders;
+mod copied;
+mod elsewhere;
 mod names;
 mod silence;
 mod stories;
 mod table;
 mod verbs;
+mod waited;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -28,7 +28,7 @@ fn dig(server: SocketAddr, arguments: &str) -> String {
 fn has_dig(test: &str) -> bool {
     let found = std::process::Command::new("dig").arg("-v").output().is_ok();
     if !found {
-        eprintln!("skipped: {test}: `dig` is not installed");
+        skip::skipped(test, "dig is not installed");
     }
     found
 }

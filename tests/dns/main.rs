@@ -1,12 +1,12 @@
 //! The name server, looked at from outside: real sockets on loopback, real processes, `dig` where it is there.
 
-#![allow(
-    clippy::print_stderr,
-    reason = "skipped tests and a failed server say so"
-)]
+#![allow(clippy::print_stderr, reason = "a failed server says so")]
 
 #[path = "../harness/eventually.rs"]
 mod eventually;
+#[path = "../harness/skip.rs"]
+#[expect(dead_code, reason = "it needs none of what stacks need")]
+mod skip;
 
 mod answers;
 mod changes;

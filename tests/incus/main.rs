@@ -1,7 +1,7 @@
 //! The cloud `incus`: what every cloud must do, and the whole story, on real machines. Two clouds and a third place on
 //! this computer (tests/lab/clouds).
 
-#![expect(clippy::print_stdout, reason = "a skipped test says so")]
+#![expect(clippy::print_stdout, reason = "a failed test shows what there is")]
 
 mod cache;
 #[path = "../battery/cloud.rs"]

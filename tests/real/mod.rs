@@ -3,6 +3,7 @@
 //! These start dozens of processes each, so they take turns.
 
 mod aside;
+mod asked;
 mod balancer;
 mod cache;
 mod cron;

@@ -25,6 +25,9 @@ fn the_demo_tells_the_whole_story() {
     assert_eq!(verbs, ["switchover", "failover"]);
     for moved in report["moves"].as_array().expect("moves") {
         assert!(moved["acknowledged_before"].as_u64() > Some(0), "{moved}");
+        // Whether it lost no more is in the exit code.
+        let said = moved["said"].as_str().expect("a text");
+        assert!(said.starts_with("main: "), "{moved}");
     }
     assert!(
         !home.path().join(".demo").exists(),

@@ -331,6 +331,12 @@ impl Shell for LocalShell {
         blocking(move || durable::read(&path)).await
     }
 
+    async fn end_of(&self, on: &Host, path: &str, most: usize) -> Result<Vec<u8>, Fault> {
+        self.ready(on, ANSWER_LIMIT).await?;
+        let path = PathBuf::from(path);
+        blocking(move || durable::read_end(&path, most)).await
+    }
+
     async fn remove(&self, on: &Host, path: &str) -> Result<(), Trouble> {
         self.ready(on, ANSWER_LIMIT).await.nothing_changed()?;
         let roots = [on.dirs.etc.as_str(), &on.dirs.data, &on.dirs.log];

@@ -55,6 +55,8 @@ for unit in etc/units/hafog-*.service; do
   name=$(basename "$unit")
   systemctl disable --quiet "$name" 2>/dev/null; systemctl stop "$name"; rm -f "$unit"
 done
+systemctl disable --quiet --now logs-of-hafog.timer 2>/dev/null
+systemctl disable --quiet logs-of-hafog.service 2>/dev/null
 systemctl stop 'hafog-run-*' 2>/dev/null
 for list in etc/releases/*.units; do
   [ -e "$list" ] || continue

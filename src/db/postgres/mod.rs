@@ -51,6 +51,7 @@ pub const ABOUT: EngineAbout = EngineAbout {
     name: "postgres",
     about: "PostgreSQL 14 to 17, physical streaming",
     port: 5432,
+    versions: &server::VERSIONS,
     scheme: "postgresql",
     takes_writes: url::takes_writes,
     open: || Arc::new(Postgres),

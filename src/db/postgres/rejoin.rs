@@ -103,18 +103,21 @@ fn claimed(old: &End, primary: &End) -> Option<(u32, u64)> {
     claimed
 }
 
+/// Name of a file of the log.
+fn file(timeline: u32, number: u64, segment: u64) -> String {
+    let per_high = 0x1_0000_0000 / segment;
+    format!(
+        "{timeline:08X}{:08X}{:08X}",
+        number / per_high,
+        number % per_high
+    )
+}
+
 /// Names of the files that can hold the bytes before `end` of `timeline`: a timeline that forks in the middle of a
 /// file goes on in a copy of it, and what was left of the old one may be called partial.
 fn files(line: &[Stretch], timeline: u32, end: u64, segment: u64) -> Vec<String> {
     let number = end.saturating_sub(1) / segment;
-    let per_high = 0x1_0000_0000 / segment;
-    let name = |timeline: u32| {
-        format!(
-            "{timeline:08X}{:08X}{:08X}",
-            number / per_high,
-            number % per_high
-        )
-    };
+    let name = |timeline: u32| file(timeline, number, segment);
     let named = line.iter().map(|stretch| stretch.timeline);
     let mut names: Vec<String> = named.filter(|named| *named >= timeline).map(name).collect();
     names.push(format!("{}.partial", name(timeline)));
@@ -492,7 +495,12 @@ async fn gently(
     Ok(Rejoined::Rewound)
 }
 
-/// Copies the log from the fork on, so that what is taken back can still be read with `pg_waldump`.
+/// Copies what is there of some files to another folder, and says what is not.
+const KEEP: &str = r#"from=$1; to=$2; shift 2; mkdir -p "$to" || exit 1; for f; do
+    if [ -e "$from/$f" ]; then cp -p "$from/$f" "$to/" && sync "$to/$f" || exit 1; else echo "$f"; fi; done; sync "$to""#;
+
+/// Copies the log from the fork on, so that what is taken back can still be read with `pg_waldump`. A log that is not all
+/// there is not kept: nobody knows what was in the files that PostgreSQL has reused by now.
 async fn keep_evidence(
     old: &Node,
     end: &End,
@@ -500,28 +508,40 @@ async fn keep_evidence(
     segment: u64,
     reach: &Reach,
 ) -> Result<Own, Trouble> {
-    const SCRIPT: &str = r#"from=$1; to=$2; shift 2; mkdir -p "$to" && for f; do
-        if [ -e "$from/$f" ]; then cp -p "$from/$f" "$to/" && sync "$to/$f" || exit 1; fi; done; sync "$to""#;
     let paths = Paths::of(old);
     let last = end.line.last().map_or(1, |stretch| stretch.timeline);
-    let first = bytes_of(&fork.0).unwrap_or(end.at) / segment;
-    let numbers = first..=end.at / segment;
-    let own = match numbers.clone().nth(EVIDENCE_MOST) {
-        Some(_) => Own::Unknown,
-        None => Own::Safe,
-    };
-    let mut names: Vec<String> = numbers
-        .take(EVIDENCE_MOST)
-        .map(|number| files(&end.line, last, number * segment + 1, segment).swap_remove(0))
-        .collect();
-    names.push(format!("{last:08X}.history"));
+    let history = format!("{last:08X}.history");
+    let (mut names, all) = own_log(end, bytes_of(&fork.0).unwrap_or(end.at), segment);
+    names.push(history.clone());
     let from = format!("{}/pg_wal", paths.main);
     let to = aside::place(old);
-    let mut argv = vec!["sh", "-c", SCRIPT, "keep", &from, &to];
+    let mut argv = vec!["sh", "-c", KEEP, "keep", &from, &to];
     argv.extend(names.iter().map(String::as_str));
-    server::run(old, &Command::new(argv).service_user(), reach)
-        .await
-        .map(|_| own)
+    let ran = server::run(old, &Command::new(argv).service_user(), reach).await?;
+    // The first timeline has no history.
+    let is_whole = ran.stdout.lines().all(|missing| missing == history);
+    Ok(match all && is_whole {
+        true => Own::Safe,
+        false => Own::Unknown,
+    })
+}
+
+/// Names of the files with what a node wrote from `fork` on, and whether these are all. A timeline that begins in the
+/// middle of a file begins with a copy of it, so each file is that of the newest timeline that reached into it.
+fn own_log(end: &End, fork: u64, segment: u64) -> (Vec<String>, bool) {
+    let numbers = fork / segment..end.at.div_ceil(segment);
+    let all = numbers.clone().nth(EVIDENCE_MOST).is_none();
+    let began = |index: usize| match index.checked_sub(1) {
+        None => 0,
+        Some(before) => end.line[before].end.unwrap_or(u64::MAX),
+    };
+    let name = |number: u64| {
+        let mut reached = (0..end.line.len()).rev();
+        let reached = reached.find(|index| began(*index) / segment <= number);
+        let timeline = reached.map_or(1, |index| end.line[index].timeline);
+        file(timeline, number, segment)
+    };
+    (numbers.take(EVIDENCE_MOST).map(name).collect(), all)
 }
 
 async fn rewind(old: &Node, primary: &Node, bin: &str, reach: &Reach) -> Result<(), Trouble> {
@@ -657,6 +677,51 @@ mod tests {
         for (name, old, primary, expected) in cases {
             assert_eq!(compare(&old, &primary), expected, "{name}");
         }
+    }
+
+    /// It was opened again after the fork, in the middle of its second file.
+    #[test]
+    fn evidence_is_named_by_the_timeline_that_wrote_it() {
+        const MIB: u64 = 1 << 20;
+        let segment = 16 * MIB;
+        let (before, after) = (24 * MIB, 40 * MIB);
+        let history = format!("1\t0/{:X}\tx\n2\t0/{:X}\tx\n", 4 * MIB, before);
+        let names = |at, fork| own_log(&end(at, &history, 3), fork, segment);
+        let all = [
+            "000000020000000000000000",
+            "000000030000000000000001",
+            "000000030000000000000002",
+        ];
+        assert_eq!(names(after, 8 * MIB), (all.map(str::to_owned).into(), true));
+        assert_eq!(names(after, before).0, all[1..]);
+        // At the end of a file nothing is in the next one, and a timeline that begins there has none before.
+        assert_eq!(names(32 * MIB, before).0, all[1..2]);
+        let whole = end(48 * MIB, "1\t0/2000000\tx\n", 2);
+        let found = own_log(&whole, 17 * MIB, segment).0;
+        assert_eq!(
+            found,
+            ["000000010000000000000001", "000000020000000000000002"]
+        );
+        let long = end(segment * 100, "", 1);
+        let (names, all) = own_log(&long, 0, segment);
+        assert_eq!((names.len(), all), (EVIDENCE_MOST, false));
+    }
+
+    #[test]
+    fn evidence_that_is_not_there_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        std::fs::create_dir(&from).unwrap();
+        std::fs::write(from.join("second"), "log").unwrap();
+        let ran = std::process::Command::new("sh")
+            .args(["-c", KEEP, "keep"])
+            .args([&from, &to])
+            .args(["first", "second"])
+            .output()
+            .unwrap();
+        assert!(ran.status.success());
+        assert_eq!(String::from_utf8_lossy(&ran.stdout), "first\n");
+        assert_eq!(std::fs::read(to.join("second")).unwrap(), b"log");
     }
 
     fn diverged(fork: u64, extra: u64) -> Divergence {

@@ -19,7 +19,8 @@ const LOOK_LIMIT: Duration = Duration::from_secs(30);
 /// For ending what was left after a stop.
 const LEFT_LIMIT: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(50);
-const OLDEST: u32 = 14;
+/// Major versions that a spec may name.
+pub(super) const VERSIONS: std::ops::RangeInclusive<u32> = 14..=17;
 /// What `initdb --wal-segsize` takes.
 const SEGMENTS: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 30;
 
@@ -88,7 +89,7 @@ fn newest(found: &str, wanted: Option<u32>) -> Option<String> {
         Some((major(version)?, folder.to_owned()))
     });
     found
-        .filter(|(major, _)| wanted.map_or(*major >= OLDEST, |wanted| wanted == *major))
+        .filter(|(major, _)| wanted.map_or(major >= VERSIONS.start(), |wanted| wanted == *major))
         .max_by_key(|(major, _)| *major)
         .map(|(_, folder)| folder)
 }

@@ -28,17 +28,10 @@ pub(super) fn prepare(plan: &mut Plan, flip: &Flip) {
             plan.push(lower_ttl(flip, name, held));
         }
     }
-    copy_files(plan, flip, "copy");
-}
-
-/// Nothing is copied from a site that nobody relies on.
-fn copy_files(plan: &mut Plan, flip: &Flip, verb: &str) {
-    if !flip.options.planned || flip.is_within {
-        return;
-    }
-    let (stack, facts) = (flip.stack, flip.facts);
-    for copy in files::before_a_move(stack, facts, flip.from, flip.to, verb) {
-        plan.push(copy);
+    if flip.copies_files() {
+        let (stack, facts) = (flip.stack, flip.facts);
+        let copies = files::before_a_move(stack, facts, flip.from, flip.to);
+        plan.steps.extend(copies);
     }
 }
 
@@ -127,7 +120,11 @@ pub(super) fn point_of_no_return(plan: &mut Plan, flip: &Flip) {
         let stopped = plan.push(stop_writes(flip, one));
         plan.push(await_replay(flip, one, stopped));
     }
-    copy_files(plan, flip, "last");
+    if flip.copies_files() {
+        let (stack, facts) = (flip.stack, flip.facts);
+        let copies = files::in_a_move(stack, facts, flip.from, flip.to);
+        plan.steps.extend(copies);
+    }
     for one in &flip.moves {
         plan.push(promote_standby(one));
     }

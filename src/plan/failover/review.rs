@@ -1,5 +1,7 @@
 //! Refusals of a move, and its forecast.
 
+use std::time::Duration;
+
 use super::ready::{no_servers, not_ready};
 use super::{Flip, Move};
 use crate::cloud::ServerState;
@@ -131,6 +133,10 @@ fn forecast(plan: &mut Plan, flip: &Flip) {
         let left = files::left_by_a_move(flip.stack, flip.facts, flip.from, flip.to, planned);
         plan.forecast.notes.extend(left);
     }
+    if flip.copies_files() {
+        let last = files::last_copy_of_a_move(flip.stack, flip.facts, flip.from, flip.to);
+        plan.forecast.notes.extend(last);
+    }
 }
 
 /// What to expect of a zone that is not known to be served.
@@ -201,7 +207,9 @@ fn behind_then(flip: &Flip, one: &Move, status: &NodeStatus) -> Option<Refusal> 
     };
     let writer = flip.facts.writers.get(&one.database.name)?;
     let behind = writer.beat.as_ref()?.at.duration_since(beat.at);
-    let (behind, critical) = (behind.unsigned_abs(), one.database.lag_critical);
+    // An agent that does not reach the arbiter beats on: the standby knows more than the record then.
+    let behind = Duration::try_from(behind).unwrap_or_default();
+    let critical = one.database.lag_critical;
     if behind <= critical.0 {
         return None;
     }
@@ -253,18 +261,22 @@ fn unfenced(flip: &Flip, one: &Move) -> Option<Refusal> {
     let (from, old) = (flip.from, &one.old);
     let seen = flip.facts.server(from, old).map(|seen| &seen.state);
     // Of a server that exists already no cloud says that it is off.
-    let is_there = flip.stack.seals(from)
-        || matches!(
-            seen,
-            Some(ServerState::Running | ServerState::Off | ServerState::Frozen)
-        );
-    if flip.facts.answers(from) && is_there || flip.facts.status(old).is_some() {
+    let (seals, lists) = (flip.stack.seals(from), flip.facts.lists(from));
+    let can_be_proved = match seen {
+        None => seals && lists,
+        Some(ServerState::Running | ServerState::Off | ServerState::Frozen) => true,
+        Some(_) => seals,
+    };
+    if flip.facts.answers(from) && can_be_proved || flip.facts.status(old).is_some() {
         return None;
     }
     let unproved = lease_will_prove(flip, one).err()?;
     let why = format!(
         "{}, and {unproved}: nothing can prove that it does not write",
         match flip.facts.answers(from) {
+            true if seals && !lists => format!(
+                "the cloud of {from} shows no server of it at all, so {old} may be where nobody looks"
+            ),
             true => format!("{old} does not answer"),
             false => format!("neither the cloud of {from} nor {old} answers"),
         }

@@ -422,6 +422,16 @@ fn cases() -> Vec<Case> {
             w.status(EAST).writable = false
         }),
         case("unfenced-primary", forced, |w| w.silence_site("east")).given(primary_is_gone),
+        // Another region, another host, another folder: what is not on that list may be at work.
+        case("unfenced-primary", forced, |w| {
+            let east = w.facts.sites.get_mut(&"east".into()).unwrap();
+            east.servers.clear();
+        })
+        .given(|w| {
+            primary_is_gone(w);
+            let east = w.facts.sites.get_mut(&"east".into()).unwrap();
+            east.servers.retain(|name, _| name.as_str() != EAST);
+        }),
         case("unfenced-primary", assumed_down, |w| {
             w.stack.self_fence = SelfFence::Isolated;
         })
@@ -513,4 +523,15 @@ fn every_refusal_is_somewhere_the_only_one() {
         );
         assert!(!refusal.why.is_empty(), "{what}");
     }
+}
+
+/// The agent did not reach the arbiter for a while, and its database was followed all the time.
+#[test]
+fn a_standby_that_knows_more_than_the_writer_record_is_not_behind() {
+    let mut world = World::good();
+    primary_is_gone(&mut world);
+    world.heard();
+    let writer = world.facts.writers.get_mut(&"main".into()).unwrap();
+    writer.beat.as_mut().unwrap().at -= Duration::from_secs(3600);
+    assert_eq!(names(&forced(&world)), [""; 0]);
 }

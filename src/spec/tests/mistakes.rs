@@ -29,6 +29,33 @@ fn mistakes_of_several_kinds_come_at_once() {
     );
 }
 
+/// Found out before its image is built, not after.
+#[test]
+fn a_version_that_nobody_can_run_is_a_mistake() {
+    for (word, message) in [
+        (
+            "postgres-13",
+            Some("hafog runs PostgreSQL 14 to 17, and not 13"),
+        ),
+        ("postgres-14", None),
+        ("postgres-17", None),
+        (
+            "postgres-99",
+            Some("hafog runs PostgreSQL 14 to 17, and not 99"),
+        ),
+        ("postgres-x", Some("unknown image `postgres-x`")),
+    ] {
+        let text = small().replacen("image: postgres,", &format!("image: {word},"), 1);
+        assert_ne!(text, small());
+        let faults = load_str("f", &text, &KNOWN).err().unwrap_or_default();
+        let said: Vec<&str> = faults.iter().map(Fault::message).collect();
+        match message {
+            None => assert_eq!(said, [""; 0], "{word}"),
+            Some(message) => assert!(said.len() == 1 && said[0].starts_with(message), "{said:?}"),
+        }
+    }
+}
+
 /// A mistake does not bring others that are only its consequences.
 #[test]
 fn one_mistake_is_said_once() {

@@ -32,6 +32,7 @@ const KNOWN: Known = Known {
     engines: &[EngineWord {
         name: "postgres",
         port: 5432,
+        versions: &(14..=17),
     }],
     dns_hosts: &[DnsWord {
         name: "serve",
