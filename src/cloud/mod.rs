@@ -48,6 +48,8 @@ pub struct Can {
     pub low_ports: bool,
     /// Powers a server off abruptly: the strongest fence.
     pub power: bool,
+    /// Takes a server that runs off the network: the fence for one that cannot be powered off.
+    pub isolate: bool,
     /// Its servers are whole machines: they have an operating system of their own, in which packages are installed.
     pub machines: bool,
 }
@@ -82,7 +84,31 @@ pub enum ServerState {
     Off,
     /// Suspended: it holds its memory and its connections and does nothing.
     Frozen,
+    /// Cut off: it is not powered off, and no packet gets in or out.
+    Isolated,
     Failed(String),
+}
+
+impl ServerState {
+    /// There with its data and of no use; the step `power-on` gets it back.
+    pub fn sleeps(&self) -> bool {
+        matches!(
+            self,
+            ServerState::Off | ServerState::Frozen | ServerState::Isolated
+        )
+    }
+
+    /// What is said after "is".
+    pub fn word(&self) -> &'static str {
+        match self {
+            ServerState::Pending => "pending",
+            ServerState::Running => "running",
+            ServerState::Off => "off",
+            ServerState::Frozen => "frozen",
+            ServerState::Isolated => "cut off",
+            ServerState::Failed(_) => "failed",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -122,11 +148,14 @@ pub struct OnceKey(pub String);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Power {
+    /// Of one that is isolated: gives it its network back, at the same address, whether it is off or runs.
     On,
     /// Abruptly: everything on the server stops at once, as if the cable were pulled.
     Off,
     Freeze,
     Thaw,
+    /// Takes it off the network, with nothing asked of the machine. A boot does not undo it, except by [`Power::On`].
+    Isolate,
 }
 
 /// One site on one cloud.

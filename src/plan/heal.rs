@@ -221,8 +221,9 @@ fn ailment(stack: &Stack, facts: &Facts, server: &Server) -> Option<Ailment> {
             let why = facts.sick.get(&server.name)?;
             Some(Ailment::Sick(why.clone()))
         }
-        ServerState::Off => seen("is off"),
-        ServerState::Frozen => seen("is frozen"),
+        ServerState::Off | ServerState::Frozen | ServerState::Isolated => {
+            seen(&format!("is {}", found.state.word()))
+        }
         ServerState::Pending => seen("was never finished"),
         ServerState::Failed(why) => Some(Ailment::Seen(format!("failed: {why}"))),
     }

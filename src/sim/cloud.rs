@@ -328,7 +328,16 @@ fn power(name: &ServerName, server: &mut SimServer, to: Power, pid: u64) -> Resu
         (Power::On, ServerState::Off) => boot(server, pid),
         (Power::Freeze, ServerState::Running) => server.state = ServerState::Frozen,
         (Power::Thaw, ServerState::Frozen) => server.state = ServerState::Running,
-        (Power::Freeze | Power::Thaw, ServerState::Off) => return refused("is off"),
+        // What it was at, it goes on with.
+        (Power::On, ServerState::Isolated) => server.state = ServerState::Running,
+        (Power::Isolate, ServerState::Running | ServerState::Frozen) => {
+            server.state = ServerState::Isolated;
+        }
+        (Power::Freeze | Power::Thaw, ServerState::Isolated) => return refused("is cut off"),
+        (Power::Freeze | Power::Thaw | Power::Isolate, ServerState::Off) => {
+            return refused("is off");
+        }
+        (Power::Isolate, ServerState::Isolated) => {}
         (Power::On | Power::Thaw, ServerState::Running) | (Power::Freeze, ServerState::Frozen) => {}
     }
     Ok(())

@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 
 use super::node::{Data, Mode, SimNode};
 use super::world::{SimServer, SimZone, World};
-use crate::cloud::ServerState;
 use crate::model::id::{DatabaseName, ServerName};
 
 /// No times, ids, addresses, tags, documents or contents of files.
@@ -39,13 +38,7 @@ pub(super) fn of(world: &World) -> Value {
 }
 
 fn server_picture(world: &World, name: &ServerName, server: &SimServer) -> Value {
-    let state = match &server.state {
-        ServerState::Pending => "pending",
-        ServerState::Running => "running",
-        ServerState::Off => "off",
-        ServerState::Frozen => "frozen",
-        ServerState::Failed(_) => "failed",
-    };
+    let state = server.state.word();
     let services: BTreeMap<_, _> = server
         .services
         .iter()

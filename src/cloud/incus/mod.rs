@@ -6,6 +6,7 @@
 
 mod api;
 mod image;
+mod network;
 mod server;
 mod settings;
 mod way;
@@ -34,6 +35,7 @@ pub const ABOUT: CloudAbout = CloudAbout {
         seal: true,
         low_ports: true,
         power: true,
+        isolate: true,
         machines: true,
     },
     open: |settings| open_with(settings, &settings::folder()?),

@@ -45,6 +45,8 @@ pub const ABOUT: CloudAbout = CloudAbout {
         seal: true,
         low_ports: false,
         power: true,
+        // What listens on the loopback interface is on no network that it could be taken off.
+        isolate: false,
         machines: false,
     },
     open: |settings| Ok(Arc::new(Local(Arc::new(Site::new(settings)?)))),

@@ -33,6 +33,7 @@ pub const ABOUT: CloudAbout = CloudAbout {
         seal: false,
         low_ports: true,
         power: false,
+        isolate: false,
         machines: true,
     },
     open: |settings| Ok(Arc::new(Site::open(settings))),

@@ -254,10 +254,7 @@ fn unfenced(flip: &Flip, one: &Move) -> Option<Refusal> {
     let seen = flip.facts.server(from, old).map(|seen| &seen.state);
     // Of a server that exists already no cloud says that it is off.
     let is_there = flip.stack.seals(from)
-        || matches!(
-            seen,
-            Some(ServerState::Running | ServerState::Off | ServerState::Frozen)
-        );
+        || seen.is_some_and(|state| *state == ServerState::Running || state.sleeps());
     if flip.facts.answers(from) && is_there || flip.facts.status(old).is_some() {
         return None;
     }
