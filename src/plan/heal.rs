@@ -543,10 +543,13 @@ mod tests {
         let node = facts.nodes.get_mut(&beside).unwrap();
         node.status = Seen::Unknown("refused".to_owned());
         node.has_data = Seen::Unknown("refused".to_owned());
-        assert_eq!(
-            names(&facts),
-            ["power-on shop-east-db-2", "seed-replica shop-east-db-2"]
-        );
+        for state in [ServerState::Isolated, ServerState::Off] {
+            found(&mut facts, "shop-east-db-2").state = state;
+            assert_eq!(
+                names(&facts),
+                ["power-on shop-east-db-2", "seed-replica shop-east-db-2"]
+            );
+        }
         // It may have been the primary, and have what nobody else has.
         let roles = facts.roles.as_mut().unwrap();
         roles.heads.push("shop-east-db-1".into());

@@ -249,6 +249,11 @@ mod tests {
         let mut running = facts(0, 0);
         set_state(&mut running, ServerState::Running);
         assert_eq!(bound(&running).seconds, Some(60.0));
+        // What it writes there reaches nobody.
+        set_state(&mut running, ServerState::Isolated);
+        let loss = bound(&running);
+        assert_eq!(loss.seconds, Some(2.0));
+        assert!(loss.because.contains("and is cut off"), "{}", loss.because);
         // Its processes may have outlived their supervisor.
         set_state(&mut running, ServerState::Failed("leftovers".to_owned()));
         assert_eq!(bound(&running).seconds, Some(60.0));

@@ -19,6 +19,7 @@ mod php;
 #[allow(dead_code, reason = "other tests use the rest")]
 mod random;
 mod registered;
+mod rungs;
 mod story;
 
 use std::sync::atomic::{AtomicU32, Ordering};
