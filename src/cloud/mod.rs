@@ -3,6 +3,7 @@
 //! Waiting is not in the trait: `servers()` and `images()` report what is, and `run::wait` polls with a limit.
 //! A new cloud is one file here and one line in `registry::CLOUDS`.
 
+pub mod firewall;
 pub mod incus;
 pub mod local;
 pub mod registry;
@@ -17,7 +18,10 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Fault, Trouble};
 use crate::model::id::{ImageName, ServerName, SiteName, StackName};
 use crate::model::stack::{Registered, Size};
+use crate::model::subnet::Subnet;
 use crate::shell::{Host, Shell};
+
+pub use firewall::Firewall;
 
 /// What one command needs to open a cloud for one site.
 #[derive(Clone, Debug)]
@@ -25,6 +29,8 @@ pub struct SiteSettings {
     pub stack: StackName,
     pub site: SiteName,
     pub region: Option<String>,
+    /// The site's own, where it has one.
+    pub network: Option<Subnet>,
     /// Servers that exist already.
     pub hosts: Vec<Registered>,
     /// Where hafog keeps local files of this stack (absolute).
@@ -50,6 +56,8 @@ pub struct Can {
     pub power: bool,
     /// Takes a server that runs off the network: the fence for one that cannot be powered off.
     pub isolate: bool,
+    /// Gives a site a network of its own (`network` in the spec), and lets in there what is open and nothing else.
+    pub firewall: bool,
     /// Its servers are whole machines: they have an operating system of their own, in which packages are installed.
     pub machines: bool,
 }
@@ -193,6 +201,10 @@ pub trait Cloud: Send + Sync {
     ) -> Result<(), Trouble>;
     /// Moves a running server to another image of the same recipe; its services must be restarted to see it.
     async fn change_image(&self, name: &ServerName, image: &ImageName) -> Result<(), Trouble>;
+    /// What is let in. `None` where nothing is kept out, or nothing is there yet.
+    async fn firewall(&self) -> Result<Option<Firewall>, Fault>;
+    /// Lets that in from now on, and nothing else.
+    async fn allow(&self, firewall: &Firewall) -> Result<(), Trouble>;
     /// Removes what the site owns beyond servers and images (networks, folders). Gone already is success.
     async fn remove_site(&self) -> Result<(), Trouble>;
     /// How its servers are reached.

@@ -7,6 +7,7 @@ mod nodes;
 use super::action::{AwaitServer, CONFIG_TAG, DeleteServer};
 use super::facts::Facts;
 use super::files;
+use super::firewall;
 use super::safety::{Refusal, lost_writer, not_up, refusal};
 use super::{Action, Intent, Plan, PlanKind, scale, site, step};
 use crate::cloud::ServerState;
@@ -56,6 +57,7 @@ pub(super) fn work(stack: &Stack, facts: &Facts, intent: Intent) -> Plan {
     if let Some(healthy) = serves {
         lead_there(&mut plan, stack, facts, primary, healthy);
     }
+    firewall::keep(&mut plan, stack, facts);
     plan
 }
 

@@ -7,6 +7,7 @@ use super::action::*;
 use super::build;
 use super::facts::Facts;
 use super::files;
+use super::firewall;
 use super::safety::{Refusal, lost_writer, not_up, refusal};
 use super::scale;
 use super::{Action, Intent, Plan, PlanKind, step};
@@ -51,6 +52,7 @@ pub fn up(stack: &Stack, facts: &Facts) -> Plan {
             .after(after),
         );
     }
+    firewall::keep(&mut plan, stack, facts);
     plan
 }
 
@@ -104,6 +106,7 @@ pub fn clone(stack: &Stack, facts: &Facts, site: &SiteName) -> Plan {
             .after(after),
         );
     }
+    firewall::keep(&mut plan, stack, facts);
     plan
 }
 

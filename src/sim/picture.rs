@@ -21,7 +21,17 @@ pub(super) fn of(world: &World) -> Value {
         .iter()
         .map(|(name, site)| {
             let images: Vec<_> = site.images.keys().collect();
-            (name, json!({ "network": site.network, "images": images }))
+            let mut picture = json!({ "network": site.network, "images": images });
+            if let Some(firewall) = &site.firewall {
+                let mut own: Vec<String> = firewall
+                    .own
+                    .iter()
+                    .map(|one| named(&one.to_string(), &names))
+                    .collect();
+                own.sort();
+                picture["lets_in"] = own.into();
+            }
+            (name, picture)
         })
         .collect();
     let servers: BTreeMap<_, _> = world

@@ -28,7 +28,11 @@ struct Story {
 
 impl Story {
     async fn begin() -> Story {
-        let stack = Arc::new(stacks::small());
+        Story::of(stacks::small()).await
+    }
+
+    async fn of(stack: Stack) -> Story {
+        let stack = Arc::new(stack);
         let folder = tempfile::tempdir().expect("a folder");
         let keys = Arc::new(Keys::open(folder.path()).expect("keys"));
         let sim = starting_world(&stack, &keys, verb("switchover")).await;
@@ -345,6 +349,84 @@ async fn a_fence_that_did_not_hold_is_taken_back() {
     let node = writer.expect("a record").0.node;
     assert_eq!(node, Some("shop-east-db-1".into()));
     assert_eq!(sim.violations(), Vec::<String>::new());
+}
+
+/// Who is let in at a site, and which servers have ports that are open to all.
+async fn let_in(story: &Story, site: &SiteName) -> (Vec<String>, Vec<String>) {
+    let firewall = story.sim.cloud(site).firewall().await.expect("an answer");
+    let firewall = firewall.expect("a firewall");
+    let world = open_world(&story.sim, &story.stack, &story.keys);
+    let mut names = std::collections::BTreeMap::new();
+    for site in &story.stack.sites {
+        for server in world
+            .cloud(&site.name)
+            .expect("one")
+            .servers()
+            .await
+            .expect("a list")
+        {
+            names.insert(
+                server.host.expect("a host").address,
+                server.name.to_string(),
+            );
+        }
+    }
+    let name = |address| names.get(address).cloned().unwrap_or("nobody".to_owned());
+    let mut own: Vec<String> = firewall.own.iter().map(name).collect();
+    let mut open: Vec<String> = firewall.open.keys().map(name).collect();
+    own.sort();
+    open.sort();
+    (own, open)
+}
+
+#[tokio::test]
+async fn sites_that_keep_others_out_let_in_what_there_is_and_no_more() {
+    let mut stack = stacks::small();
+    enclosed(&mut stack);
+    let story = Story::of(stack).await;
+    let all = |site: Option<&SiteName>| {
+        let servers = story.stack.servers.iter();
+        let servers = servers.filter(|server| site.is_none_or(|site| server.site == *site));
+        let mut names: Vec<String> = servers.map(|server| server.name.to_string()).collect();
+        names.sort();
+        names
+    };
+    for site in [east(), west()] {
+        let (own, open) = let_in(&story, &site).await;
+        assert_eq!(own, all(None), "{site}");
+        let mut doors = all(Some(&site));
+        doors.retain(|name| {
+            !story
+                .stack
+                .server(&name.as_str().into())
+                .expect("it")
+                .open
+                .is_empty()
+        });
+        assert_eq!(open, doors, "{site}");
+    }
+    story.does(verb("switchover")).await;
+    assert!(story.streams("shop-east-db-1").await);
+
+    let gone = "shop-west-web-1".into();
+    story
+        .sim
+        .cloud(&west())
+        .delete_server(&gone)
+        .await
+        .expect("gone");
+    story.does(mending("hafog up")).await;
+    for site in [east(), west()] {
+        assert_eq!(let_in(&story, &site).await.0, all(None), "{site}");
+    }
+    let destroy = Verb {
+        name: "destroy",
+        before: &[],
+        plan: |s, f| plan::destroy::destroy(s, f, &[east()]),
+    };
+    story.does(&destroy).await;
+    assert_eq!(let_in(&story, &west()).await.0, all(Some(&west())));
+    assert_eq!(story.sim.violations(), Vec::<String>::new());
 }
 
 const OLD: &str = "shop-east-db-1";

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hafog::cloud::{Cloud, Image, OnceKey, Power, Server, ServerWant};
+use hafog::cloud::{Cloud, Firewall, Image, OnceKey, Power, Server, ServerWant};
 use hafog::cmd::{Call, open};
 use hafog::error::{Fault, Trouble};
 use hafog::journal::Silent;
@@ -247,6 +247,12 @@ impl Cloud for Refusing {
     }
     async fn change_image(&self, name: &ServerName, image: &ImageName) -> Result<(), Trouble> {
         self.inner.change_image(name, image).await
+    }
+    async fn firewall(&self) -> Result<Option<Firewall>, Fault> {
+        self.inner.firewall().await
+    }
+    async fn allow(&self, firewall: &Firewall) -> Result<(), Trouble> {
+        self.inner.allow(firewall).await
     }
     async fn remove_site(&self) -> Result<(), Trouble> {
         self.inner.remove_site().await

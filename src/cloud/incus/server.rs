@@ -56,7 +56,7 @@ impl Site {
     }
 
     /// The instances of the site.
-    async fn instances(&self) -> Result<Vec<Value>, Fault> {
+    pub(super) async fn instances(&self) -> Result<Vec<Value>, Fault> {
         let listed = self
             .list(&self.within("/1.0/instances?recursion=1"))
             .await?;
@@ -177,7 +177,10 @@ impl Site {
             None => {}
         }
         let host_key = HostKeyPair::make(name).await.nothing_changed()?;
-        let place = self.place().await.nothing_changed()?;
+        let mut place = self.place().await.nothing_changed()?;
+        if let Some(own) = self.own_bridge(&place.network).await? {
+            place.network = own;
+        }
         self.volume(name, &place).await?;
         self.begin(want, key, &image, &host_key.public, &place)
             .await?;
