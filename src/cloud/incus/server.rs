@@ -355,6 +355,9 @@ impl Site {
                 self.action(name, "freeze").await
             }
             (Power::Thaw, Some(FROZEN)) => self.action(name, "unfreeze").await,
+            (Power::Isolate, status) if status != Some(STOPPED) => {
+                refused("neither runs nor is frozen, as far as Incus knows")
+            }
             (Power::Freeze | Power::Thaw | Power::Isolate, _) => refused("is off"),
         }
     }

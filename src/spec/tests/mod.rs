@@ -30,6 +30,12 @@ const KNOWN: Known = Known {
             seal: false,
             firewall: false,
         },
+        CloudWord {
+            name: "incus",
+            low_ports: true,
+            seal: true,
+            firewall: true,
+        },
     ],
     engines: &[EngineWord {
         name: "postgres",
