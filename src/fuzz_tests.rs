@@ -37,6 +37,7 @@ fn read_spec(bytes: &[u8]) {
             name: "local",
             low_ports: false,
             seal: true,
+            firewall: false,
         }],
         engines: &[spec::EngineWord {
             name: "postgres",

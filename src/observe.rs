@@ -231,12 +231,24 @@ async fn site_facts(world: &World, site: &SiteName) -> SiteFacts {
     let asked = within(async {
         let cloud = world.cloud(site)?;
         cloud.ping().await?;
-        let (servers, images) = futures_util::future::join(cloud.servers(), cloud.images()).await;
-        Ok((servers?, images?))
+        let has_wall = world
+            .stack
+            .site(site)
+            .is_some_and(|site| site.network.is_some());
+        let wall = async {
+            match has_wall {
+                true => cloud.firewall().await,
+                false => Ok(None),
+            }
+        };
+        let looks = futures_util::future::join3(cloud.servers(), cloud.images(), wall);
+        let (servers, images, firewall) = looks.await;
+        Ok((servers?, images?, firewall?))
     })
     .await;
     match asked {
-        Seen::Known((servers, images)) => SiteFacts {
+        Seen::Known((servers, images, firewall)) => SiteFacts {
+            firewall,
             answers: Seen::Known(()),
             servers: servers
                 .into_iter()
@@ -254,6 +266,7 @@ async fn site_facts(world: &World, site: &SiteName) -> SiteFacts {
             servers: BTreeMap::new(),
             images: BTreeSet::new(),
             untried: BTreeSet::new(),
+            firewall: None,
         },
     }
 }

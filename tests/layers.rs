@@ -60,6 +60,8 @@ const LAYERS: &[Layer] = &[
         &[
             ("cloud::Server", "facts carry what a cloud lists"),
             ("cloud::ServerState", "part of it"),
+            ("cloud::Firewall", "facts carry what a site lets in"),
+            ("cloud::firewall::GROUP_TAG", "which servers stay"),
             (
                 "cloud::ServerWant",
                 "an action carries what it asks of a cloud",

@@ -43,6 +43,7 @@ fn settings(home: &Path, site: &str) -> SiteSettings {
     SiteSettings {
         stack: StackName::from("shop"),
         site: SiteName::from(site),
+        network: None,
         region: None,
         hosts: Vec::new(),
         home: home.join(".hafog"),

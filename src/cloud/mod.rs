@@ -3,6 +3,7 @@
 //! Waiting is not in the trait: `servers()` and `images()` report what is, and `crate::wait` polls with a limit.
 //! A new cloud is one folder here and one line in `registry::CLOUDS`.
 
+pub mod firewall;
 pub mod incus;
 pub mod local;
 pub mod registry;
@@ -17,7 +18,10 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Fault, Trouble};
 use crate::model::id::{ImageName, ServerName, SiteName, StackName};
 use crate::model::stack::{Registered, Size};
+use crate::model::subnet::Subnet;
 use crate::shell::{Host, Shell};
+
+pub use firewall::Firewall;
 
 /// What one command needs to open a cloud for one site.
 #[derive(Clone, Debug)]
@@ -25,6 +29,8 @@ pub struct SiteSettings {
     pub stack: StackName,
     pub site: SiteName,
     pub region: Option<String>,
+    /// The site's own, where it has one.
+    pub network: Option<Subnet>,
     /// Servers that exist already.
     pub hosts: Vec<Registered>,
     /// Where hafog keeps local files of this stack (absolute).
@@ -48,6 +54,10 @@ pub struct Can {
     pub low_ports: bool,
     /// Powers a server off abruptly: the strongest fence.
     pub power: bool,
+    /// Takes a server that runs off the network: the fence for one that cannot be powered off.
+    pub isolate: bool,
+    /// Gives a site a network of its own (`network` in the spec), and lets in there what is open and nothing else.
+    pub firewall: bool,
     /// Its servers are whole machines: they have an operating system of their own, in which packages are installed.
     pub machines: bool,
 }
@@ -82,7 +92,31 @@ pub enum ServerState {
     Off,
     /// Suspended: it holds its memory and its connections and does nothing.
     Frozen,
+    /// Cut off: it is not powered off, and no packet gets in or out.
+    Isolated,
     Failed(String),
+}
+
+impl ServerState {
+    /// There with its data and of no use; the step `power-on` gets it back.
+    pub fn sleeps(&self) -> bool {
+        matches!(
+            self,
+            ServerState::Off | ServerState::Frozen | ServerState::Isolated
+        )
+    }
+
+    /// What is said after "is".
+    pub fn word(&self) -> &'static str {
+        match self {
+            ServerState::Pending => "pending",
+            ServerState::Running => "running",
+            ServerState::Off => "off",
+            ServerState::Frozen => "frozen",
+            ServerState::Isolated => "cut off",
+            ServerState::Failed(_) => "failed",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -122,11 +156,14 @@ pub struct OnceKey(pub String);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Power {
+    /// Of one that is isolated: gives it its network back, at the same address, whether it is off or runs.
     On,
     /// Abruptly: everything on the server stops at once, as if the cable were pulled.
     Off,
     Freeze,
     Thaw,
+    /// Takes it off the network, with nothing asked of the machine. A boot does not undo it, except by [`Power::On`].
+    Isolate,
 }
 
 /// One site on one cloud.
@@ -164,6 +201,10 @@ pub trait Cloud: Send + Sync {
     ) -> Result<(), Trouble>;
     /// Moves a running server to another image of the same recipe; its services must be restarted to see it.
     async fn change_image(&self, name: &ServerName, image: &ImageName) -> Result<(), Trouble>;
+    /// What is let in. `None` where nothing is kept out, or nothing is there yet.
+    async fn firewall(&self) -> Result<Option<Firewall>, Fault>;
+    /// Lets that in from now on, and nothing else.
+    async fn allow(&self, firewall: &Firewall) -> Result<(), Trouble>;
     /// Removes what the site owns beyond servers and images (networks, folders). Gone already is success.
     async fn remove_site(&self) -> Result<(), Trouble>;
     /// How its servers are reached.

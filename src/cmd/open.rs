@@ -29,6 +29,7 @@ pub fn known() -> Known<'static> {
             name: about.name,
             low_ports: about.can.low_ports,
             seal: about.can.seal,
+            firewall: about.can.firewall,
         };
         cloud::registry::CLOUDS.iter().map(word).collect()
     });
@@ -230,6 +231,7 @@ fn cloud_of(stack: &Stack, site: &Site, home: &Path) -> Result<(SiteName, Arc<dy
         stack: stack.name.clone(),
         site: site.name.clone(),
         region: site.region.clone(),
+        network: site.network,
         hosts: site.hosts.clone(),
         home: home.to_path_buf(),
     };

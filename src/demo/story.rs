@@ -440,6 +440,7 @@ impl Story {
             let settings = SiteSettings {
                 stack: STACK.into(),
                 site: site.into(),
+                network: None,
                 region: None,
                 hosts: Vec::new(),
                 home: self.home(),

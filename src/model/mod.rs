@@ -8,4 +8,5 @@ pub mod posix;
 pub mod record;
 pub mod roles;
 pub mod stack;
+pub mod subnet;
 pub mod units;

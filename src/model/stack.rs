@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::cron::CronJob;
 use super::id::*;
 use super::record::{RecordSet, RecordType};
+use super::subnet::Subnet;
 use super::units::{Bytes, Span, Ttl};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -145,6 +146,9 @@ pub struct Site {
     /// A name in `cloud::registry::CLOUDS`.
     pub cloud: String,
     pub region: Option<String>,
+    /// The range of its own network, where what is open is enforced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Subnet>,
     pub tier: Tier,
     /// Servers are made from images. Where not, recipes are applied to servers that exist already.
     #[serde(default = "yes")]

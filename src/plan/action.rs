@@ -78,6 +78,7 @@ actions! {
     ConnectFiles,
     FoundFiles,
     SyncFiles,
+    SetFirewall,
 }
 
 /// Starts a server from an image, or a builder from the bare base.
@@ -113,6 +114,12 @@ pub struct TryImage {
     pub image: ImageName,
     /// The server, which is for this alone.
     pub trial: ServerWant,
+}
+
+/// Lets in the stack's own servers and what is open, at sites that have a network of their own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SetFirewall {
+    pub sites: Vec<SiteName>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -3,6 +3,7 @@
 use super::action::*;
 use super::build;
 use super::facts::Facts;
+use super::firewall;
 use super::safety::refusal;
 use super::site::still_provisional;
 use super::{Intent, Plan, PlanKind, step};
@@ -91,6 +92,7 @@ pub fn destroy(stack: &Stack, facts: &Facts, sites: &[SiteName]) -> Plan {
             );
         }
     }
+    firewall::keep(&mut plan, stack, facts);
     plan
 }
 

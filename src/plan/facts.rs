@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::cloud::{Server as CloudServer, ServerState};
+use crate::cloud::{Firewall, Server as CloudServer, ServerState};
 use crate::db::{Certificate, Contents, Divergence, Link, NodeRole, NodeStatus};
 use crate::model::files::{Report, Whole};
 use crate::model::id::*;
@@ -88,6 +88,9 @@ pub struct SiteFacts {
     /// Those of them that nobody saw booting there.
     #[serde(default)]
     pub untried: BTreeSet<ImageName>,
+    /// What is let in, where the site has a network of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firewall: Option<Firewall>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -7,6 +7,7 @@ mod nodes;
 use super::action::{AwaitServer, CONFIG_TAG, DeleteServer};
 use super::facts::Facts;
 use super::files;
+use super::firewall;
 use super::safety::{Refusal, lost_writer, not_up, refusal};
 use super::{Action, Intent, Plan, PlanKind, scale, site, step};
 use crate::cloud::ServerState;
@@ -56,6 +57,7 @@ pub(super) fn work(stack: &Stack, facts: &Facts, intent: Intent) -> Plan {
     if let Some(healthy) = serves {
         lead_there(&mut plan, stack, facts, primary, healthy);
     }
+    firewall::keep(&mut plan, stack, facts);
     plan
 }
 
@@ -221,8 +223,9 @@ fn ailment(stack: &Stack, facts: &Facts, server: &Server) -> Option<Ailment> {
             let why = facts.sick.get(&server.name)?;
             Some(Ailment::Sick(why.clone()))
         }
-        ServerState::Off => seen("is off"),
-        ServerState::Frozen => seen("is frozen"),
+        ServerState::Off | ServerState::Frozen | ServerState::Isolated => {
+            seen(&format!("is {}", found.state.word()))
+        }
         ServerState::Pending => seen("was never finished"),
         ServerState::Failed(why) => Some(Ailment::Seen(format!("failed: {why}"))),
     }
@@ -542,10 +545,13 @@ mod tests {
         let node = facts.nodes.get_mut(&beside).unwrap();
         node.status = Seen::Unknown("refused".to_owned());
         node.has_data = Seen::Unknown("refused".to_owned());
-        assert_eq!(
-            names(&facts),
-            ["power-on shop-east-db-2", "seed-replica shop-east-db-2"]
-        );
+        for state in [ServerState::Isolated, ServerState::Off] {
+            found(&mut facts, "shop-east-db-2").state = state;
+            assert_eq!(
+                names(&facts),
+                ["power-on shop-east-db-2", "seed-replica shop-east-db-2"]
+            );
+        }
         // It may have been the primary, and have what nobody else has.
         let roles = facts.roles.as_mut().unwrap();
         roles.heads.push("shop-east-db-1".into());

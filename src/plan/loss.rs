@@ -18,8 +18,8 @@ use crate::model::stack::{Database, Stack};
 
 /// What can be said about the old primary's machine.
 enum Machine {
-    /// Its cloud says so: what it did last it did while it was last heard of.
-    Stopped,
+    /// Its cloud says so, in this word: what it did last it did while it was last heard of.
+    Silenced(&'static str),
     /// It may write at this moment.
     Runs,
     /// Nobody can look. Cut off, it goes on until its agent stops it at the end of its write lease.
@@ -34,7 +34,7 @@ fn machine(stack: &Stack, facts: &Facts, site: &SiteName, node: &ServerName) -> 
         return match status.writable {
             true => Machine::Runs,
             // It came back, closed as every node does.
-            false => Machine::Stopped,
+            false => Machine::Silenced("stopped"),
         };
     }
     match (
@@ -42,8 +42,10 @@ fn machine(stack: &Stack, facts: &Facts, site: &SiteName, node: &ServerName) -> 
         seen.servers.get(node).map(|server| &server.state),
     ) {
         (None, _) => Machine::Unseen,
-        (Some(()), Some(ServerState::Off | ServerState::Frozen)) => Machine::Stopped,
-        (Some(()), None) if stack.seals(site) && facts.lists(site) => Machine::Stopped,
+        (Some(()), Some(ServerState::Off | ServerState::Frozen)) => Machine::Silenced("stopped"),
+        // What it acknowledges reaches nobody.
+        (Some(()), Some(state @ ServerState::Isolated)) => Machine::Silenced(state.word()),
+        (Some(()), None) if stack.seals(site) && facts.lists(site) => Machine::Silenced("stopped"),
         // A server that exists already may be on no list any more, and at work; or the list is of another place.
         (Some(()), None) => Machine::Unseen,
         (Some(()), Some(_)) => Machine::Runs,
@@ -141,7 +143,7 @@ fn until(
         return (facts.at.max(heard), why);
     }
     match machine {
-        Machine::Stopped => (heard + margin, format!("{said} and is stopped")),
+        Machine::Silenced(word) => (heard + margin, format!("{said} and is {word}")),
         Machine::Runs => (
             facts.at.max(heard),
             format!(
@@ -247,6 +249,11 @@ mod tests {
         let mut running = facts(0, 0);
         set_state(&mut running, ServerState::Running);
         assert_eq!(bound(&running).seconds, Some(60.0));
+        // What it writes there reaches nobody.
+        set_state(&mut running, ServerState::Isolated);
+        let loss = bound(&running);
+        assert_eq!(loss.seconds, Some(2.0));
+        assert!(loss.because.contains("and is cut off"), "{}", loss.because);
         // Its processes may have outlived their supervisor.
         set_state(&mut running, ServerState::Failed("leftovers".to_owned()));
         assert_eq!(bound(&running).seconds, Some(60.0));

@@ -10,6 +10,7 @@ pub mod destroy;
 pub mod facts;
 pub mod failover;
 pub mod files;
+mod firewall;
 pub mod heal;
 mod loss;
 pub mod preflight;

@@ -24,7 +24,7 @@ pub fn rejoin(stack: &Stack, facts: &Facts, site: &SiteName) -> Plan {
     for server in stack.servers_at(site) {
         match facts.server(site, &server.name).map(|seen| &seen.state) {
             Some(ServerState::Running) => {}
-            Some(ServerState::Off | ServerState::Frozen) => ready.push(plan.push(power_on(server))),
+            Some(state) if state.sleeps() => ready.push(plan.push(power_on(server, state))),
             other => {
                 let name = &server.name;
                 let why = match other {

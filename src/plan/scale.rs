@@ -7,12 +7,10 @@ use super::action::{DeleteServer, ForgetReplica, LEAVING_TAG, LetGo, TakeOut};
 use super::facts::Facts;
 use super::safety::{Refusal, lost_writer, refusal};
 use super::{Intent, Plan, heal, site, step};
+pub(super) use crate::cloud::firewall::GROUP_TAG;
 use crate::cloud::{Server as CloudServer, ServerState};
 use crate::model::id::*;
 use crate::model::stack::{BALANCER_GROUP, CACHE_GROUP, Database, SPARE_GROUP, Stack};
-
-/// The tag that says to which group of the spec a server belongs. Temporary ones belong to none.
-pub(super) const GROUP_TAG: &str = "group";
 
 pub fn scale(stack: &Stack, facts: &Facts, sites: &[SiteName]) -> Plan {
     let sites = sites.to_vec();

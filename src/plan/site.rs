@@ -7,6 +7,7 @@ use super::action::*;
 use super::build;
 use super::facts::Facts;
 use super::files;
+use super::firewall;
 use super::safety::{Refusal, lost_writer, not_up, refusal};
 use super::scale;
 use super::{Action, Intent, Plan, PlanKind, step};
@@ -51,6 +52,7 @@ pub fn up(stack: &Stack, facts: &Facts) -> Plan {
             .after(after),
         );
     }
+    firewall::keep(&mut plan, stack, facts);
     plan
 }
 
@@ -104,6 +106,7 @@ pub fn clone(stack: &Stack, facts: &Facts, site: &SiteName) -> Plan {
             .after(after),
         );
     }
+    firewall::keep(&mut plan, stack, facts);
     plan
 }
 
@@ -113,10 +116,7 @@ fn comes_back(stack: &Stack, facts: &Facts, site: &SiteName) -> Option<Refusal> 
     let roles = facts.roles.as_ref()?;
     let all_there = stack.servers_at(site).all(|server| {
         let seen = facts.server(site, &server.name).map(|seen| &seen.state);
-        matches!(
-            seen,
-            Some(ServerState::Running | ServerState::Off | ServerState::Frozen)
-        )
+        seen.is_some_and(|state| *state == ServerState::Running || state.sleeps())
     });
     if !roles.left_behind.contains(site) || !all_there {
         return None;
@@ -268,7 +268,9 @@ fn ensure_server(
         .map(|seen| &seen.state)
     {
         Some(ServerState::Running) => None,
-        Some(ServerState::Off | ServerState::Frozen) => Some(plan.push(power_on(server))),
+        Some(state @ (ServerState::Off | ServerState::Frozen | ServerState::Isolated)) => {
+            Some(plan.push(power_on(server, state)))
+        }
         Some(ServerState::Pending | ServerState::Failed(_)) | None => {
             Some(plan.push(create_server(stack, server, image).after(sealed)))
         }
@@ -301,10 +303,10 @@ pub(super) fn create_server(stack: &Stack, server: &Server, image: &ImageName) -
     .reversible()
 }
 
-pub(super) fn power_on(server: &Server) -> super::Step {
+pub(super) fn power_on(server: &Server, state: &ServerState) -> super::Step {
     step(
         format!("power-on {}", server.name),
-        format!("boot {}, which is off", server.name),
+        format!("boot {}, which is {}", server.name, state.word()),
         PowerOn {
             site: server.site.clone(),
             server: server.name.clone(),

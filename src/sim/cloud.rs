@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::SimWorld;
 use super::call::{Call, Part};
 use super::world::{SimServer, SimSite, World};
-use crate::cloud::{Cloud, Image, OnceKey, Power, Server, ServerState, ServerWant};
+use crate::cloud::{Cloud, Firewall, Image, OnceKey, Power, Server, ServerState, ServerWant};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{ImageName, ServerName, SiteName};
 use crate::shell::Shell;
@@ -179,6 +179,28 @@ impl Cloud for SimCloud {
             .await
     }
 
+    async fn firewall(&self) -> Result<Option<Firewall>, Fault> {
+        let call = self.call("cloud.firewall", "");
+        self.world
+            .look(call, |world| Ok(world.api(&self.site)?.firewall.clone()))
+            .await
+    }
+
+    async fn allow(&self, firewall: &Firewall) -> Result<(), Trouble> {
+        let call = self.call("cloud.allow", "");
+        self.world
+            .change(call, |world, _| {
+                let about = world.api(&self.site).nothing_changed()?;
+                if about.firewall.is_none() {
+                    let message = format!("site `{}` keeps nobody out", self.site);
+                    return Err(Trouble::NothingChanged(Fault::new(message)));
+                }
+                about.firewall = Some(firewall.clone());
+                Ok(())
+            })
+            .await
+    }
+
     async fn remove_site(&self) -> Result<(), Trouble> {
         let call = self.call("cloud.remove_site", "");
         self.world
@@ -189,7 +211,9 @@ impl Cloud for SimCloud {
                     let message = format!("site `{}` still has servers or images", self.site);
                     return Err(Trouble::NothingChanged(Fault::new(message)));
                 }
-                world.site_mut(&self.site).network = false;
+                let about = world.site_mut(&self.site);
+                about.network = false;
+                about.firewall = None;
                 Ok(())
             })
             .await
@@ -252,7 +276,11 @@ impl World {
             there.ready_at = there.ready_at.or(ready_at);
             return Ok(describe(&want.name, there));
         }
-        self.site_mut(site).network = true;
+        let about = self.site_mut(site);
+        about.network = true;
+        if about.walled && about.firewall.is_none() {
+            about.firewall = Some(Firewall::default());
+        }
         let server = SimServer {
             site: site.clone(),
             id: format!("i-{}", self.next()),
@@ -328,7 +356,16 @@ fn power(name: &ServerName, server: &mut SimServer, to: Power, pid: u64) -> Resu
         (Power::On, ServerState::Off) => boot(server, pid),
         (Power::Freeze, ServerState::Running) => server.state = ServerState::Frozen,
         (Power::Thaw, ServerState::Frozen) => server.state = ServerState::Running,
-        (Power::Freeze | Power::Thaw, ServerState::Off) => return refused("is off"),
+        // What it was at, it goes on with.
+        (Power::On, ServerState::Isolated) => server.state = ServerState::Running,
+        (Power::Isolate, ServerState::Running | ServerState::Frozen) => {
+            server.state = ServerState::Isolated;
+        }
+        (Power::Freeze | Power::Thaw, ServerState::Isolated) => return refused("is cut off"),
+        (Power::Freeze | Power::Thaw | Power::Isolate, ServerState::Off) => {
+            return refused("is off");
+        }
+        (Power::Isolate, ServerState::Isolated) => {}
         (Power::On | Power::Thaw, ServerState::Running) | (Power::Freeze, ServerState::Frozen) => {}
     }
     Ok(())

@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 
 use super::node::{Data, Mode, SimNode};
 use super::world::{SimServer, SimZone, World};
-use crate::cloud::ServerState;
 use crate::model::id::{DatabaseName, ServerName};
 
 /// No times, ids, addresses, tags, documents or contents of files.
@@ -22,7 +21,17 @@ pub(super) fn of(world: &World) -> Value {
         .iter()
         .map(|(name, site)| {
             let images: Vec<_> = site.images.keys().collect();
-            (name, json!({ "network": site.network, "images": images }))
+            let mut picture = json!({ "network": site.network, "images": images });
+            if let Some(firewall) = &site.firewall {
+                let mut own: Vec<String> = firewall
+                    .own
+                    .iter()
+                    .map(|one| named(&one.to_string(), &names))
+                    .collect();
+                own.sort();
+                picture["lets_in"] = own.into();
+            }
+            (name, picture)
         })
         .collect();
     let servers: BTreeMap<_, _> = world
@@ -39,13 +48,7 @@ pub(super) fn of(world: &World) -> Value {
 }
 
 fn server_picture(world: &World, name: &ServerName, server: &SimServer) -> Value {
-    let state = match &server.state {
-        ServerState::Pending => "pending",
-        ServerState::Running => "running",
-        ServerState::Off => "off",
-        ServerState::Frozen => "frozen",
-        ServerState::Failed(_) => "failed",
-    };
+    let state = server.state.word();
     let services: BTreeMap<_, _> = server
         .services
         .iter()

@@ -80,6 +80,7 @@ pub fn uploads() -> Files {
 
 fn site(name: &str) -> Site {
     Site {
+        network: None,
         name: name.into(),
         cloud: "local".to_owned(),
         region: None,

@@ -10,12 +10,12 @@ use super::call::Called;
 use super::faults::Faults;
 use super::haproxy;
 use super::node::{CHECKPOINT_BYTES, Data, Mode, SimNode, Upstream, WRITE_BYTES};
-use crate::cloud::{Image, ServerState};
+use crate::cloud::{Firewall, Image, ServerState};
 use crate::error::Fault;
 use crate::model::id::*;
 use crate::model::record::{RecordSet, RecordType};
 use crate::model::roles::Writer;
-use crate::model::stack::{Job, Server as Planned, Stack};
+use crate::model::stack::{Job, Server as Planned, Site, Stack};
 use crate::shell::{Dirs, Host, Ran, Service};
 
 /// Everything, behind one lock.
@@ -54,6 +54,10 @@ pub struct SimSite {
     pub answers: bool,
     /// What a site has besides servers and images.
     pub network: bool,
+    /// Whether the spec gives it a network of its own.
+    pub walled: bool,
+    /// What is let in there; `None`: nobody is kept out.
+    pub firewall: Option<Firewall>,
     /// Servers are made from images; where not, they are what was applied to them last.
     pub seals: bool,
     pub images: BTreeMap<ImageName, Image>,
@@ -150,7 +154,7 @@ impl World {
             },
             sites: (1..)
                 .zip(&stack.sites)
-                .map(|(number, site)| (site.name.clone(), SimSite::dark(number, site.seals)))
+                .map(|(number, site)| (site.name.clone(), SimSite::dark(number, site)))
                 .collect(),
             servers: BTreeMap::new(),
             zones: (1..)
@@ -296,7 +300,10 @@ impl World {
             && self
                 .connected(Some(&server.site), Some(&above.site))
                 .is_ok();
-        if !answers || node.stream_cut {
+        let walls = self.sites[&above.site].firewall.as_ref();
+        let is_kept_out = above.site != server.site
+            && walls.is_some_and(|walls| !walls.own.contains(&server.address));
+        if !answers || node.stream_cut || is_kept_out {
             return Err(silent());
         }
         if !theirs.admitted.contains(&server.address) {
@@ -572,10 +579,12 @@ impl World {
 }
 
 impl SimSite {
-    fn dark(number: u8, seals: bool) -> SimSite {
+    fn dark(number: u8, site: &Site) -> SimSite {
         SimSite {
             number,
-            seals,
+            walled: site.network.is_some(),
+            firewall: None,
+            seals: site.seals,
             lit: true,
             answers: true,
             network: false,

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use crate::model::cron::Schedule;
+use crate::model::subnet::Subnet;
 use crate::model::units::{Bytes, Span};
 
 use super::secret;
@@ -73,6 +74,7 @@ pub fn sample(format: &str) -> &'static str {
         "http-url" => "http://x/",
         "host-key" => "ssh-ed25519 AAAA",
         "address" => "::1",
+        "subnet" => "10.66.20.0/24",
         "cron" => "* * * * *",
         "user" => "x",
         "ssh-key" => "ssh-ed25519 AAAA",
@@ -120,6 +122,7 @@ pub fn check(format: &str, text: &str) -> Result<(), Wrong> {
         "host-key" => host_key(text),
         "ssh-place" => ssh_place(text).map(drop),
         "address" => address(text),
+        "subnet" => text.parse::<Subnet>().map(drop).map_err(Wrong::new),
         "cron" => cron(text),
         "user" => user(text),
         "ssh-key" => ssh_key(text),

@@ -9,6 +9,7 @@ use crate::model::id::RecipeName;
 use crate::model::stack::{Check, SPARE_GROUP, Site, Stack, Store};
 use crate::model::units::Ttl;
 
+use super::Known;
 use super::resolve::is_published;
 use super::source::Span;
 use super::spot::Spot;
@@ -49,7 +50,7 @@ const THIS_MACHINE: &str = "local";
 const LONG_FAILOVER_TTL: Ttl = Ttl(300);
 
 /// Looks at a stack that has no mistakes. In the order of the text.
-pub(super) fn lint(spec: &Spec, stack: &Stack, root: Spot) -> Vec<Found> {
+pub(super) fn lint(spec: &Spec, stack: &Stack, root: Spot, known: &Known) -> Vec<Found> {
     let mut found = Vec::new();
     one_site(stack, root, &mut found);
     both_sites_one_account(stack, root, &mut found);
@@ -62,6 +63,7 @@ pub(super) fn lint(spec: &Spec, stack: &Stack, root: Spot) -> Vec<Found> {
     not_asked_yet(stack, root, &mut found);
     not_on_this_machine(spec, stack, root, &mut found);
     unused_image(spec, root, &mut found);
+    open_to_all(stack, root, known, &mut found);
     found.sort_by_key(|lint| lint.at);
     found
 }
@@ -336,6 +338,29 @@ fn not_on_this_machine(spec: &Spec, stack: &Stack, root: Spot, found: &mut Vec<F
                 );
             }
         }
+    }
+}
+
+/// Only of clouds that could enforce it: the others say so in their pages.
+fn open_to_all(stack: &Stack, root: Spot, known: &Known, found: &mut Vec<Found>) {
+    let can = |site: &&Site| {
+        let mut clouds = known.clouds.iter();
+        let cloud = clouds.find(|cloud| cloud.name == site.cloud);
+        cloud.is_some_and(|cloud| cloud.firewall)
+    };
+    let sites = stack.sites.iter().filter(can);
+    for site in sites.filter(|site| site.network.is_none()) {
+        let message = format!(
+            "nothing enforces `open` at `{}`: whoever reaches its servers reaches every port of them",
+            site.name
+        );
+        add(
+            found,
+            "open-not-enforced",
+            root.key("sites").key(site.name.as_str()),
+            message,
+            "write `network: 10.66.20.0/24`, a range that nothing else uses",
+        );
     }
 }
 

@@ -121,7 +121,7 @@ pub fn load_str(file: &str, text: &str, known: &Known) -> Result<Loaded, Vec<Fau
     if !mistakes.is_empty() {
         return Err(mistakes.into_faults(&source));
     }
-    let lints = lint(&spec, &stack, spot)
+    let lints = lint(&spec, &stack, spot, known)
         .into_iter()
         .map(|found| Lint {
             name: found.name,

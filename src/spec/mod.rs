@@ -53,6 +53,8 @@ pub struct CloudWord {
     pub low_ports: bool,
     /// Makes images by sealing a server. Where not, its servers exist already and are listed.
     pub seal: bool,
+    /// Gives a site a network of its own, on which what is open is enforced.
+    pub firewall: bool,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -86,6 +86,10 @@ pub struct SiteSpec {
     /// The cloud's own name of a region.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<Text>,
+    /// A range of addresses for a network of the site's own, such as `10.66.20.0/24`, that nothing else uses. Who is not
+    /// of the stack is let in to what `open` says and to SSH, and to nothing else. For `cloud: incus`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<SubnetText>,
     /// Servers that exist already, in the order in which they are taken. For `cloud: ssh`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<HostSpec>,
@@ -274,7 +278,8 @@ pub struct GroupSpec {
     /// A disk for data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<Amount>,
-    /// Ports that the servers listen on. The first is the one that a balancer uses.
+    /// Ports that everybody may connect to; a site's `network` enforces it. The first is the one that a balancer uses. The
+    /// stack's own servers may connect to every port, so a database needs none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub open: Vec<Port>,
 }
@@ -708,6 +713,8 @@ texts! {
     HostKeyText: "x-format" = "host-key", "pattern" = "^(ssh|ecdsa|sk)-[a-z0-9@.-]+ [A-Za-z0-9+/=]+$";
     /// A server as `ssh` reaches it: `host`, `user@host` or `user@host:22`.
     SshPlace: "x-format" = "ssh-place", "minLength" = 1;
+    /// A range of IPv4 addresses, such as `10.66.20.0/24`.
+    SubnetText: "x-format" = "subnet", "pattern" = "^[0-9.]+/[0-9]+$";
     /// An IP address.
     AddressText: "x-format" = "address", "minLength" = 2;
     /// A folder, `file:./folder` or `ssh://user@host/folder`.

@@ -1,8 +1,8 @@
 //! Fencing: making sure that the old primary cannot write, with proof, before anything else may.
 //!
 //! The writer record goes first, so that an agent that is alive fences its own node. Then the rungs, strongest first:
-//! powered off, database stopped, write refused, lease expired. No rung: nothing is promoted, unless a person
-//! accepted exactly that.
+//! powered off, network closed, database stopped, write refused, lease expired. No rung: nothing is promoted, unless
+//! a person accepted exactly that.
 
 use std::time::Duration;
 
@@ -127,6 +127,10 @@ impl StopWrites {
                 None => {}
                 Some(found) if found.state == ServerState::Off => {
                     return Some(format!("{} is powered off", self.node));
+                }
+                // It may go on writing, and nobody is told so.
+                Some(found) if found.state == ServerState::Isolated => {
+                    return Some(format!("{} is cut off from the network", self.node));
                 }
                 Some(_) => {}
             }
@@ -253,20 +257,23 @@ impl StopWrites {
     async fn strong_rungs(&self, context: &Context<'_>) -> Result<String, Vec<String>> {
         let world = context.world;
         let mut tried = Vec::new();
-        let power = async {
-            let cloud = world.cloud(&self.site).nothing_changed()?;
-            cloud.power(&self.node, Power::Off).await
-        };
-        match tokio::time::timeout(RUNG_LIMIT, power).await {
-            Ok(Ok(())) => {}
-            Ok(Err(trouble)) => tried.push(format!("power off: {}", trouble.fault())),
-            Err(_) => tried.push(format!(
-                "power off: no answer within {} s",
-                RUNG_LIMIT.as_secs()
-            )),
-        }
-        if let Ok(Some(proof)) = tokio::time::timeout(RUNG_LIMIT, self.proof(context)).await {
-            return Ok(proof);
+        for (to, what) in [
+            (Power::Off, "power off"),
+            (Power::Isolate, "close the network"),
+        ] {
+            let power = async {
+                let cloud = world.cloud(&self.site).nothing_changed()?;
+                cloud.power(&self.node, to).await
+            };
+            let asked = self.rung(what, power, &mut tried).await;
+            // The cloud's word is not enough. Where it did nothing, what was looked at once is as it was.
+            let is_new =
+                to == Power::Off || !matches!(asked, Some(Err(Trouble::NothingChanged(_))));
+            if is_new
+                && let Ok(Some(proof)) = tokio::time::timeout(RUNG_LIMIT, self.proof(context)).await
+            {
+                return Ok(proof);
+            }
         }
         let stop = async {
             let (node, reach) = self.node(context).await.nothing_changed()?;
@@ -276,18 +283,28 @@ impl StopWrites {
                 .stop_now(&node, &reach)
                 .await
         };
-        match tokio::time::timeout(RUNG_LIMIT, stop).await {
-            Ok(Ok(())) => {}
-            Ok(Err(trouble)) => tried.push(format!("stop the database: {}", trouble.fault())),
-            Err(_) => tried.push(format!(
-                "stop the database: no answer within {} s",
-                RUNG_LIMIT.as_secs()
-            )),
-        }
+        self.rung("stop the database", stop, &mut tried).await;
         match tokio::time::timeout(RUNG_LIMIT, self.proof(context)).await {
             Ok(Some(proof)) => Ok(proof),
             _ => Err(tried),
         }
+    }
+
+    /// Tries one rung, and notes why it cannot hold.
+    async fn rung(
+        &self,
+        what: &str,
+        rung: impl Future<Output = Result<(), Trouble>>,
+        tried: &mut Vec<String>,
+    ) -> Option<Result<(), Trouble>> {
+        let asked = tokio::time::timeout(RUNG_LIMIT, rung).await.ok();
+        let limit = RUNG_LIMIT.as_secs();
+        match &asked {
+            Some(Ok(())) => {}
+            Some(Err(trouble)) => tried.push(format!("{what}: {}", trouble.fault())),
+            None => tried.push(format!("{what}: no answer within {limit} s")),
+        }
+        asked
     }
 }
 
@@ -354,7 +371,8 @@ impl Act for StopWrites {
         name_it(LastLease::Kept).await?;
         let started = async {
             let found = world.find(&self.site, &self.node).await.unknown()?;
-            if found.is_some_and(|found| found.state == ServerState::Off) {
+            let is_ours = |state| matches!(state, ServerState::Off | ServerState::Isolated);
+            if found.is_some_and(|found| is_ours(found.state)) {
                 world
                     .cloud(&self.site)
                     .nothing_changed()?

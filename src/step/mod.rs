@@ -12,6 +12,7 @@ mod configure;
 mod database;
 mod fence;
 mod files;
+mod firewall;
 mod health;
 mod image;
 mod name;

@@ -75,8 +75,9 @@ pub(super) async fn app_servers(
         match (&found.state, &found.host) {
             _ if server.job != Job::App => {}
             (ServerState::Running, Some(host)) => running.push(host.clone()),
-            (ServerState::Off, _) => asleep.push(format!("{} is off", server.name)),
-            (ServerState::Frozen, _) => asleep.push(format!("{} is frozen", server.name)),
+            (state, _) if state.sleeps() => {
+                asleep.push(format!("{} is {}", server.name, state.word()))
+            }
             _ => asleep.push(format!("{} does not run", server.name)),
         }
     }

@@ -38,11 +38,8 @@ impl CreateServer {
         let half_made = matches!(found.state, ServerState::Pending | ServerState::Failed(_));
         let is_builder = self.want.image.is_none();
         // A builder that is off was being sealed: it is of no use any longer.
-        let sealed = is_builder
-            && matches!(
-                found.state,
-                ServerState::Off | ServerState::Frozen | ServerState::Failed(_)
-            );
+        let sealed =
+            is_builder && (found.state.sleeps() || matches!(found.state, ServerState::Failed(_)));
         sealed || (is_builder || half_made) && !self.is_made_for_this(found)
     }
 }
@@ -87,9 +84,10 @@ impl Act for CreateServer {
             (ServerState::Failed(why), _) => {
                 Ok(Standing::blocked(format!("{} failed: {why}", found.name)))
             }
-            (ServerState::Off | ServerState::Frozen, _) => Ok(Standing::blocked(format!(
-                "{} is there, and it is not running",
-                found.name
+            (state, _) if state.sleeps() => Ok(Standing::blocked(format!(
+                "{} is there, and it is {}",
+                found.name,
+                state.word()
             ))),
             _ => Ok(Standing::Ready),
         }
@@ -127,7 +125,10 @@ impl Act for CreateServer {
             let is_bare = |found: &Server| match found.state {
                 ServerState::Pending => true,
                 ServerState::Running => found.image.is_none(),
-                ServerState::Off | ServerState::Frozen | ServerState::Failed(_) => false,
+                ServerState::Off
+                | ServerState::Frozen
+                | ServerState::Isolated
+                | ServerState::Failed(_) => false,
             };
             if found.is_some_and(|found| !is_bare(&found)) {
                 return Ok(format!("{name} stays as it is: it is in use, or silent"));
@@ -152,14 +153,16 @@ impl Act for PowerOn {
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
         let cloud = context.world.cloud(&self.site).nothing_changed()?;
-        let frozen = context
+        let believes = context
             .world
             .find(&self.site, &self.server)
             .await
             .nothing_changed()?
-            .is_some_and(|found| found.state == ServerState::Frozen);
-        if frozen {
-            // A frozen machine still believes what it believed: it is cut off before it may boot.
+            .is_some_and(|found| {
+                matches!(found.state, ServerState::Frozen | ServerState::Isolated)
+            });
+        if believes {
+            // A machine that is frozen or cut off still believes what it believed: it is off before it may boot.
             cloud.power(&self.server, Power::Off).await?;
         }
         cloud.power(&self.server, Power::On).await

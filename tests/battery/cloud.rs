@@ -29,6 +29,7 @@ macro_rules! cloud_battery {
             files_are_put_as_a_whole_and_only_where_they_belong
             power_off_ends_everything_and_a_boot_starts_afresh
             a_frozen_server_holds_still
+            an_isolated_server_is_silent_goes_on_and_comes_back_as_it_was
             an_image_is_sealed_once_and_stays_as_it_is
             servers_change_their_image
             tags_are_kept
@@ -549,6 +550,55 @@ pub async fn a_frozen_server_holds_still(cloud: &dyn Cloud) {
     cloud.power(&host.name, Power::Freeze).await.unwrap();
     cloud.power(&host.name, Power::Off).await.unwrap();
     assert_eq!(server(cloud, "one").await.state, ServerState::Off);
+}
+
+/// Where it cannot be had, asking for it changes nothing.
+pub async fn an_isolated_server_is_silent_goes_on_and_comes_back_as_it_was(cloud: &dyn Cloud) {
+    let host = booted(cloud, &want("one")).await;
+    let other = booted(cloud, &want("two")).await;
+    install(cloud, &other, script("beat", BEAT)).await;
+    install(cloud, &host, script("beat", BEAT)).await;
+    comes_to_beat(cloud, &host).await;
+    let pid = state(cloud, &host, "beat").await.pid;
+    if let Err(trouble) = cloud.power(&host.name, Power::Isolate).await {
+        let why = unchanged(trouble).to_string();
+        assert!(why.contains("cannot be cut off"), "{why}");
+        assert_eq!(server(cloud, "one").await.state, ServerState::Running);
+        return;
+    }
+    cloud.power(&host.name, Power::Isolate).await.unwrap();
+    let isolated = server(cloud, "one").await;
+    assert_eq!(isolated.state, ServerState::Isolated);
+    assert_eq!(isolated.host.as_ref(), Some(&host));
+    assert_eq!(server(cloud, "two").await.state, ServerState::Running);
+    let command = Command::new(["/bin/true"]).limit(Duration::from_secs(2));
+    let fault = unchanged(cloud.shell().run(&host, &command).await.unwrap_err());
+    assert_eq!(fault.kind(), Kind::Unavailable);
+    // Whoever is made now gets another address.
+    let third = booted(cloud, &want("three")).await;
+    assert_ne!(third.address, host.address);
+    comes_to_beat(cloud, &other).await;
+    for _ in 0..2 {
+        cloud.power(&host.name, Power::On).await.unwrap();
+    }
+    let back = server(cloud, "one").await;
+    assert_eq!(back.state, ServerState::Running);
+    assert_eq!(back.host.as_ref(), Some(&host));
+    eventually("it answers again", || async {
+        cloud.shell().run(&host, &command).await.is_ok()
+    })
+    .await;
+    comes_to_beat(cloud, &host).await;
+    assert_eq!(state(cloud, &host, "beat").await.pid, pid);
+
+    // Off, it is off; and a boot gives it its network back.
+    cloud.power(&host.name, Power::Isolate).await.unwrap();
+    cloud.power(&host.name, Power::Off).await.unwrap();
+    assert_eq!(server(cloud, "one").await.state, ServerState::Off);
+    unchanged(cloud.power(&host.name, Power::Isolate).await.unwrap_err());
+    cloud.power(&host.name, Power::On).await.unwrap();
+    assert_eq!(server(cloud, "one").await.host.as_ref(), Some(&host));
+    comes_to_beat(cloud, &host).await;
 }
 
 /// Makes an image with one file in it.

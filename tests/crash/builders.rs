@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hafog::cloud::{Cloud, Image, OnceKey, Power, Server, ServerWant};
+use hafog::cloud::{Cloud, Firewall, Image, OnceKey, Power, Server, ServerWant};
 use hafog::db::keys::Keys;
 use hafog::error::{Fault, Trouble};
 use hafog::journal::Silent;
@@ -109,6 +109,12 @@ impl Cloud for Slow {
     }
     async fn change_image(&self, name: &ServerName, image: &ImageName) -> Result<(), Trouble> {
         self.cloud.change_image(name, image).await
+    }
+    async fn firewall(&self) -> Result<Option<Firewall>, Fault> {
+        self.cloud.firewall().await
+    }
+    async fn allow(&self, firewall: &Firewall) -> Result<(), Trouble> {
+        self.cloud.allow(firewall).await
     }
     async fn remove_site(&self) -> Result<(), Trouble> {
         self.cloud.remove_site().await

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hafog::cloud::{Cloud, Power};
+use hafog::cloud::{Cloud, Power, ServerState};
 use hafog::db::keys::Keys;
 use hafog::dns::DnsHost;
 use hafog::journal::Silent;
@@ -28,7 +28,11 @@ pub struct Story {
 
 impl Story {
     pub async fn begin() -> Story {
-        let stack = Arc::new(stacks::small());
+        Story::of(stacks::small()).await
+    }
+
+    pub async fn of(stack: Stack) -> Story {
+        let stack = Arc::new(stack);
         let folder = tempfile::tempdir().expect("a folder");
         let keys = Arc::new(Keys::open(folder.path()).expect("keys"));
         let sim = starting_world(&stack, &keys, verb("switchover")).await;
@@ -345,6 +349,218 @@ async fn a_fence_that_did_not_hold_is_taken_back() {
     let node = writer.expect("a record").0.node;
     assert_eq!(node, Some("shop-east-db-1".into()));
     assert_eq!(sim.violations(), Vec::<String>::new());
+}
+
+/// Who is let in at a site, and which servers have ports that are open to all.
+async fn let_in(story: &Story, site: &SiteName) -> (Vec<String>, Vec<String>) {
+    let firewall = story.sim.cloud(site).firewall().await.expect("an answer");
+    let firewall = firewall.expect("a firewall");
+    let world = open_world(&story.sim, &story.stack, &story.keys);
+    let mut names = std::collections::BTreeMap::new();
+    for site in &story.stack.sites {
+        for server in world
+            .cloud(&site.name)
+            .expect("one")
+            .servers()
+            .await
+            .expect("a list")
+        {
+            names.insert(
+                server.host.expect("a host").address,
+                server.name.to_string(),
+            );
+        }
+    }
+    let name = |address| names.get(address).cloned().unwrap_or("nobody".to_owned());
+    let mut own: Vec<String> = firewall.own.iter().map(name).collect();
+    let mut open: Vec<String> = firewall.open.keys().map(name).collect();
+    own.sort();
+    open.sort();
+    (own, open)
+}
+
+#[tokio::test]
+async fn sites_that_keep_others_out_let_in_what_there_is_and_no_more() {
+    let mut stack = stacks::small();
+    enclosed(&mut stack);
+    let story = Story::of(stack).await;
+    let all = |site: Option<&SiteName>| {
+        let servers = story.stack.servers.iter();
+        let servers = servers.filter(|server| site.is_none_or(|site| server.site == *site));
+        let mut names: Vec<String> = servers.map(|server| server.name.to_string()).collect();
+        names.sort();
+        names
+    };
+    for site in [east(), west()] {
+        let (own, open) = let_in(&story, &site).await;
+        assert_eq!(own, all(None), "{site}");
+        let mut doors = all(Some(&site));
+        doors.retain(|name| {
+            !story
+                .stack
+                .server(&name.as_str().into())
+                .expect("it")
+                .open
+                .is_empty()
+        });
+        assert_eq!(open, doors, "{site}");
+    }
+    story.does(verb("switchover")).await;
+    assert!(story.streams("shop-east-db-1").await);
+
+    let gone = "shop-west-web-1".into();
+    story
+        .sim
+        .cloud(&west())
+        .delete_server(&gone)
+        .await
+        .expect("gone");
+    story.does(mending("hafog up")).await;
+    for site in [east(), west()] {
+        assert_eq!(let_in(&story, &site).await.0, all(None), "{site}");
+    }
+    let destroy = Verb {
+        name: "destroy",
+        before: &[],
+        plan: |s, f| plan::destroy::destroy(s, f, &[east()]),
+    };
+    story.does(&destroy).await;
+    assert_eq!(let_in(&story, &west()).await.0, all(Some(&west())));
+    assert_eq!(story.sim.violations(), Vec::<String>::new());
+}
+
+const OLD: &str = "shop-east-db-1";
+
+impl Story {
+    /// The primary's machine hangs, and its cloud does not switch it off.
+    async fn east_hangs(&self) {
+        self.sim.advance(Duration::from_secs(5));
+        self.power(&east(), OLD, Power::Freeze).await;
+        self.breaks("Off", Mishap::FailBefore);
+    }
+
+    /// From now on, whenever the old primary is to be switched `to`.
+    fn breaks(&self, to: &str, mishap: Mishap) {
+        let script = Script::on("cloud.power", mishap).about(&format!("{OLD} {to}"));
+        self.sim.script(script.from_then_on());
+    }
+
+    fn state(&self) -> ServerState {
+        self.sim.server(&OLD.into()).expect("a server").state
+    }
+
+    async fn fails_over(&self) {
+        self.does(verb("failover")).await;
+        assert_eq!(self.sim.unfired(), Vec::<String>::new());
+        assert_eq!(self.primary().await, west());
+        let writes = self.sim.writable(&"main".into());
+        assert_eq!(writes, ["shop-west-db-1".into()]);
+    }
+}
+
+/// What it still believes must not come back with its network: it boots first.
+#[tokio::test]
+async fn a_primary_that_cannot_be_powered_off_is_cut_off_and_rejoins_later() {
+    for cut in [
+        None,
+        Some(Mishap::LoseReply),
+        Some(Mishap::Hang),
+        Some(Mishap::Twice),
+    ] {
+        let story = Story::begin().await;
+        story.sim.advance(Duration::from_secs(5));
+        story.breaks("Off", Mishap::FailBefore);
+        if let Some(cut) = cut {
+            story.breaks("Isolate", cut);
+        }
+        // It runs, and nobody outside of it can say whether it writes.
+        let hidden = Script::on("engine.*", Mishap::FailBefore).about(OLD);
+        story.sim.script(hidden.from_then_on());
+        let services = Script::on("shell.services", Mishap::FailBefore).about(OLD);
+        story.sim.script(services.from_then_on());
+        story.fails_over().await;
+        assert_eq!(story.state(), ServerState::Isolated);
+
+        // Nobody can get it back while it cannot be switched off.
+        story.sim.forget_scripts();
+        story.breaks("Off", Mishap::FailBefore);
+        let rejoin = verb("rejoin");
+        let ended = story.types(rejoin).await;
+        assert!(
+            matches!(&ended, Ended::Not(why) if why.contains("power-on")),
+            "{ended:?}"
+        );
+        assert_eq!(story.state(), ServerState::Isolated);
+        story.sim.forget_scripts();
+        story.does(rejoin).await;
+        assert_eq!(story.state(), ServerState::Running);
+        assert!(story.streams(OLD).await);
+        assert_eq!(story.sim.violations(), Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
+async fn heal_brings_back_what_a_failover_within_the_site_cut_off() {
+    let story = Story::begin().await;
+    story.east_hangs().await;
+    story.does(verb(WITHIN)).await;
+    assert_eq!(story.state(), ServerState::Isolated);
+    let told = story.sim.calls();
+    let cut = told
+        .iter()
+        .filter(|one| one.argument == format!("{OLD} Isolate"));
+    assert_eq!(cut.count(), 1);
+    story.sim.forget_scripts();
+    story.does(mending("hafog heal east")).await;
+    assert_eq!(story.state(), ServerState::Running);
+    assert!(story.streams(OLD).await);
+    assert_eq!(story.sim.violations(), Vec::<String>::new());
+}
+
+/// The run ends before anything is opened, and whoever writes is the one of before, at its place.
+#[tokio::test]
+async fn a_fence_that_is_taken_back_gives_the_network_back() {
+    let story = Story::begin().await;
+    story.sim.advance(Duration::from_secs(5));
+    story.breaks("Off", Mishap::FailBefore);
+    let blocked = Verb {
+        name: "failover",
+        before: &[],
+        plan: |s, f| {
+            let mut plan = failover::failover(s, f, &west(), &Default::default());
+            plan.refusals.retain(|one| one.name != "primary-healthy");
+            // Refuses, because the fence left no position.
+            let await_replay = plan.steps.iter_mut();
+            for step in await_replay.filter(|step| step.name.as_str() == "await-replay main") {
+                step.skip = None;
+            }
+            plan
+        },
+    };
+    let ended = story.types(&blocked).await;
+    assert!(
+        matches!(&ended, Ended::Not(why) if why.starts_with("Unwound")),
+        "{ended:?}"
+    );
+    assert_eq!(story.state(), ServerState::Running);
+    assert_eq!(story.sim.writable(&"main".into()), [OLD.into()]);
+    assert_eq!(story.primary().await, east());
+    assert_eq!(story.sim.violations(), Vec::<String>::new());
+}
+
+/// Neither off nor cut off, and asked nothing: there is no proof, and no new primary.
+#[tokio::test]
+async fn a_cloud_that_does_neither_leaves_the_primary_unfenced() {
+    let story = Story::begin().await;
+    story.east_hangs().await;
+    story.breaks("Isolate", Mishap::FailBefore);
+    let ended = story.types(verb("failover")).await;
+    assert!(
+        matches!(&ended, Ended::Not(why) if why.contains("power off: ") && why.contains("close the network: ")),
+        "{ended:?}"
+    );
+    assert_eq!(story.primary().await, east());
+    assert_eq!(story.sim.violations(), Vec::<String>::new());
 }
 
 /// Its wall clock is stepped forwards during the first sleep after it was armed.

@@ -197,6 +197,8 @@ cut! {
     build_cut_anywhere_is_completed: "build",
     up_cut_anywhere_is_completed: "up",
     clone_cut_anywhere_is_completed: "clone",
+    clone_of_sites_that_keep_others_out_cut_anywhere_is_completed: "clone, enclosed",
+    heal_of_sites_that_keep_others_out_cut_anywhere_is_completed: "heal, enclosed",
     switchover_cut_anywhere_is_completed: "switchover",
     commit_cut_anywhere_is_completed: "commit",
     rollback_cut_anywhere_is_completed: "rollback",

@@ -125,6 +125,17 @@ pub const VERBS: &[Verb] = &[
         before: &["up", "clone", FEWER],
         plan: |s, f| plan::scale::scale(s, f, &[east(), west()]),
     },
+    // Each site has a network of its own, and lets in what it must.
+    Verb {
+        name: "clone, enclosed",
+        before: &["up"],
+        plan: |s, f| plan::site::clone(s, f, &west()),
+    },
+    Verb {
+        name: "heal, enclosed",
+        before: &["up", "clone", "(a web server and a balancer die)"],
+        plan: |s, f| plan::heal::heal(s, f, &[east(), west()]),
+    },
     // The west is made of servers that exist already.
     Verb {
         name: "clone, in place",
@@ -170,6 +181,16 @@ pub const LEASED: &str = "(east had a write lease)";
 /// What a verb's name ends with where the west seals nothing.
 const IN_PLACE: &str = ", in place";
 
+/// What a verb's name ends with where sites keep others out.
+const ENCLOSED: &str = ", enclosed";
+
+pub fn enclosed(stack: &mut Stack) {
+    for (site, number) in stack.sites.iter_mut().zip(1..) {
+        let network = format!("10.{number}.0.0/16").parse();
+        site.network = Some(network.expect("a network"));
+    }
+}
+
 pub fn unasked() -> failover::Options {
     failover::Options {
         assume_down: true,
@@ -186,6 +207,9 @@ pub fn stack_of(verb: &Verb) -> Arc<Stack> {
     let mut stack = stacks::small();
     if verb.name == ASSUMED {
         stack.self_fence = hafog::model::stack::SelfFence::Strict;
+    }
+    if verb.name.ends_with(ENCLOSED) {
+        enclosed(&mut stack);
     }
     for site in &mut stack.sites {
         site.seals = !verb.name.ends_with(IN_PLACE) || site.name == east();

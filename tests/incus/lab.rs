@@ -118,6 +118,23 @@ impl Pair {
         Some(pair)
     }
 
+    /// The same with one server of each kind, for what takes its turns with one node.
+    pub fn small() -> Option<Pair> {
+        let pair = Pair::new()?;
+        let spec = pair.home.read("hafog.yaml");
+        let few = [
+            ("count: 2, open", "count: 1, open"),
+            ("count: 2, size", "count: 1, size"),
+            ("replicas: 1, ", "replicas: 0, "),
+        ];
+        let spec = few.iter().fold(spec, |spec, (many, one)| {
+            assert!(spec.contains(many), "{many}");
+            spec.replace(many, one)
+        });
+        pair.home.write("hafog.yaml", &spec);
+        Some(pair)
+    }
+
     /// The west is made of machines that exist already.
     pub fn registered() -> Option<Pair> {
         let mut pair = Pair::bare()?;

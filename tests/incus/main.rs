@@ -13,12 +13,14 @@ mod files;
 #[allow(dead_code, reason = "other tests use the rest")]
 mod harness;
 mod lab;
+mod network;
 mod partition;
 mod php;
 #[path = "../torture/random.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod random;
 mod registered;
+mod rungs;
 mod story;
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -68,6 +70,7 @@ fn fresh() -> Option<IncusSite> {
     let settings = SiteSettings {
         stack: StackName::from(format!("t{}x{number}", std::process::id()).as_str()),
         site: SiteName::from("east"),
+        network: None,
         region: Some(remote.to_owned()),
         hosts: Vec::new(),
         home: home.path().join(".hafog"),

@@ -171,6 +171,7 @@ impl World<'_> {
         let settings = SiteSettings {
             stack: "shop".into(),
             site: site.into(),
+            network: None,
             region: None,
             hosts: Vec::new(),
             home: self.stack.home.path().join(".hafog"),

@@ -157,7 +157,7 @@ impl Site {
         rebuilt.await.map_err(No::trouble)?;
         self.equip(name, &pair.private).await?;
         self.set(name, &[(server::HOST_KEY, &pair.public)]).await?;
-        self.action(name, "start").await?;
+        self.boot(name).await?;
         let there = self.describe(&self.known(name).await.partial()?);
         if let Some(host) = &there.host {
             self.machine().restore(host).await?;

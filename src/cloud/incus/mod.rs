@@ -6,8 +6,10 @@
 
 mod api;
 mod image;
+mod network;
 mod server;
 mod settings;
+mod wall;
 mod way;
 
 use std::collections::BTreeMap;
@@ -20,9 +22,12 @@ use serde_json::json;
 
 use self::api::{Incus, No, there};
 use self::way::Way;
-use super::{Can, Cloud, CloudAbout, Image, OnceKey, Power, Server, ServerWant, SiteSettings};
+use super::{
+    Can, Cloud, CloudAbout, Firewall, Image, OnceKey, Power, Server, ServerWant, SiteSettings,
+};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{ImageName, ServerName, SiteName, StackName};
+use crate::model::subnet::Subnet;
 use crate::shell::Shell;
 use crate::shell::ssh::Ssh;
 use crate::shell::systemd::Systemd;
@@ -34,6 +39,8 @@ pub const ABOUT: CloudAbout = CloudAbout {
         seal: true,
         low_ports: true,
         power: true,
+        isolate: true,
+        firewall: true,
         machines: true,
     },
     open: |settings| open_with(settings, &settings::folder()?),
@@ -56,6 +63,7 @@ pub struct Site {
     stack: StackName,
     site: SiteName,
     project: String,
+    network: Option<Subnet>,
     incus: Arc<Incus>,
     /// Held from the choice of an address until it is reserved.
     choosing: tokio::sync::Mutex<()>,
@@ -77,6 +85,7 @@ impl Site {
         Ok(Site {
             stack: settings.stack.clone(),
             site: settings.site.clone(),
+            network: settings.network,
             incus: incus.clone(),
             choosing: tokio::sync::Mutex::new(()),
             way: Arc::new(Way {
@@ -153,6 +162,7 @@ impl Site {
             let deleted = self.incus.delete(&path, QUICK_LIMIT);
             deleted.await.map_err(No::trouble)?;
         }
+        self.remove_wall().await?;
         self.way.ssh.leave().await.partial()
     }
 
@@ -226,6 +236,14 @@ impl Cloud for Site {
 
     async fn change_image(&self, name: &ServerName, image: &ImageName) -> Result<(), Trouble> {
         self.rebuild(name, image).await
+    }
+
+    async fn firewall(&self) -> Result<Option<Firewall>, Fault> {
+        self.wall().await
+    }
+
+    async fn allow(&self, firewall: &Firewall) -> Result<(), Trouble> {
+        self.set_wall(firewall).await
     }
 
     async fn remove_site(&self) -> Result<(), Trouble> {

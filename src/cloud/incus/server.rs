@@ -8,6 +8,7 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::api::{No, Said, there};
+use super::network;
 use super::{QUICK_LIMIT, SITE, STACK, Site, WORK_LIMIT};
 use crate::cloud::{OnceKey, Power, Server, ServerState, ServerWant};
 use crate::error::{Fault, Kind, Trouble, TroubleExt};
@@ -28,8 +29,8 @@ const TAG: &str = "user.hafog.tag.";
 
 /// Status codes of instances, <https://linuxcontainers.org/incus/docs/main/rest-api/#list-of-current-status-codes>.
 pub(super) const STOPPED: u64 = 102;
-const RUNNING: u64 = 103;
-const FROZEN: u64 = 110;
+pub(super) const RUNNING: u64 = 103;
+pub(super) const FROZEN: u64 = 110;
 const ERROR: u64 = 112;
 
 /// From the end of what was done until the host shows it.
@@ -55,7 +56,7 @@ impl Site {
     }
 
     /// The instances of the site.
-    async fn instances(&self) -> Result<Vec<Value>, Fault> {
+    pub(super) async fn instances(&self) -> Result<Vec<Value>, Fault> {
         let listed = self
             .list(&self.within("/1.0/instances?recursion=1"))
             .await?;
@@ -91,8 +92,16 @@ impl Site {
     }
 
     pub(super) async fn all(&self) -> Result<Vec<Server>, Fault> {
-        let instances = self.instances().await?;
-        Ok(instances.iter().map(|one| self.describe(one)).collect())
+        let mut all = Vec::new();
+        for instance in self.instances().await? {
+            let mut server = self.describe(&instance);
+            let is_up = matches!(server.state, ServerState::Running | ServerState::Frozen);
+            if is_up && self.is_cut_off(&instance).await? {
+                server.state = ServerState::Isolated;
+            }
+            all.push(server);
+        }
+        Ok(all)
     }
 
     pub(super) fn describe(&self, instance: &Value) -> Server {
@@ -156,7 +165,7 @@ impl Site {
             Some(found) if found["config"][MADE].is_string() => {
                 let there = self.describe(&found);
                 if there.state == ServerState::Off {
-                    self.action(name, "start").await?;
+                    self.boot(name).await?;
                 }
                 return self.ready(name).await;
             }
@@ -168,7 +177,10 @@ impl Site {
             None => {}
         }
         let host_key = HostKeyPair::make(name).await.nothing_changed()?;
-        let place = self.place().await.nothing_changed()?;
+        let mut place = self.place().await.nothing_changed()?;
+        if let Some(own) = self.own_bridge(&place.network).await? {
+            place.network = own;
+        }
         self.volume(name, &place).await?;
         self.begin(want, key, &image, &host_key.public, &place)
             .await?;
@@ -330,16 +342,30 @@ impl Site {
                 self.off(name).await
             }
             (Power::On, _) if !instance["config"][MADE].is_string() => refused("is not made yet"),
-            (Power::On | Power::Thaw, Some(RUNNING)) | (Power::Freeze, Some(FROZEN)) => Ok(()),
+            (Power::On, Some(RUNNING)) => self.connect(name).await,
+            (Power::Thaw, Some(RUNNING)) | (Power::Freeze, Some(FROZEN)) => Ok(()),
             (Power::On, Some(FROZEN)) => refused("is frozen; thaw it or power it off first"),
-            (Power::On, _) => self.action(name, "start").await,
+            (Power::On, _) => self.boot(name).await,
+            (Power::Isolate, Some(RUNNING | FROZEN)) => {
+                self.way.ssh.hang_up(name);
+                self.isolate(name).await
+            }
             (Power::Freeze, Some(RUNNING)) => {
                 self.way.ssh.hang_up(name);
                 self.action(name, "freeze").await
             }
             (Power::Thaw, Some(FROZEN)) => self.action(name, "unfreeze").await,
-            (Power::Freeze | Power::Thaw, _) => refused("is off"),
+            (Power::Isolate, status) if status != Some(STOPPED) => {
+                refused("neither runs nor is frozen, as far as Incus knows")
+            }
+            (Power::Freeze | Power::Thaw | Power::Isolate, _) => refused("is off"),
         }
+    }
+
+    /// With its network, should that have been taken away.
+    pub(super) async fn boot(&self, name: &ServerName) -> Result<(), Trouble> {
+        self.connect(name).await?;
+        self.action(name, "start").await
     }
 
     /// A stop right after a start that is still under way says "stopped already", and the machine runs a moment later:
@@ -570,14 +596,13 @@ fn checked(name: &ServerName) -> Result<&str, Fault> {
 }
 
 fn address_of(instance: &Value) -> Option<IpAddr> {
-    instance["devices"]["eth0"]["ipv4.address"]
-        .as_str()?
-        .parse()
-        .ok()
+    let devices = network::devices(instance);
+    let address = devices.get("eth0")?["ipv4.address"].as_str();
+    address?.parse().ok()
 }
 
 fn reserved(instance: &Value) -> Option<Ipv4Addr> {
-    let reserved = instance["devices"].as_object()?;
+    let reserved = network::devices(instance);
     let mut reserved = reserved
         .values()
         .filter_map(|device| device["ipv4.address"].as_str());

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::api::Incus;
+use super::network::is_taken;
 use super::server::STOPPED;
 use crate::error::{Fault, Kind, Trouble};
 use crate::shell::Host;
@@ -72,13 +73,14 @@ impl Wire for Way {
         match self.ssh.exec(on, argv, input, limit).await {
             Err(Trouble::NothingChanged(fault)) if fault.kind() == Kind::Unavailable => {
                 let path = format!("/1.0/instances/{}?project={}", on.name, self.project);
-                let off = match self.incus.get(&path).await {
-                    Ok(instance) => instance["status_code"] == STOPPED,
-                    Err(_) => false,
-                };
-                Err(Trouble::NothingChanged(match off {
-                    true => self.is_off(on).await,
-                    false => fault,
+                let said = self.incus.get(&path).await;
+                Err(Trouble::NothingChanged(match said {
+                    Ok(said) if said["status_code"] == STOPPED => self.is_off(on).await,
+                    Ok(said) if is_taken(&said) => Fault::unavailable(format!(
+                        "server `{}` is cut off from the network",
+                        on.name
+                    )),
+                    _ => fault,
                 }))
             }
             other => other,

@@ -28,7 +28,9 @@ use async_trait::async_trait;
 use nix::unistd::AccessFlags;
 use serde::{Deserialize, Serialize};
 
-use super::{Can, Cloud, CloudAbout, Image, OnceKey, Power, Server, ServerWant, SiteSettings};
+use super::{
+    Can, Cloud, CloudAbout, Firewall, Image, OnceKey, Power, Server, ServerWant, SiteSettings,
+};
 use crate::durable::{self, Lock, blocking};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::digest::sha256;
@@ -45,6 +47,9 @@ pub const ABOUT: CloudAbout = CloudAbout {
         seal: true,
         low_ports: false,
         power: true,
+        // What listens on the loopback interface is on no network that it could be taken off.
+        isolate: false,
+        firewall: false,
         machines: false,
     },
     open: |settings| Ok(Arc::new(Local(Arc::new(Site::new(settings)?)))),
@@ -451,6 +456,15 @@ impl Cloud for Local {
     async fn change_image(&self, name: &ServerName, image: &ImageName) -> Result<(), Trouble> {
         let (name, image) = (name.clone(), image.clone());
         self.on(move |site| site.change_image(&name, &image)).await
+    }
+
+    async fn firewall(&self) -> Result<Option<Firewall>, Fault> {
+        Ok(None)
+    }
+
+    async fn allow(&self, _: &Firewall) -> Result<(), Trouble> {
+        let message = "`local` keeps nobody out";
+        Err(Trouble::NothingChanged(Fault::new(message)))
     }
 
     async fn remove_site(&self) -> Result<(), Trouble> {

@@ -33,6 +33,7 @@ impl Site {
                 thawed.map_err(|left| partial("thawed only a part of", name, &left))
             }
             (Power::Freeze | Power::Thaw, Life::Off) => Err(refused("is off")),
+            (Power::Isolate, _) => Err(refused("cannot be cut off: `local` has no network")),
         }
     }
 

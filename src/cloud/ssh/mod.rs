@@ -17,8 +17,10 @@ use async_trait::async_trait;
 use self::claim::{Claim, Seen};
 use self::note::Note;
 use self::way::{Way, place_name};
+use super::firewall::GROUP_TAG;
 use super::{
-    Can, Cloud, CloudAbout, Image, OnceKey, Power, Server, ServerState, ServerWant, SiteSettings,
+    Can, Cloud, CloudAbout, Firewall, Image, OnceKey, Power, Server, ServerState, ServerWant,
+    SiteSettings,
 };
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{ImageName, ServerName, SiteName, StackName};
@@ -33,13 +35,13 @@ pub const ABOUT: CloudAbout = CloudAbout {
         seal: false,
         low_ports: true,
         power: false,
+        isolate: false,
+        firewall: false,
         machines: true,
     },
     open: |settings| Ok(Arc::new(Site::open(settings))),
 };
 
-/// The group of a server, among the tags that it is made with.
-const GROUP_TAG: &str = "group";
 const REMOVE_LIMIT: Duration = Duration::from_secs(300);
 
 /// Everything of hafog that runs, everything that a recipe put there, and the claim at last: whoever is cut finds it
@@ -374,6 +376,15 @@ impl Cloud for Site {
 
     async fn change_image(&self, name: &ServerName, _: &ImageName) -> Result<(), Trouble> {
         let message = format!("`{name}` has no image: recipes are applied to it");
+        Err(Trouble::NothingChanged(Fault::new(message)))
+    }
+
+    async fn firewall(&self) -> Result<Option<Firewall>, Fault> {
+        Ok(None)
+    }
+
+    async fn allow(&self, _: &Firewall) -> Result<(), Trouble> {
+        let message = "`ssh` keeps nobody out";
         Err(Trouble::NothingChanged(Fault::new(message)))
     }
 

@@ -264,8 +264,7 @@ fn unfenced(flip: &Flip, one: &Move) -> Option<Refusal> {
     let (seals, lists) = (flip.stack.seals(from), flip.facts.lists(from));
     let can_be_proved = match seen {
         None => seals && lists,
-        Some(ServerState::Running | ServerState::Off | ServerState::Frozen) => true,
-        Some(_) => seals,
+        Some(state) => seals || *state == ServerState::Running || state.sleeps(),
     };
     if flip.facts.answers(from) && can_be_proved || flip.facts.status(old).is_some() {
         return None;

@@ -161,7 +161,9 @@ fn ensure(
     let seen = facts.server(&node.site, &node.name).map(|seen| &seen.state);
     match seen {
         Some(ServerState::Running | ServerState::Failed(_)) => Ok(None),
-        Some(ServerState::Off | ServerState::Frozen) => Ok(Some(plan.push(site::power_on(node)))),
+        Some(state @ (ServerState::Off | ServerState::Frozen | ServerState::Isolated)) => {
+            Ok(Some(plan.push(site::power_on(node, state))))
+        }
         Some(ServerState::Pending) | None if !stack.seals(&node.site) => {
             let why = format!(
                 "{} is gone, and hafog makes no servers at {}",

@@ -106,6 +106,32 @@ async fn power_off_stops_all_and_a_boot_comes_up_non_writable() {
 }
 
 #[tokio::test]
+async fn what_is_cut_off_is_silent_and_goes_on_where_it_was() {
+    let world = stood().await;
+    let (cloud, engine, name) = (world.cloud(&east()), world.engine("postgres"), EAST.into());
+    for _ in 0..2 {
+        cloud.power(&name, Power::Isolate).await.unwrap();
+    }
+    let seen = cloud.servers().await.unwrap();
+    let seen = seen.into_iter().find(|one| one.name == name).unwrap();
+    assert_eq!(seen.state, ServerState::Isolated);
+    assert_eq!(seen.host.unwrap().address, world.address(&name).unwrap());
+    assert!(world.writable(&main()).is_empty());
+    assert!(world.write(&name, &main(), "x").is_err());
+    let status = engine.status(&node(&world, EAST), &reach(&world)).await;
+    assert!(status.is_err());
+    assert!(cloud.power(&name, Power::Freeze).await.is_err());
+
+    cloud.power(&name, Power::On).await.unwrap();
+    assert_eq!(world.writable(&main()), std::slice::from_ref(&name));
+    cloud.power(&name, Power::Isolate).await.unwrap();
+    cloud.power(&name, Power::Off).await.unwrap();
+    assert!(cloud.power(&name, Power::Isolate).await.is_err());
+    cloud.power(&name, Power::On).await.unwrap();
+    assert!(world.writable(&main()).is_empty(), "it booted");
+}
+
+#[tokio::test]
 async fn a_new_image_is_seen_after_a_restart() {
     let world = stood().await;
     let (cloud, web) = (world.cloud(&east()), "shop-east-web-1");

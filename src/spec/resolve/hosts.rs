@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::model::id::*;
 use crate::model::stack::*;
+use crate::model::subnet::Subnet;
 
 use super::Resolver;
 use crate::spec::format;
@@ -40,7 +41,24 @@ impl<'a> Resolver<'a, '_> {
                 }
                 _ => {}
             }
+            let network = site.network.as_ref();
+            if network.is_some() && cloud.is_some_and(|cloud| !cloud.firewall) {
+                let message = format!("`{}` gives a site no network of its own", site.cloud);
+                self.complain(spot.key("network"), message);
+            }
+            // A mistake in it is said where it is read.
+            let network: Option<Subnet> = network.and_then(|network| network.0.parse().ok());
+            let mut others = sites.iter();
+            let shares = |other: &&Site| {
+                let both = network.zip(other.network);
+                both.is_some_and(|(one, other)| one.overlaps(&other))
+            };
+            if let Some(other) = others.find(shares) {
+                let message = format!("site `{}` has addresses of this network", other.name);
+                self.complain(spot.key("network"), message);
+            }
             sites.push(Site {
+                network,
                 name: SiteName::new(&name.0),
                 cloud: site.cloud.0.clone(),
                 region: site.region.as_ref().map(|region| region.0.clone()),

@@ -46,10 +46,7 @@ impl<'a> Resolver<'a, '_> {
                         false => size(&group.size),
                     },
                     disk: group.disk.as_ref().map(amount),
-                    open: match database {
-                        Some(database) if group.open.is_empty() => vec![database.port],
-                        _ => open.iter().map(|port| port.0).collect(),
-                    },
+                    open: open.iter().map(|port| port.0).collect(),
                 };
                 servers.extend((1..=group.count).map(|index| self.server(site, &want, index)));
             }

@@ -38,7 +38,7 @@ fn the_small_stack_is_resolved() {
     );
     let server = stack.server(&"shop-west-db-2".into()).unwrap();
     assert_eq!(server.job, Job::Database("main".into()));
-    assert_eq!(server.open, [5432]);
+    assert!(server.open.is_empty());
     let balancer = stack.server(&"shop-west-balancer-1".into()).unwrap();
     assert_eq!(
         (&balancer.job, balancer.open.as_slice()),

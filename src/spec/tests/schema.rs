@@ -11,7 +11,10 @@ fn the_schema_is_what_the_checks_walk() {
     );
     assert!(!schema.to_string().contains("\"null\""));
     let clouds = schema.pointer("/$defs/CloudName/enum").unwrap();
-    assert_eq!(clouds, &serde_json::json!(["local", "aws", "digitalocean"]));
+    assert_eq!(
+        clouds,
+        &serde_json::json!(["local", "aws", "digitalocean", "incus"])
+    );
     let zone = schema.pointer("/$defs/ZoneSpec").unwrap();
     assert_eq!(zone["additionalProperties"], serde_json::json!(false));
     assert!(zone["properties"].get("server").is_some());
