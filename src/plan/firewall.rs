@@ -160,7 +160,8 @@ mod tests {
         let plan = site::up(&stack, &facts);
         assert_eq!(plan.steps.iter().find(sets), None);
         let west = facts.sites.get_mut(&"west".into()).unwrap();
-        west.firewall.as_mut().unwrap().own.pop_first();
+        let gone = "203.0.113.9".parse().unwrap();
+        west.firewall.as_mut().unwrap().own.insert(gone);
         let plan = site::up(&stack, &facts);
         let (first, others) = plan.steps.split_first().unwrap();
         assert_eq!(first.name.as_str(), "set-firewall");
