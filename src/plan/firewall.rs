@@ -156,12 +156,19 @@ mod tests {
     #[test]
     fn what_is_as_it_should_be_needs_no_step_and_what_is_not_comes_first() {
         let (stack, mut facts) = walled();
-        assert_eq!(site::up(&stack, &facts).steps, []);
-        let west = facts.sites.get_mut(&"west".into()).unwrap();
-        west.firewall.as_mut().unwrap().own.pop_first();
+        let sets = |step: &&Step| matches!(step.action, Action::SetFirewall(_));
         let plan = site::up(&stack, &facts);
-        let names: Vec<&str> = plan.steps.iter().map(|step| step.name.as_str()).collect();
-        assert_eq!(names, ["set-firewall"]);
+        assert_eq!(plan.steps.iter().find(sets), None);
+        let west = facts.sites.get_mut(&"west".into()).unwrap();
+        let gone = "203.0.113.9".parse().unwrap();
+        west.firewall.as_mut().unwrap().own.insert(gone);
+        let plan = site::up(&stack, &facts);
+        let (first, others) = plan.steps.split_first().unwrap();
+        assert_eq!(first.name.as_str(), "set-firewall");
+        assert!(!others.is_empty());
+        for step in others {
+            assert!(step.after.contains(&first.name), "{}", step.name);
+        }
     }
 
     #[test]

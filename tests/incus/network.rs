@@ -74,6 +74,7 @@ fn a_site_with_a_network_of_its_own_lets_in_the_stack_and_what_is_open() {
     assert!(west_reaches(&node, DATABASE) && !third_reaches(&node, DATABASE));
     pair.must("switchover --yes");
     pair.until_writer("shop-west-db-1");
+    pair.must("commit --yes");
     pair.until_ready("the east follows", "preflight");
     assert_eq!(pair.orders(&front), ["one"]);
 

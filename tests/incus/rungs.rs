@@ -147,6 +147,7 @@ async fn in_a_process_of_its_own() {
     let (Ok(to), Ok(refuses)) = (std::env::var(TO), std::env::var(REFUSES)) else {
         return;
     };
+    let _ = rustls::crypto::ring::default_provider().install_default();
     hafog::program::set(env!("CARGO_BIN_EXE_hafog"));
     let call = Call {
         file: "hafog.yaml".into(),
