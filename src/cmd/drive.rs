@@ -619,7 +619,7 @@ fn moved(agreed: &Plan, now: &Plan) -> Option<Fault> {
     });
     grown.map(|(loss, before)| {
         Fault::refused(format!(
-            "the world moved: `{}` may lose {} now, not {}",
+            "the world moved: loss: {}: {} now, and {} when it was shown",
             loss.database,
             show::bound(loss),
             show::bound(before)
@@ -859,7 +859,14 @@ mod tests {
             plan(&["primary-healthy"], Some(2.0)),
         ];
         let text: String = later.iter().map(says).collect();
-        assert_snapshot!(text, @"");
+        assert_snapshot!(text, @r"
+        goes on
+        goes on
+        refused: the world moved: loss: main: at most 95.0 s, at least 0B of log now, and at most 2.0 s, at least 0B of log when it was shown
+        refused: the world moved: loss: main: unknown, at least 0B of log now, and at most 2.0 s, at least 0B of log when it was shown
+        refused: the world moved: the plan is `NOW` now, not `AGREED`
+        cause: primary-healthy: it answers
+        ");
         assert!(moved(&plan(&[], None), &plan(&[], None)).is_none());
         let at: Timestamp = "2026-11-21T03:00:00Z".parse().unwrap();
         for (seconds, old) in [(0, false), (60, false), (61, true), (-61, true)] {

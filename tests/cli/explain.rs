@@ -13,7 +13,7 @@ fn a_refusal_and_a_check_are_explained() {
     assert_snapshot!(home.run(&["explain", "unfenced-primary"]).all(), @r"
     --- stdout
     unfenced-primary
-      Nothing proves that the old primary cannot write: two nodes might acknowledge writes. Only a person may accept this. Where nobody can look, the end of the write lease is a proof under `self_fence: strict` while commits wait for the node that is promoted; `hafog preflight` says whether they do.
+      Nothing proves that the old primary cannot write: two nodes might acknowledge writes. Only a person may accept this. A cloud that answers and shows no server of the site at all proves nothing either: the spec may name another region, project or folder by now than the one in which the servers are. Where nobody can look, the end of the write lease is a proof under `self_fence: strict` while commits wait for the node that is promoted; `hafog preflight` says whether they do.
       `--accept unfenced-primary` goes on in spite of it.
     --- exit 0
     ");

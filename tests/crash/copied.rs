@@ -62,8 +62,9 @@ async fn a_last_copy_that_takes_too_long_is_taken_back() {
     };
     let why = fault.to_string();
     assert!(why.contains("has not copied `uploads` within 5m"), "{why}");
+    // Most of it is the old TTL's.
     let waited = sim.clock().now().duration_since(began);
-    assert!(waited.as_secs() < 600, "{waited:?}");
+    assert!(waited.as_secs() < 2 * 3600, "{waited:?}");
     let _ = session.close().await;
 
     let world = open_world(&sim, &stack, &keys);

@@ -64,7 +64,7 @@ async fn fallen_behind(seconds: i64, accept: &[&str]) -> End {
 
 #[tokio::test]
 async fn a_standby_that_fell_behind_since_the_plan_was_shown_is_not_opened() {
-    let end = fallen_behind(4000, &[]).await;
+    let end = fallen_behind(90, &[]).await;
     let End::NothingDone(fault) = &end else {
         panic!("{end:?}");
     };
@@ -78,9 +78,9 @@ async fn a_standby_that_fell_behind_since_the_plan_was_shown_is_not_opened() {
 #[tokio::test]
 async fn a_standby_that_is_as_far_behind_as_was_accepted_is_opened() {
     for accepted in ["standby-behind", "standby-unknown"] {
-        let end = fallen_behind(4000, &[accepted]).await;
+        let end = fallen_behind(90, &[accepted]).await;
         assert!(matches!(end, End::Done), "{accepted}: {end:?}");
     }
-    let end = fallen_behind(3000, &[]).await;
+    let end = fallen_behind(30, &[]).await;
     assert!(matches!(end, End::Done), "{end:?}");
 }

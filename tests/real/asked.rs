@@ -32,6 +32,7 @@ impl Asked {
             .env_clear()
             .envs(hafog.get_envs().filter_map(|(k, v)| Some((k, v?))))
             .env("SHELL", "/bin/sh")
+            .env("NO_COLOR", "1")
             .env("HAFOG_CLOCK_STEP", lab.home.path().join("step"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
