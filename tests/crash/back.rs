@@ -140,6 +140,7 @@ async fn cut_and_turned(name: &str, ways: &[Taken]) {
         sim.advance(Duration::from_secs(31));
         sim.forget_scripts();
         let mut story = Vec::new();
+        let mut mends = Vec::new();
         let mut way = Way::On;
         match taken {
             Taken::Back => way = Way::Back,
@@ -161,6 +162,9 @@ async fn cut_and_turned(name: &str, ways: &[Taken]) {
                 sim.advance(Duration::from_secs(5));
             }
             story.push(format!("{ended:?}"));
+            if let Some(Ended::But(left)) = &ended {
+                mends.clone_from(left);
+            }
             // Past the point of no return there is only forward.
             if matches!(&ended, Some(Ended::Not(why)) if why.contains("past its point of no return"))
             {
@@ -172,6 +176,18 @@ async fn cut_and_turned(name: &str, ways: &[Taken]) {
         }
         assert_eq!(sim.violations(), [""; 0], "{case}: {story:#?}");
         assert_eq!(forgotten(&sim, &stack), [""; 0], "{case}: {story:#?}");
+        let mended = uncut.twin();
+        for mend in &mends {
+            for sim in [&sim, &mended] {
+                let ended = command(sim, &stack, &keys, mending(mend)).await;
+                assert!(matches!(ended, Ended::Done), "{case}, {mend}: {ended:?}");
+            }
+        }
+        // A mend may do more than what was left.
+        let end = match mends[..] {
+            [] => end.clone(),
+            _ => picture(&mended, &stack, &keys).await,
+        };
         let mut seen = picture(&sim, &stack, &keys).await;
         if seen != end {
             count_from(&start, &mut seen);
