@@ -519,10 +519,11 @@ fn looking() {
     Usage: hafog image [OPTIONS] <COMMAND>
 
     Commands:
-      list   List the images of every site
-      show   Say where an image is, who runs it, and what is in it
-      prune  Remove images that no recipe makes now and no server runs
-      help   Print this message or the help of the given subcommand(s)
+      list    List the images of every site
+      show    Say where an image is, who runs it, and what is in it
+      revoke  Let nothing be started from an image any more
+      prune   Remove images that no recipe makes now and no server runs
+      help    Print this message or the help of the given subcommand(s)
 
     Options:
       -h, --help  Print help

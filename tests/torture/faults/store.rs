@@ -136,7 +136,14 @@ pub fn site_lost(mut subject: Subject<'_>) -> Result<String, Wrong> {
     if random.below(2) == 0 {
         std::fs::remove_dir_all(bench.stack().journal_folder()).map_err(io)?;
     }
-    bench.stack().must(&turn.words)?;
+    // A cloud that shows no server at all proves nothing; a person says that they are gone.
+    let refused = bench.stack().run(&turn.words);
+    if refused.code != 3 || !refused.stderr.contains("refused: unfenced-primary:") {
+        return Err(format!("not refused for the fence:\n{}", refused.all()));
+    }
+    bench
+        .stack()
+        .must(&format!("{} --accept unfenced-primary", turn.words))?;
     if !bench.world().leads_to(turn.after) {
         return Err(format!("the name does not lead to {}", turn.after));
     }
