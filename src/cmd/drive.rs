@@ -2,38 +2,40 @@
 //!
 //! `--dry-run` is this road up to "ask"; `resume` enters it after "plan". Nothing is changed before somebody agreed.
 
+mod consent;
+mod ended;
+mod unfinished;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
-use jiff::Timestamp;
 use serde::Serialize;
+
+pub use consent::refusals;
+pub use ended::outcome;
+pub use unfinished::{Way, unfinished_text};
 
 use super::interrupt::Interrupts;
 use super::open::Images;
-use super::unfinished::{self, Found};
-use super::{Call, Ended, open, report};
+use super::unfinished::Found;
+use super::{Call, Ended, open};
 use crate::error::{Fault, Kind};
 use crate::exit;
 use crate::image::recipe::Versions;
 use crate::journal::Silent;
-use crate::journal::event::{Opened, Status};
-use crate::model::id::{RunId, ServerName, SiteName, StackName};
+use crate::model::id::{ServerName, SiteName};
 use crate::model::stack::Stack;
 use crate::model::units::Span;
 use crate::plan::facts::Facts;
-use crate::plan::{Intent, Plan, PlanKind, Refusal, build, safety};
-use crate::run::open::{OpenOptions, Session, Unfinished, ways_out};
-use crate::run::runner::{End, Left, past_no_return, way_back};
-use crate::ui::ask;
+use crate::plan::{Intent, Plan, PlanKind, build, safety};
+use crate::run::open::{OpenOptions, Session};
+use crate::run::runner::End;
 use crate::ui::plan as show;
-use crate::ui::print::{count, list};
+use crate::ui::print::list;
 use crate::ui::progress::Progress;
 
-/// An answer that took longer is of a world that may be gone.
-const FRESH: Duration = Duration::from_secs(60);
-/// Seconds of loss that nobody is asked about again.
-const ROUNDED: f64 = 0.1;
+use consent::{is_old, moved};
+use unfinished::in_the_way;
 
 /// The flags of every verb that changes something.
 #[derive(clap::Args, Clone, Debug)]
@@ -144,7 +146,7 @@ pub async fn drive(call: &Call, change: &Change, job: Job) -> Ended {
         sites: job.assume_down.clone(),
         versions: job.versions,
     };
-    let found = match unfinished::find(call).await? {
+    let found = match super::unfinished::find(call).await? {
         Some(found) if found.is_directional() && (job.same)(&found.opened.plan.intent) => {
             Some(found)
         }
@@ -211,7 +213,7 @@ pub struct Road<'a> {
 
 impl Road<'_> {
     async fn job(&self, session: &mut Session, job: &Job, found: Option<&Found>) -> Ended {
-        let looking = unfinished::still(session, found);
+        let looking = super::unfinished::still(session, found);
         if let Some(opened) = self.interrupts.or(looking).await??
             && opened.plan.kind == PlanKind::Directional
         {
@@ -427,157 +429,6 @@ impl Road<'_> {
             _ => Err(Fault::new(format!("left behind: {names}")).hint("hafog build")),
         }
     }
-
-    /// A plan that somebody is asked about is shown to them also with `--quiet`.
-    pub fn show(&self, text: &str) {
-        let mut ui = self.call.ui;
-        ui.quiet &= self.is_agreed() || !ask::somebody_is_there();
-        ui.say(text);
-    }
-
-    fn is_agreed(&self) -> bool {
-        self.change.yes || self.change.plan.is_some()
-    }
-
-    /// `--plan` names this plan, or none.
-    fn same_plan(&self, digest: &str) -> Result<(), Fault> {
-        match &self.change.plan {
-            Some(wanted) if wanted != digest => {
-                Err(another(digest, wanted).hint(format!("hafog {} --dry-run", self.verb)))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    pub async fn agree(&self, digest: &str, stack: &StackName, severe: bool) -> Result<(), Fault> {
-        self.same_plan(digest)?;
-        if self.is_agreed() {
-            return Ok(());
-        }
-        if !ask::somebody_is_there() {
-            let fault = Fault::of(
-                Kind::Consent,
-                "nobody agreed to the plan, and nobody can be asked",
-            );
-            return Err(fault
-                .hint(format!("hafog {} --plan {digest}", self.verb))
-                .hint(format!("hafog {} --yes", self.verb)));
-        }
-        let (question, wanted) = match severe {
-            true => (
-                format!("type `{stack}` to go on:"),
-                stack.as_str().to_owned(),
-            ),
-            false => ("go on? [y/N]".to_owned(), String::new()),
-        };
-        // The thread that reads stays behind when somebody presses Ctrl-C; the process ends soon after.
-        let asked = tokio::task::spawn_blocking(move || ask::ask(&question));
-        let asked = self.interrupts.or(asked).await;
-        // What was typed, `^C` too, keeps a line of its own.
-        let asked = asked.inspect_err(|_| self.call.ui.say("\n"))?;
-        let answer = asked.ok().flatten();
-        let answer = answer.unwrap_or_default();
-        let yes = matches!(answer.to_lowercase().as_str(), "y" | "yes");
-        if (severe && answer == wanted) || (!severe && yes) {
-            return Ok(());
-        }
-        Err(Fault::of(
-            Kind::Consent,
-            "not agreed; the plan was not begun",
-        ))
-    }
-}
-
-impl Road<'_> {
-    /// The same verb again, or `resume`: what is left of an unfinished run.
-    pub async fn carry_on(&self, session: &Session, opened: &Opened) -> Ended {
-        let ui = &self.call.ui;
-        let lines = report::read(&session.world.stores, &opened.run).await?.0;
-        self.accepts_no_more(opened, &lines)?;
-        let text = unfinished_text(opened, &lines, Way::On);
-        if self.change.dry_run {
-            self.planned(&opened.plan, &opened.digest, "planned", || text);
-            self.same_plan(&opened.digest)?;
-            return Ok(match self.change.detailed_exitcode {
-                true => exit::PENDING,
-                false => exit::DONE,
-            });
-        }
-        self.show(&text);
-        self.agree(&opened.digest, &session.world.stack.name, false)
-            .await?;
-        let progress = Arc::new(Progress::new(ui, &opened.plan));
-        let stop = &self.interrupts.stop;
-        let resumed = session
-            .resume(&opened.run, progress.clone(), stop, self.change.parallelism)
-            .await;
-        progress.finish();
-        let (plan, end) = resumed?;
-        self.ended(session, &plan, &opened.run, end).await
-    }
-
-    /// The sites that a run does not ask are those that it was begun with.
-    fn assumes_no_more(&self, opened: &Opened, down: &BTreeSet<SiteName>) -> Result<(), Fault> {
-        let Some(site) = down.difference(&opened.assumed_down).next() else {
-            return Ok(());
-        };
-        let verb = opened.plan.intent.verb();
-        Err(Fault::refused(format!(
-            "run {} of {verb} was begun without `--assume-down {site}`, and asks {site}",
-            opened.run
-        ))
-        .hint("hafog resume")
-        .hint(format!(
-            "hafog abort, then hafog {} --assume-down {site}",
-            opened.plan.intent.typed()
-        )))
-    }
-
-    /// A run that is carried on accepts what it was begun with: its steps are made for that.
-    pub fn accepts_no_more(
-        &self,
-        opened: &Opened,
-        lines: &[crate::journal::event::Line],
-    ) -> Result<(), Fault> {
-        let mut accept = self.change.accept.iter();
-        let Some(name) = accept.find(|name| !opened.accepted.contains(name)) else {
-            return Ok(());
-        };
-        let verb = opened.plan.intent.verb();
-        let fault = Fault::refused(format!(
-            "run {} of {verb} was begun without `--accept {name}`, and goes on without it",
-            opened.run
-        ));
-        let past = past_no_return(&opened.plan, &added_up(lines));
-        let fault = match past {
-            true => fault.because("it is past its point of no return: it can only go on"),
-            false => {
-                let typed = opened.plan.intent.typed();
-                fault.hint(format!("hafog abort, then hafog {typed} --accept {name}"))
-            }
-        };
-        Err(fault.hint("hafog resume"))
-    }
-
-    /// Says how a run ended. The journal knows more than this process where it was resumed.
-    pub async fn ended(&self, session: &Session, plan: &Plan, run: &RunId, end: End) -> Ended {
-        let ui = &self.call.ui;
-        for fault in session.world.stores.catch_up().await {
-            ui.say(&format!("warning: {fault}\n"));
-        }
-        let read = report::read(&session.world.stores, run).await;
-        let past = read
-            .as_ref()
-            .is_ok_and(|(lines, _)| past_no_return(plan, &added_up(lines)));
-        match &read {
-            Ok((_, report)) if ui.json => ui.result(report, String::new),
-            Ok((_, report)) if matches!(end, End::Done | End::DoneBut(_)) && !ui.events => {
-                ui.out(&report.summary())
-            }
-            _ => {}
-        }
-        Ok(outcome(plan, run, self.verb, past, end)?)
-    }
 }
 
 /// What is to be done, with the refusals that no planner knows by itself.
@@ -586,91 +437,6 @@ fn planned(session: &Session, planner: &Planner) -> Result<Plan, Fault> {
     let revoked = safety::revoked(&plan, &session.facts);
     plan.refusals.extend(revoked);
     Ok(plan)
-}
-
-/// By the wall clock, which also goes on while the machine sleeps with the question on its screen. Stepped far in either
-/// direction it costs one more look.
-fn is_old(asked: Timestamp, now: Timestamp) -> bool {
-    now.duration_since(asked).unsigned_abs() > FRESH
-}
-
-fn another(digest: &str, wanted: &str) -> Fault {
-    Fault::refused(format!(
-        "the world moved: the plan is `{digest}` now, not `{wanted}`"
-    ))
-}
-
-/// Why what is planned now is not what was agreed to: it does something else, or may lose more.
-fn moved(agreed: &Plan, now: &Plan) -> Option<Fault> {
-    let (before, digest) = (agreed.digest(), now.digest());
-    if before != digest {
-        let was = |one: &&Refusal| agreed.refusals.iter().any(|was| was.name == one.name);
-        let new = now.refusals.iter().filter(|one| !was(one));
-        return Some(new.fold(another(&digest, &before), |fault, one| {
-            fault.because(format!("{}: {}", one.name, one.why))
-        }));
-    }
-    let grown = now.forecast.loss.iter().find_map(|loss| {
-        let mut before = agreed.forecast.loss.iter();
-        let before = before.find(|before| before.database == loss.database)?;
-        let limit = before.seconds? + ROUNDED;
-        let is_more = loss.seconds.is_none_or(|seconds| seconds > limit);
-        is_more.then_some((loss, before))
-    });
-    grown.map(|(loss, before)| {
-        Fault::refused(format!(
-            "the world moved: loss: {}: {} now, and {} when it was shown",
-            loss.database,
-            show::bound(loss),
-            show::bound(before)
-        ))
-    })
-}
-
-/// The exit code of an end, or its fault with what to type next. `past`: the point of no return.
-pub fn outcome(plan: &Plan, run: &RunId, verb: &str, past: bool, end: End) -> Result<u8, Fault> {
-    let again = match plan.kind {
-        PlanKind::Converging => format!("hafog {verb}"),
-        PlanKind::Directional => "hafog resume".to_owned(),
-    };
-    let name = plan.intent.verb();
-    Err(match end {
-        End::Done => return Ok(exit::DONE),
-        End::DoneBut(left) => left_behind(name, left),
-        End::Unwound(fault) => fault
-            .while_doing(format!("{name} failed, and everything was taken back"))
-            .with_kind(Kind::Error)
-            .hint(format!("hafog show report {run}")),
-        End::NothingDone(fault) if fault.kind() == Kind::Refused => fault,
-        End::NothingDone(fault) => fault.with_kind(Kind::Error),
-        End::Stopped(fault) => {
-            let fault = fault.while_doing(format!("{name} stopped with some of it done"));
-            let fault = fault.with_kind(Kind::Partial);
-            match plan.kind {
-                PlanKind::Directional => ways_out(fault, past),
-                PlanKind::Converging => fault.hint(again),
-            }
-        }
-        End::Interrupted => Fault::of(
-            Kind::Interrupted,
-            format!("{name} was interrupted; the journal is sealed"),
-        )
-        .hint(again),
-    })
-}
-
-/// The run is closed and cannot be resumed: every step that it left has a command of its own.
-fn left_behind(verb: &str, left: Vec<Left>) -> Fault {
-    let mut fault = Fault::of(
-        Kind::OutOfSync,
-        format!("{verb} is done, and {} failed", count(left.len(), "step")),
-    );
-    let mut mends = BTreeSet::new();
-    for one in left {
-        fault = fault.because(one.why);
-        mends.insert(one.mend);
-    }
-    mends.into_iter().fold(fault, Fault::hint)
 }
 
 /// Secrets that the plan delivers and that cannot be read here.
@@ -683,308 +449,4 @@ fn unreadable(session: &Session, plan: &Plan) -> Vec<Fault> {
         Some(fault.while_doing(doing).with_kind(Kind::Spec))
     };
     secrets.iter().filter_map(read).collect()
-}
-
-/// Refusals that nobody accepted, each with the command that mends it. Accepting what may not be accepted changes nothing.
-pub fn refusals(found: &[Refusal], accepted: &[String]) -> Vec<Fault> {
-    let open = found
-        .iter()
-        .filter(|refusal| !refusal.waivable || !accepted.contains(&refusal.name));
-    let fault = |refusal: &Refusal| {
-        let fault = Fault::refused(format!("{}: {}", refusal.name, refusal.why));
-        let accept = format!("--accept {}", refusal.name);
-        let fault = match refusal.hint.contains(&accept) {
-            true => fault,
-            false => fault.hint(&refusal.hint),
-        };
-        match (refusal.waivable, accepted.contains(&refusal.name)) {
-            (true, _) => fault.hint(format!("add `{accept}` to go on in spite of it")),
-            (false, true) => fault.because("nobody may accept this one"),
-            (false, false) => fault,
-        }
-    };
-    open.map(fault).collect()
-}
-
-fn in_the_way(found: &Unfinished) -> Fault {
-    let verb = found.plan.intent.verb();
-    let fault = Fault::of(
-        Kind::Partial,
-        format!("run {} of {verb} is not finished", found.run),
-    );
-    let fault = fault.because(format!("{} began it", found.holder));
-    ways_out(fault, found.past_no_return)
-}
-
-/// Where an unfinished run is headed.
-#[derive(Clone, Copy, PartialEq)]
-pub enum Way {
-    On,
-    Back,
-}
-
-fn added_up(lines: &[crate::journal::event::Line]) -> crate::journal::event::Progress {
-    let mut progress = crate::journal::event::Progress::default();
-    for line in lines {
-        // The journal was verified when it was read.
-        let _ = progress.add(&line.event);
-    }
-    progress
-}
-
-/// What is left of a run to do or to undo, as a list.
-pub fn unfinished_text(opened: &Opened, lines: &[crate::journal::event::Line], way: Way) -> String {
-    let progress = added_up(lines);
-    let plan = &opened.plan;
-    let over = |step: &&crate::plan::Step| {
-        matches!(
-            progress.status(&step.name),
-            Status::Finished | Status::Skipped
-        )
-    };
-    let done = plan.steps.iter().filter(over).count();
-    let (way, left): (_, Vec<_>) = match way {
-        Way::On if !progress.unwinding => (
-            "goes on",
-            plan.steps.iter().filter(|step| !over(step)).collect(),
-        ),
-        Way::On => ("goes on taking back", way_back(plan, &progress)),
-        Way::Back => ("is taken back", way_back(plan, &progress)),
-    };
-    let mut text = format!(
-        "run {} of {} {way}: {done} of {} steps are done, plan {}\n",
-        opened.run,
-        plan.intent.verb(),
-        plan.steps.len(),
-        opened.digest
-    );
-    if left.is_empty() {
-        text.push_str("nothing has to be undone\n");
-    }
-    let names = show::Names::of(&plan.steps);
-    for step in left {
-        let index = plan.steps.iter().position(|other| other.name == step.name);
-        let name = names.column(index.unwrap_or(0), step.name.as_str());
-        let undo = if way == "goes on" { "" } else { "undo: " };
-        let about = crate::ui::snippet::clean(&step.about);
-        text.push_str(&format!("{name}  {undo}{about}\n"));
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plan::safety::refusal;
-    use crate::ui::snippet;
-    use insta::assert_snapshot;
-
-    fn shown(found: &[Refusal], accepted: &[&str]) -> String {
-        let accepted: Vec<String> = accepted.iter().map(|name| (*name).to_owned()).collect();
-        let faults = refusals(found, &accepted);
-        faults
-            .iter()
-            .map(|fault| snippet::render(fault, false))
-            .collect()
-    }
-
-    #[test]
-    fn a_refusal_is_waived_by_its_name_and_only_if_it_may_be() {
-        let found = [
-            refusal(
-                "unfenced-primary",
-                "nothing proves it",
-                "hafog failover --accept unfenced-primary",
-            ),
-            refusal(
-                "standby-behind",
-                "12.0 s behind",
-                "hafog replicate status west",
-            ),
-            refusal("provisional", "not committed", "hafog commit"),
-        ];
-        assert_snapshot!(shown(&found, &[]), @r"
-        refused: unfenced-primary: nothing proves it
-        hint: add `--accept unfenced-primary` to go on in spite of it
-        refused: standby-behind: 12.0 s behind
-        hint: hafog replicate status west
-        hint: add `--accept standby-behind` to go on in spite of it
-        refused: provisional: not committed
-        hint: hafog commit
-        ");
-        assert_snapshot!(shown(&found, &["unfenced-primary", "standby-behind", "provisional"]), @r"
-        refused: provisional: not committed
-        cause: nobody may accept this one
-        hint: hafog commit
-        ");
-        assert_eq!(
-            shown(&found[..2], &["unfenced-primary", "standby-behind"]),
-            ""
-        );
-        assert_eq!(refusals(&found, &["standby".to_owned()]).len(), 3);
-    }
-
-    #[test]
-    fn what_was_agreed_to_holds_as_long_as_it_is_the_same_and_loses_no_more() {
-        let plan = |refused: &[&'static str], seconds: Option<f64>| {
-            let intent = Intent::Failover {
-                from: "east".into(),
-                to: "west".into(),
-                planned: false,
-            };
-            let mut plan = Plan::new(PlanKind::Directional, intent);
-            let refused = refused.iter().map(|name| refusal(name, "it answers", ""));
-            plan.refusals.extend(refused);
-            plan.forecast.loss.push(crate::plan::Loss {
-                database: "main".to_owned(),
-                seconds,
-                bytes: Some(0),
-                transactions: None,
-                because: String::new(),
-            });
-            plan
-        };
-        let agreed = plan(&[], Some(2.0));
-        let says = |now: &Plan| {
-            let text = moved(&agreed, now).map(|fault| snippet::render(&fault, false));
-            let text = text.unwrap_or_else(|| "goes on\n".to_owned());
-            text.replace(&agreed.digest(), "AGREED")
-                .replace(&now.digest(), "NOW")
-        };
-        let later = [
-            plan(&[], Some(2.0)),
-            plan(&[], Some(0.5)),
-            plan(&[], Some(95.0)),
-            plan(&[], None),
-            plan(&["primary-healthy"], Some(2.0)),
-        ];
-        let text: String = later.iter().map(says).collect();
-        assert_snapshot!(text, @r"
-        goes on
-        goes on
-        refused: the world moved: loss: main: at most 95.0 s, at least 0B of log now, and at most 2.0 s, at least 0B of log when it was shown
-        refused: the world moved: loss: main: unknown, at least 0B of log now, and at most 2.0 s, at least 0B of log when it was shown
-        refused: the world moved: the plan is `NOW` now, not `AGREED`
-        cause: primary-healthy: it answers
-        ");
-        assert!(moved(&plan(&[], None), &plan(&[], None)).is_none());
-        let at: Timestamp = "2026-11-21T03:00:00Z".parse().unwrap();
-        for (seconds, old) in [(0, false), (60, false), (61, true), (-61, true)] {
-            let now = at + jiff::SignedDuration::from_secs(seconds);
-            assert_eq!(is_old(at, now), old, "{seconds}");
-        }
-    }
-
-    #[test]
-    fn every_refusal_that_stands_alone_stops_the_plan_until_it_is_accepted() {
-        for about in crate::plan::safety::REFUSALS {
-            let found = [refusal(about.name, "why", "hafog status")];
-            assert_eq!(refusals(&found, &[]).len(), 1, "{}", about.name);
-            let others = crate::plan::safety::REFUSALS.iter();
-            let others = others.filter(|other| other.name != about.name);
-            let others: Vec<String> = others.map(|other| other.name.to_owned()).collect();
-            assert_eq!(refusals(&found, &others).len(), 1, "{}", about.name);
-            let left = refusals(&found, &[about.name.to_owned()]).len();
-            assert_eq!(left, usize::from(!about.waivable), "{}", about.name);
-        }
-    }
-
-    #[test]
-    fn every_end_has_its_exit_code_and_the_next_command() {
-        let run = RunId::new("20261121T091403-7c1e");
-        let fault = || Fault::unavailable("no answer from shop-west-db-1");
-        let mut text = String::new();
-        for kind in [PlanKind::Directional, PlanKind::Converging] {
-            let plan = Plan::new(kind, Intent::Commit);
-            let left = Left {
-                step: "close-app".into(),
-                why: fault().while_doing("step `close-app` failed"),
-                mend: "hafog clone east".to_owned(),
-            };
-            for end in [
-                End::Done,
-                End::DoneBut(vec![left]),
-                End::Unwound(fault()),
-                End::NothingDone(fault()),
-                End::NothingDone(Fault::refused("step `vet-standby` is blocked")),
-                End::Stopped(fault()),
-                End::Interrupted,
-            ] {
-                let ended = outcome(&plan, &run, "commit", false, end);
-                let (code, said) = match ended {
-                    Ok(code) => (code, String::new()),
-                    Err(fault) => (exit::code(fault.kind()), snippet::render(&fault, false)),
-                };
-                text.push_str(&format!("{said}exit {code}\n\n"));
-            }
-        }
-        assert_snapshot!(text, @r"
-        exit 0
-
-        out of sync: commit is done, and 1 step failed
-        cause: step `close-app` failed: no answer from shop-west-db-1
-        hint: hafog clone east
-        exit 6
-
-        error: commit failed, and everything was taken back
-        cause: no answer from shop-west-db-1
-        hint: hafog show report 20261121T091403-7c1e
-        exit 1
-
-        error: no answer from shop-west-db-1
-        exit 1
-
-        refused: step `vet-standby` is blocked
-        exit 3
-
-        partly done: commit stopped with some of it done
-        cause: no answer from shop-west-db-1
-        hint: hafog resume
-        hint: hafog abort
-        exit 4
-
-        interrupted: commit was interrupted; the journal is sealed
-        hint: hafog resume
-        exit 130
-
-        exit 0
-
-        out of sync: commit is done, and 1 step failed
-        cause: step `close-app` failed: no answer from shop-west-db-1
-        hint: hafog clone east
-        exit 6
-
-        error: commit failed, and everything was taken back
-        cause: no answer from shop-west-db-1
-        hint: hafog show report 20261121T091403-7c1e
-        exit 1
-
-        error: no answer from shop-west-db-1
-        exit 1
-
-        refused: step `vet-standby` is blocked
-        exit 3
-
-        partly done: commit stopped with some of it done
-        cause: no answer from shop-west-db-1
-        hint: hafog commit
-        exit 4
-
-        interrupted: commit was interrupted; the journal is sealed
-        hint: hafog commit
-        exit 130
-        ");
-    }
-
-    #[test]
-    fn nobody_is_told_to_go_back_from_where_there_is_only_forward() {
-        let plan = Plan::new(PlanKind::Directional, Intent::Commit);
-        let stopped = |past| {
-            let end = End::Stopped(Fault::unavailable("no answer from shop-west-db-1"));
-            let fault = outcome(&plan, &"r".into(), "commit", past, end).unwrap_err();
-            fault.hints().join(", ")
-        };
-        assert_eq!(stopped(false), "hafog resume, hafog abort");
-        assert_eq!(stopped(true), "hafog resume");
-    }
 }

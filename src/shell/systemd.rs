@@ -93,9 +93,11 @@ fn literal(word: &str) -> String {
 
 const NO_PROGRAM: &[u8] = b"hafog: there is no such program\n";
 
+/// `$1` is for configuration, `$2` for data, which is the service user's, `$3` for logs: systemd opens those as root, so
+/// nobody else may put a link there.
 const PREPARE: &str = r#"
 for folder in "$@"; do mkdir -p "$folder" || exit 1; done
-chown USER: "$2" "$3""#;
+chown USER: "$2" && chown root: "$3""#;
 
 const PUT: &str = r#"
 set -e
@@ -123,17 +125,13 @@ const LOGS: &str = "logs-of-hafog";
 
 /// Cuts the logs in the folder `$1` that have more than `$2` bytes down to their last `$3`. Services append, so they go on
 /// behind what is left; a line that is written at that very moment may be lost. Where there is no room for the end, it
-/// goes too: a full disk is worse. The folder is the service user's, so what is cut is what was opened, if it is what its
-/// name says.
+/// goes too: a full disk is worse.
 const CUT: &str = r#"
-cd "$1" || exit 0
-for log in "$(pwd -P)"/*.log; do
-  [ -f "$log" ] && [ ! -L "$log" ] || continue
-  exec 3<>"$log"; open=/proc/$$/fd/3
-  [ "$(readlink "$open")" = "$log" ] && [ "$(stat -Lc %s "$open")" -gt "$2" ] || continue
-  end=$(mktemp) && tail -c "$3" "$open" >"$end"
-  : >"$open"
-  [ -z "$end" ] || { cat "$end" >>"$open"; rm -f "$end"; }
+for log in "$1"/*.log; do
+  [ -f "$log" ] && [ ! -L "$log" ] && [ "$(stat -c %s "$log")" -gt "$2" ] || continue
+  end=$(mktemp) && tail -c "$3" "$log" >"$end"
+  : >"$log"
+  [ -z "$end" ] || { cat "$end" >>"$log"; rm -f "$end"; }
 done"#;
 
 /// What cuts the logs, and when. A timer rather than logrotate or cron, which a machine need not have; and not the journal,

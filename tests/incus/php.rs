@@ -119,6 +119,13 @@ fn a_php_application_runs_on_the_units_of_its_packages_at_both_clouds() {
     );
     assert_eq!(who.trim(), "600 root");
 
+    // What services say is cut, and none of them can put a link where systemd writes it.
+    let cut = "log=/var/lib/hafog/log/word.log; stat -c %U \"$(dirname $log)\" && systemctl is-active logs-of-hafog.timer \
+        && head -c 70000000 /dev/zero | tr '\\0' x >>$log && echo end >>$log && systemctl start logs-of-hafog.service \
+        && stat -c %s $log && tail -c 4 $log";
+    let (_, said) = on_server("east", server, &["sh", "-c", cut]);
+    assert_eq!(said, "root\nactive\n16777216\nend\n");
+
     pair.must("clone west --yes");
     pair.until_ready("the standby is ready", "preflight");
     for site in ["east", "west"] {
