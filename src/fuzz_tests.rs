@@ -38,6 +38,8 @@ fn read_spec(bytes: &[u8]) {
             low_ports: false,
             seal: true,
             firewall: false,
+            disks: false,
+            copies: false,
         }],
         engines: &[spec::EngineWord {
             name: "postgres",

@@ -19,6 +19,7 @@ use crate::error::{Fault, Trouble};
 use crate::model::id::{ImageName, ServerName, SiteName, StackName};
 use crate::model::stack::{Registered, Size};
 use crate::model::subnet::Subnet;
+use crate::model::units::Bytes;
 use crate::shell::{Host, Shell};
 
 pub use firewall::Firewall;
@@ -58,6 +59,10 @@ pub struct Can {
     pub isolate: bool,
     /// Gives a site a network of its own (`network` in the spec), and lets in there what is open and nothing else.
     pub firewall: bool,
+    /// Gives a server a disk for its data as big as the spec says (`disk`).
+    pub disks: bool,
+    /// An image can be copied from one of its sites to another.
+    pub copies: bool,
     /// Its servers are whole machines: they have an operating system of their own, in which packages are installed.
     pub machines: bool,
 }
@@ -127,6 +132,13 @@ pub struct Image {
     pub tags: BTreeMap<String, String>,
 }
 
+/// An image on its way from one site to another of the same cloud. Read as it is sent: it need not fit into memory.
+pub struct ImageFile {
+    pub body: reqwest::Body,
+    /// What the cloud calls the format.
+    pub format: Option<String>,
+}
+
 /// The tag of an image that booted at its site and passed its check.
 pub const TRIED: &str = "tried";
 
@@ -143,6 +155,9 @@ pub struct ServerWant {
     /// `None` starts from the bare base: a builder.
     pub image: Option<ImageName>,
     pub size: Size,
+    /// How big its disk for data is. `None`: as big as the cloud makes one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Bytes>,
     /// Ports that others may connect to.
     pub open: Vec<u16>,
     pub tags: BTreeMap<String, String>,
@@ -186,6 +201,20 @@ pub trait Cloud: Send + Sync {
         tags: &BTreeMap<String, String>,
     ) -> Result<Image, Trouble>;
     async fn images(&self) -> Result<Vec<Image>, Fault>;
+    /// For [`Cloud::put_image`] at another site of the same cloud, where [`Can::copies`].
+    async fn get_image(&self, name: &ImageName) -> Result<ImageFile, Fault> {
+        Err(Fault::new(format!("image `{name}` cannot be copied")))
+    }
+    /// Makes the image from what another site has; it is not known yet to work here. There already is success.
+    async fn put_image(
+        &self,
+        name: &ImageName,
+        _tags: &BTreeMap<String, String>,
+        _file: ImageFile,
+    ) -> Result<Image, Trouble> {
+        let message = format!("image `{name}` cannot be copied");
+        Err(Trouble::NothingChanged(Fault::new(message)))
+    }
     /// Changes the tags of an image.
     async fn tag_image(
         &self,

@@ -30,6 +30,8 @@ pub fn known() -> Known<'static> {
             low_ports: about.can.low_ports,
             seal: about.can.seal,
             firewall: about.can.firewall,
+            disks: about.can.disks,
+            copies: about.can.copies,
         };
         cloud::registry::CLOUDS.iter().map(word).collect()
     });

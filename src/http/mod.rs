@@ -9,7 +9,7 @@ mod pin;
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Method, StatusCode};
+use reqwest::{Body, Method, Response, StatusCode};
 
 use crate::error::{Fault, Kind, Trouble, innermost};
 
@@ -93,34 +93,20 @@ impl Api {
     }
 
     /// The arm says whether the call may have happened: nothing was sent, or no whole answer came.
-    pub async fn send(&self, ask: Ask<'_>) -> Result<Answer, Trouble> {
-        let what = format!("{} {}{}", ask.method, self.base, bare(ask.path));
-        let url = format!("{}{}", self.base, ask.path);
-        let mut request = self.client.request(ask.method, url).timeout(ask.limit);
-        for (name, value) in &ask.headers {
-            let value = HeaderValue::from_str(value).map_err(|_| {
-                Trouble::NothingChanged(Fault::new(format!("`{name}` of {what} is no header")))
-            })?;
-            request = request.header(HeaderName::from_static(name), value);
-        }
-        let late = || format!("{what}: no answer within {} s", ask.limit.as_secs_f64());
-        let lost = |error: reqwest::Error| {
-            let error = error.without_url();
-            let fault = match error.is_timeout() && !error.is_connect() {
-                true => Fault::unavailable(late()),
-                false => Fault::unavailable(what.clone()).because(innermost(&error)),
-            };
-            match error.is_connect() || error.is_builder() {
-                true => Trouble::NothingChanged(fault),
-                false => Trouble::Unknown(fault),
-            }
-        };
-        let mut response = request.body(ask.body).send().await.map_err(lost)?;
+    pub async fn send(&self, mut ask: Ask<'_>) -> Result<Answer, Trouble> {
+        let body = std::mem::take(&mut ask.body);
+        self.send_body(ask, body.into()).await
+    }
+
+    /// With a body that need not fit into memory, instead of that of `ask`.
+    pub async fn send_body(&self, ask: Ask<'_>, body: Body) -> Result<Answer, Trouble> {
+        let call = self.call(&ask);
+        let mut response = self.begin(ask, body, &call).await?;
         let (status, headers) = (response.status(), response.headers().clone());
         let mut body = Vec::new();
-        while let Some(part) = response.chunk().await.map_err(lost)? {
+        while let Some(part) = response.chunk().await.map_err(|error| call.lost(error))? {
             if body.len() + part.len() > BODY_MAX {
-                let message = format!("{what}: an answer of more than {BODY_MAX} bytes");
+                let message = format!("{}: an answer of more than {BODY_MAX} bytes", call.what);
                 return Err(Trouble::Unknown(Fault::of(Kind::Error, message)));
             }
             body.extend_from_slice(&part);
@@ -130,6 +116,56 @@ impl Api {
             headers,
             body,
         })
+    }
+
+    /// An answer whose body nobody has read yet. Until its end, the limit of `ask` holds.
+    pub async fn open(&self, mut ask: Ask<'_>) -> Result<Response, Trouble> {
+        let (call, body) = (self.call(&ask), std::mem::take(&mut ask.body));
+        self.begin(ask, body.into(), &call).await
+    }
+
+    fn call(&self, ask: &Ask<'_>) -> Call {
+        Call {
+            what: format!("{} {}{}", ask.method, self.base, bare(ask.path)),
+            limit: ask.limit,
+        }
+    }
+
+    async fn begin(&self, ask: Ask<'_>, body: Body, call: &Call) -> Result<Response, Trouble> {
+        let what = &call.what;
+        let url = format!("{}{}", self.base, ask.path);
+        let mut request = self.client.request(ask.method, url).timeout(ask.limit);
+        for (name, value) in &ask.headers {
+            let value = HeaderValue::from_str(value).map_err(|_| {
+                Trouble::NothingChanged(Fault::new(format!("`{name}` of {what} is no header")))
+            })?;
+            request = request.header(HeaderName::from_static(name), value);
+        }
+        let sent = request.body(body).send().await;
+        sent.map_err(|error| call.lost(error))
+    }
+}
+
+/// What failures are told by.
+struct Call {
+    what: String,
+    limit: Duration,
+}
+
+impl Call {
+    fn lost(&self, error: reqwest::Error) -> Trouble {
+        let (what, error) = (&self.what, error.without_url());
+        let fault = match error.is_timeout() && !error.is_connect() {
+            true => Fault::unavailable(format!(
+                "{what}: no answer within {} s",
+                self.limit.as_secs_f64()
+            )),
+            false => Fault::unavailable(what.clone()).because(innermost(&error)),
+        };
+        match error.is_connect() || error.is_builder() {
+            true => Trouble::NothingChanged(fault),
+            false => Trouble::Unknown(fault),
+        }
     }
 }
 

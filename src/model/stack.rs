@@ -153,6 +153,9 @@ pub struct Site {
     /// Servers are made from images. Where not, recipes are applied to servers that exist already.
     #[serde(default = "yes")]
     pub seals: bool,
+    /// Its images can be copied to other sites of the same cloud.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub copies: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<Registered>,
 }

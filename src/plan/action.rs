@@ -41,6 +41,7 @@ actions! {
     CreateServer,
     ApplyRecipe,
     SealImage,
+    CopyImage,
     TryImage,
     PowerOn,
     DeleteServer,
@@ -102,6 +103,15 @@ pub struct ApplyRecipe {
 pub struct SealImage {
     pub site: SiteName,
     pub builder: ServerName,
+    pub image: ImageName,
+    pub tags: BTreeMap<String, String>,
+}
+
+/// Makes the image from the one that another site has.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CopyImage {
+    pub site: SiteName,
+    pub from: SiteName,
     pub image: ImageName,
     pub tags: BTreeMap<String, String>,
 }

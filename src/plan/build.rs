@@ -45,7 +45,10 @@ pub(super) fn images(
         } else {
             let sealed = match facts.is_untried(site, &image) {
                 true => None,
-                false => Some(one(plan, stack, site, recipe, &image)),
+                false => Some(match source(stack, facts, site, &image) {
+                    Some(from) => plan.push(copy(stack, site, from, recipe, &image)),
+                    None => one(plan, stack, site, recipe, &image),
+                }),
             };
             Some(tried(plan, stack, site, recipe, &image, sealed))
         };
@@ -53,6 +56,49 @@ pub(super) fn images(
     }
     leftovers(plan, stack, facts, site);
     made
+}
+
+/// Where the image can be had from: another host of the same cloud, where it is known to work.
+fn source<'a>(
+    stack: &'a Stack,
+    facts: &Facts,
+    site: &SiteName,
+    image: &ImageName,
+) -> Option<&'a SiteName> {
+    let here = stack.site(site).filter(|here| here.copies)?;
+    let mut others = stack.sites.iter();
+    let other = others.find(|other| {
+        let is_elsewhere = other.cloud == here.cloud && other.region != here.region;
+        is_elsewhere && facts.has_image(&other.name, image)
+    })?;
+    Some(&other.name)
+}
+
+fn copy(
+    stack: &Stack,
+    site: &SiteName,
+    from: &SiteName,
+    recipe: &RecipeName,
+    image: &ImageName,
+) -> Step {
+    step(
+        format!("copy-image {image} {site}"),
+        format!("copy image {image} from {from} to {site}"),
+        CopyImage {
+            site: site.clone(),
+            from: from.clone(),
+            image: image.clone(),
+            tags: image_tags(stack, site, recipe),
+        }
+        .into(),
+    )
+    .limit(3600)
+}
+
+fn image_tags(stack: &Stack, site: &SiteName, recipe: &RecipeName) -> BTreeMap<String, String> {
+    let mut tags = tags(stack, site);
+    tags.insert("recipe".to_owned(), recipe.to_string());
+    tags
 }
 
 pub(super) fn delete_image(site: &SiteName, image: &ImageName) -> Step {
@@ -180,6 +226,7 @@ fn temporary(stack: &Stack, site: &SiteName, name: &ServerName, image: &ImageNam
             cpu: 1,
             memory: Bytes(1 << 30),
         },
+        disk: None,
         open: Vec::new(),
         tags,
     }
@@ -253,8 +300,6 @@ fn one(
         .after([created])
         .limit(1800),
     );
-    let mut image_tags = tags(stack, site);
-    image_tags.insert("recipe".to_owned(), recipe.to_string());
     let sealed = plan.push(
         step(
             format!("seal-image {image} {site}"),
@@ -263,7 +308,7 @@ fn one(
                 site: site.clone(),
                 builder: builder.clone(),
                 image: image.clone(),
-                tags: image_tags,
+                tags: image_tags(stack, site, recipe),
             }
             .into(),
         )

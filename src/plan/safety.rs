@@ -193,6 +193,7 @@ pub fn revoked(plan: &Plan, facts: &Facts) -> Option<Refusal> {
         Action::CreateServer(action) => action.want.image.as_ref(),
         Action::ApplyRecipe(action) => Some(&action.image),
         Action::SealImage(action) => Some(&action.image),
+        Action::CopyImage(action) => Some(&action.image),
         Action::TryImage(action) => Some(&action.image),
         Action::ChangeImage(action) => Some(&action.to),
         _ => None,

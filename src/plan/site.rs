@@ -285,6 +285,7 @@ pub(super) fn create_server(stack: &Stack, server: &Server, image: &ImageName) -
         name: server.name.clone(),
         image: Some(image.clone()),
         size: server.size,
+        disk: server.disk,
         open: server.open.clone(),
         tags,
     };

@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use super::SimWorld;
 use super::call::{Call, Part};
 use super::world::{SimServer, SimSite, World};
-use crate::cloud::{Cloud, Firewall, Image, OnceKey, Power, Server, ServerState, ServerWant};
+use crate::cloud::{
+    Cloud, Firewall, Image, ImageFile, OnceKey, Power, Server, ServerState, ServerWant,
+};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{ImageName, ServerName, SiteName};
 use crate::shell::Shell;
@@ -103,6 +105,31 @@ impl Cloud for SimCloud {
         self.world
             .change(call, |world, part| {
                 world.seal(&self.site, builder, name, tags, part)
+            })
+            .await
+    }
+
+    async fn get_image(&self, name: &ImageName) -> Result<ImageFile, Fault> {
+        let call = self.call("cloud.get_image", name);
+        self.world
+            .look(call, |world| {
+                world.has_image(&self.site, name)?;
+                let body = Vec::new().into();
+                Ok(ImageFile { body, format: None })
+            })
+            .await
+    }
+
+    async fn put_image(
+        &self,
+        name: &ImageName,
+        tags: &BTreeMap<String, String>,
+        _: ImageFile,
+    ) -> Result<Image, Trouble> {
+        let call = self.call("cloud.put_image", name).halves();
+        self.world
+            .change(call, |world, part| {
+                world.put_image(&self.site, name, tags, part)
             })
             .await
     }
@@ -320,6 +347,19 @@ impl World {
             return Err(Trouble::NothingChanged(Fault::new(message)));
         }
         from.power_off();
+        self.put_image(site, name, tags, part)
+    }
+
+    fn put_image(
+        &mut self,
+        site: &SiteName,
+        name: &ImageName,
+        tags: &BTreeMap<String, String>,
+        part: Part,
+    ) -> Result<Image, Trouble> {
+        if let Some(image) = self.api(site).nothing_changed()?.images.get(name) {
+            return Ok(image.clone());
+        }
         let image = Image {
             name: name.clone(),
             id: format!("ami-{}", self.next()),

@@ -86,6 +86,7 @@ fn site(name: &str) -> Site {
         region: None,
         tier: Tier::Warm,
         seals: true,
+        copies: false,
         hosts: Vec::new(),
     }
 }
@@ -243,6 +244,7 @@ async fn make_server(
             cpu: 1,
             memory: Bytes(1 << 30),
         },
+        disk: None,
         open: Vec::new(),
         tags: BTreeMap::new(),
     };

@@ -63,6 +63,7 @@ pub(super) fn lint(spec: &Spec, stack: &Stack, root: Spot, known: &Known) -> Vec
     not_asked_yet(stack, root, &mut found);
     not_on_this_machine(spec, stack, root, &mut found);
     unused_image(spec, root, &mut found);
+    disks(spec, stack, root, known, &mut found);
     open_to_all(stack, root, known, &mut found);
     found.sort_by_key(|lint| lint.at);
     found
@@ -338,6 +339,32 @@ fn not_on_this_machine(spec: &Spec, stack: &Stack, root: Spot, found: &mut Vec<F
                 );
             }
         }
+    }
+}
+
+/// What is asked for and not given.
+fn disks(spec: &Spec, stack: &Stack, root: Spot, known: &Known, found: &mut Vec<Found>) {
+    let lacks = |site: &&Site| {
+        let mut clouds = known.clouds.iter();
+        let cloud = clouds.find(|cloud| cloud.name == site.cloud);
+        cloud.is_some_and(|cloud| !cloud.disks)
+    };
+    let Some(site) = stack.sites.iter().find(lacks) else {
+        return;
+    };
+    let groups = spec.servers.iter();
+    for (name, _) in groups.filter(|(_, group)| group.disk.is_some()) {
+        let message = format!(
+            "the cloud `{}` of `{}` gives no server a disk of its own: it has what its machine has",
+            site.cloud, site.name
+        );
+        add(
+            found,
+            "disk-not-given",
+            root.key("servers").key(&name.0).key("disk"),
+            message,
+            "it is for sites on other clouds, and stays for them",
+        );
     }
 }
 

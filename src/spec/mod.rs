@@ -55,6 +55,10 @@ pub struct CloudWord {
     pub seal: bool,
     /// Gives a site a network of its own, on which what is open is enforced.
     pub firewall: bool,
+    /// Gives a server a disk as big as `disk` says.
+    pub disks: bool,
+    /// An image can be copied from one of its sites to another.
+    pub copies: bool,
 }
 
 #[derive(Clone, Copy, Debug)]

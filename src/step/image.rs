@@ -9,6 +9,7 @@ use super::{Act, Context, Standing, apply, balancer, configure, files, rotation}
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::image::shelf::Shelf;
 use crate::journal::event::Output;
+use crate::model::id::{ImageName, SiteName};
 use crate::model::roles::Revocation;
 use crate::plan::action::*;
 use crate::shell::{Host, Ran, ServiceChange};
@@ -22,17 +23,25 @@ pub(super) fn ended_badly(ran: &Ran, what: &str) -> Trouble {
     Trouble::Partial(fault.because_last(10, lines))
 }
 
+async fn is_there(
+    context: &Context<'_>,
+    site: &SiteName,
+    image: &ImageName,
+) -> Result<Standing, Fault> {
+    let images = context.world.cloud(site)?.images().await?;
+    match images.iter().find(|there| &there.name == image) {
+        Some(image) => Ok(Standing::done(format!(
+            "{} ({} bytes)",
+            image.name, image.bytes
+        ))),
+        None => Ok(Standing::Ready),
+    }
+}
+
 #[async_trait]
 impl Act for SealImage {
     async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
-        let images = context.world.cloud(&self.site)?.images().await?;
-        match images.iter().find(|image| image.name == self.image) {
-            Some(image) => Ok(Standing::done(format!(
-                "{} ({} bytes)",
-                image.name, image.bytes
-            ))),
-            None => Ok(Standing::Ready),
-        }
+        is_there(context, &self.site, &self.image).await
     }
 
     async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
@@ -41,6 +50,24 @@ impl Act for SealImage {
             .seal(&self.builder, &self.image, &self.tags)
             .await
             .map(drop)
+    }
+}
+
+#[async_trait]
+impl Act for CopyImage {
+    async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
+        is_there(context, &self.site, &self.image).await
+    }
+
+    async fn act(&self, context: &Context<'_>) -> Result<(), Trouble> {
+        let world = context.world;
+        let from = world.cloud(&self.from).nothing_changed()?;
+        let to = world.cloud(&self.site).nothing_changed()?;
+        let file = from.get_image(&self.image).await.nothing_changed()?;
+        to.put_image(&self.image, &self.tags, file).await?;
+        let shelf = Shelf::of(&world.home, &self.site, &self.image);
+        let said = shelf.say(format!("copied from {}\n", self.from)).await;
+        said.partial()
     }
 }
 

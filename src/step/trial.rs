@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::image::ended_badly;
+use super::packages::SBOM;
 use super::{Act, Context, Standing, apply, server};
 use crate::cloud::{OnceKey, TRIED};
 use crate::error::{Fault, Trouble, TroubleExt};
@@ -67,6 +68,23 @@ pub(super) async fn passes(
     Ok(())
 }
 
+/// Of an image that was not made from here, but copied.
+async fn keep_sbom(
+    context: &Context<'_>,
+    shell: &dyn Shell,
+    host: &Host,
+    shelf: &Shelf,
+) -> Result<(), Trouble> {
+    if !context.world.has_machines(&host.site) || shelf.read_sbom().partial()?.is_some() {
+        return Ok(());
+    }
+    let path = format!("{}{SBOM}", host.dirs.image);
+    match shell.get(host, &path).await.partial()? {
+        Some(bytes) => shelf.put_sbom(bytes).await.partial(),
+        None => Ok(()),
+    }
+}
+
 #[async_trait]
 impl Act for TryImage {
     async fn check(&self, context: &Context<'_>) -> Result<Standing, Fault> {
@@ -100,7 +118,8 @@ impl Act for TryImage {
             let host = host.await.partial()?;
             let shell = world.shell(&self.site).partial()?;
             let shelf = Shelf::of(&world.home, &self.site, &self.image);
-            passes(context, shell.as_ref(), &host, recipe, &shelf).await
+            passes(context, shell.as_ref(), &host, recipe, &shelf).await?;
+            keep_sbom(context, shell.as_ref(), &host, &shelf).await
         };
         tried.await.map_err(|trouble| {
             trouble.map(|fault| {

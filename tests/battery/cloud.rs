@@ -54,6 +54,7 @@ pub fn want(name: &str) -> ServerWant {
             cpu: 1,
             memory: Bytes(1 << 30),
         },
+        disk: None,
         open: Vec::new(),
         tags: BTreeMap::new(),
     }

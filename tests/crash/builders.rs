@@ -1,6 +1,6 @@
 //! Clouds that take their time: the builders of both sites are at work at the same time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use hafog::db::keys::Keys;
 use hafog::error::{Fault, Trouble};
 use hafog::journal::Silent;
 use hafog::model::id::{ImageName, ServerName, SiteName};
+use hafog::model::stack::Stack;
 use hafog::plan;
 use hafog::run::open::{self, OpenOptions};
 use hafog::run::runner::{End, Stop};
@@ -19,7 +20,8 @@ use hafog::sim::{SimWorld, stacks};
 use tokio::time::{Instant, sleep};
 
 use super::simulated::open_world;
-use super::verbs::{east, west};
+use super::starting_world;
+use super::verbs::{COPIED, east, stack_of, verb, west};
 
 /// Seconds that one call takes: to boot, to run one command of a recipe, to make an image, to remove a server, to ask.
 #[derive(Clone, Copy)]
@@ -207,4 +209,48 @@ async fn two_clouds_build_in_the_time_of_the_slower_one() {
     let _ = std::io::stderr().write_all(said.as_bytes());
     assert!(other < alone && alone > Duration::from_secs(300));
     assert!(ratio <= 1.2, "{ratio:.3}");
+}
+
+/// The kinds of steps that `hafog clone west` has for images after `hafog up`.
+async fn steps_of_clone(change: fn(&mut Stack), happens: fn(&SimWorld)) -> BTreeSet<String> {
+    let mut stack = stack_of(verb(COPIED)).as_ref().clone();
+    change(&mut stack);
+    let stack = Arc::new(stack);
+    let folder = tempfile::tempdir().expect("a folder");
+    let keys = Arc::new(Keys::open(folder.path()).expect("keys"));
+    let sim = starting_world(&stack, &keys, verb(COPIED)).await;
+    happens(&sim);
+    let world = open_world(&sim, &stack, &keys);
+    let facts = hafog::observe::facts(&world).await.expect("facts");
+    let plan = plan::site::clone(&stack, &facts, &west());
+    let names = plan.steps.iter().map(|step| step.name.as_str());
+    let kinds = names.filter_map(|name| name.split(' ').next());
+    let kinds = kinds.filter(|kind| kind.contains("image") || kind.contains("builder"));
+    kinds.map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_site_gets_its_images_from_another_host_of_its_cloud() {
+    let copied = BTreeSet::from(["copy-image", "try-image"].map(str::to_owned));
+    let made = [
+        "create-builder",
+        "delete-builder",
+        "seal-image",
+        "try-image",
+    ];
+    let made = BTreeSet::from(made.map(str::to_owned));
+    let nothing: fn(&SimWorld) = |_| {};
+    assert_eq!(steps_of_clone(|_| {}, nothing).await, copied);
+    // Another cloud, one that cannot, and one host that is two sites.
+    let change: [fn(&mut Stack); 3] = [
+        |stack| stack.sites[1].cloud = "elsewhere".to_owned(),
+        |stack| stack.sites.iter_mut().for_each(|site| site.copies = false),
+        |stack| stack.sites[0].region = stack.sites[1].region.clone(),
+    ];
+    for change in change {
+        assert_eq!(steps_of_clone(change, nothing).await, made);
+    }
+    // Nobody is asked who does not answer.
+    let dark: fn(&SimWorld) = |sim| sim.set_cloud_answers(&east(), false);
+    assert_eq!(steps_of_clone(|_| {}, dark).await, made);
 }

@@ -198,6 +198,7 @@ cut! {
     up_cut_anywhere_is_completed: "up",
     clone_cut_anywhere_is_completed: "clone",
     clone_of_sites_that_keep_others_out_cut_anywhere_is_completed: "clone, enclosed",
+    clone_from_copied_images_cut_anywhere_is_completed: COPIED,
     heal_of_sites_that_keep_others_out_cut_anywhere_is_completed: "heal, enclosed",
     switchover_cut_anywhere_is_completed: "switchover",
     commit_cut_anywhere_is_completed: "commit",

@@ -136,6 +136,12 @@ pub const VERBS: &[Verb] = &[
         before: &["up", "clone", "(a web server and a balancer die)"],
         plan: |s, f| plan::heal::heal(s, f, &[east(), west()]),
     },
+    // Both sites are hosts of a cloud that hands images on.
+    Verb {
+        name: COPIED,
+        before: &["up"],
+        plan: |s, f| plan::site::clone(s, f, &west()),
+    },
     // The west is made of servers that exist already.
     Verb {
         name: "clone, in place",
@@ -181,6 +187,8 @@ pub const LEASED: &str = "(east had a write lease)";
 /// What a verb's name ends with where the west seals nothing.
 const IN_PLACE: &str = ", in place";
 
+pub const COPIED: &str = "clone, copied";
+
 /// What a verb's name ends with where sites keep others out.
 const ENCLOSED: &str = ", enclosed";
 
@@ -212,6 +220,8 @@ pub fn stack_of(verb: &Verb) -> Arc<Stack> {
         enclosed(&mut stack);
     }
     for site in &mut stack.sites {
+        site.copies = verb.name == COPIED;
+        site.region = Some(format!("of {}", site.name));
         site.seals = !verb.name.ends_with(IN_PLACE) || site.name == east();
     }
     Arc::new(stack)

@@ -1,6 +1,6 @@
 //! Clients that ask the same all the time, and what they got.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -8,6 +8,8 @@ use std::time::Duration;
 use super::wait::wait_until;
 
 const CLIENTS: usize = 25;
+/// How often each asks in a second.
+const RATE: usize = 20;
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A load generator that somebody else wrote: <https://github.com/rakyll/hey>.
@@ -20,10 +22,11 @@ impl Load {
         there.is_err().then_some("hey is not installed")
     }
 
-    /// Each asks 4 times a second, where the machine is fast enough. All of them are connected when this returns.
+    /// Together 500 times a second, where the machine is fast enough. All of them are connected when this returns.
     pub fn on(url: &str) -> Load {
+        let (clients, rate) = (CLIENTS.to_string(), RATE.to_string());
         let hey = Command::new("hey")
-            .args(["-z", "10m", "-c", &CLIENTS.to_string(), "-q", "4", url])
+            .args(["-z", "10m", "-c", &clients, "-q", &rate, url])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn();
@@ -39,24 +42,24 @@ impl Load {
         load
     }
 
-    /// What clients got: a line a status with its count (`[200]`), and errors.
-    fn end(&mut self) -> Vec<String> {
+    /// What clients got: a line a status with its count (`[200]`), and errors; and how fast they asked.
+    fn end(&mut self) -> (Vec<String>, String) {
         let pid = self.0.id().to_string();
         let told = Command::new("kill").args(["-INT", &pid]).status();
         assert!(told.expect("kill is there").success());
         let mut text = String::new();
         let mut stdout = self.0.stdout.take().expect("a pipe");
         stdout.read_to_string(&mut text).expect("hey's report");
-        let lines = text.lines().map(str::trim);
-        let lines = lines
-            .filter(|line| line.starts_with('['))
-            .map(str::to_owned);
-        lines.collect()
+        let lines = || text.lines().map(str::trim);
+        let got = lines().filter(|line| line.starts_with('['));
+        let rate = lines().find_map(|line| line.strip_prefix("Requests/sec:"));
+        let got = got.map(str::to_owned).collect();
+        (got, rate.unwrap_or("?").trim().to_owned())
     }
 
     /// Everybody got 200 all the time.
     pub fn end_well(mut self) {
-        let got = self.end();
+        let (got, rate) = self.end();
         let [line] = got.as_slice() else {
             panic!("clients got several things: {got:#?}");
         };
@@ -66,6 +69,8 @@ impl Load {
         let count = count.trim().trim_end_matches(" responses").parse::<usize>();
         let count = count.unwrap_or_else(|error| panic!("{line}: {error}"));
         assert!(count >= CLIENTS, "{line}");
+        let said = format!("load: {count} requests, {rate}/s, all of them answered with 200\n");
+        let _ = std::io::stderr().write_all(said.as_bytes());
     }
 }
 

@@ -430,7 +430,7 @@ images:
       - { name: app, run: "$HAFOG_EXE demo-app" }
 servers:
   web: { image: web, count: 2, open: [8081], size: { cpu: 1, memory: 256MiB } }
-  db: { image: postgres-15, count: 2, size: { cpu: 1, memory: 512MiB } }
+  db: { image: postgres-15, count: 2, disk: 2GiB, size: { cpu: 1, memory: 512MiB } }
 balancer: { to: web, listen: [80], check: { http: /healthz } }
 databases:
   main: { engine: postgres, on: db, replicas: 1, password: DATABASE_PASSWORD }

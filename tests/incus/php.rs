@@ -4,6 +4,7 @@
 use std::process::{Command, Stdio};
 
 use crate::lab::{Pair, curl, on_server};
+use crate::story::bills;
 
 const RECIPE: &str = r#"
     packages: [nginx, php-fpm, php-pgsql]
@@ -100,6 +101,15 @@ fn a_php_application_runs_on_the_units_of_its_packages_at_both_clouds() {
     pair.home.write("pool.conf", POOL);
     pair.home.write("index.php", PAGE);
     pair.home.write("odd", &format!("{ODD}\n"));
+    // Each cloud builds for itself, and both have the same in the end, down to the last package.
+    let built = pair.must("build --yes").all();
+    for site in ["east", "west"] {
+        let builder = format!("create-builder shop-{site}-build-web");
+        assert!(built.contains(&builder), "{built}");
+    }
+    let both = ["east", "west"].map(|site| bills(&pair, site));
+    assert_eq!(both[0].len(), 3, "{:?}", both[0].keys());
+    assert_eq!(both[0], both[1]);
     pair.must("up --yes");
     let again = pair.must("up --yes");
     assert!(again.stdout.contains("nothing to do"), "{}", again.all());

@@ -1,6 +1,6 @@
 //! The whole story across two clouds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::harness::load::Load;
 use crate::lab::{Pair, incus, lab, on_server};
@@ -16,10 +16,18 @@ fn a_stack_moves_to_the_other_cloud_loses_it_and_comes_back() {
     assert!(again.stdout.contains("nothing to do"), "{}", again.all());
     let east = pair.address("east");
     assert!(pair.order(&east, "one"), "an order in the east");
-    pair.must("clone west --yes");
+    let cloned = pair.must("clone west --yes").all();
+    assert!(cloned.contains("copy-image web-"), "{cloned}");
+    assert!(!cloned.contains("create-builder"), "{cloned}");
     pair.until_ready("the standby is ready", "preflight");
 
-    // Both have the same, down to the last package, and a list of it.
+    let data = "/1.0/storage-pools/default/volumes/custom/shop-east-db-1-data?project=shop-east";
+    let (_, volume) = incus("a", &["query", data]);
+    assert!(volume.contains("\"size\": \"2147483648B\""), "{volume}");
+
+    // Both have the same, and a list of it.
+    assert_eq!(fingerprints("a").len(), 3, "{:?}", fingerprints("a"));
+    assert_eq!(fingerprints("a"), fingerprints("b"));
     let lock = pair.home.read("hafog.lock");
     assert!(lock.contains("curl: "), "{lock}");
     let bills = ["east", "west"].map(|site| bills(&pair, site));
@@ -88,10 +96,14 @@ fn a_stack_moves_to_the_other_cloud_loses_it_and_comes_back() {
 
     // The whole cloud of the primary: its daemon and every machine.
     lab(&["kill", "b"]);
+    lab(&["watch", "b"]);
     let refused = pair.run("failover --assume-down west --yes");
     assert_eq!(refused.code, 3, "{}", refused.all());
     assert!(refused.stderr.contains("unfenced-primary"));
     pair.must("failover --assume-down west --accept unfenced-primary --yes");
+    assert_eq!(lab(&["watched"]).trim(), "0", "the dead cloud was asked");
+    pair.run("show facts");
+    assert_ne!(lab(&["watched"]).trim(), "0", "what counts sees nothing");
     assert_eq!(pair.orders(&east), ["one", "half", "two"]);
     assert!(pair.order(&east, "three"), "an order in the east");
 
@@ -136,8 +148,18 @@ fn role(site: &str) -> String {
     said.trim().to_owned()
 }
 
+/// What a cloud calls the images of the stack: the digest of all that is in each.
+fn fingerprints(cloud: &str) -> BTreeSet<String> {
+    let (done, said) = incus(cloud, &["query", "/1.0/images?recursion=1"]);
+    let listed: serde_json::Value = serde_json::from_str(&said).expect("images");
+    assert!(done && listed.is_array(), "{said}");
+    let ours = listed.as_array().into_iter().flatten();
+    let ours = ours.filter(|image| image["properties"]["hafog.stack"] == "shop");
+    ours.map(|image| image["fingerprint"].to_string()).collect()
+}
+
 /// The bills of materials of a site's images.
-fn bills(pair: &Pair, site: &str) -> BTreeMap<String, String> {
+pub fn bills(pair: &Pair, site: &str) -> BTreeMap<String, String> {
     let folder = pair.home.path().join(".hafog/images").join(site);
     let files = std::fs::read_dir(folder).expect("what is kept of images");
     let names = files.map(|file| file.expect("a file").file_name());

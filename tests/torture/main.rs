@@ -73,7 +73,9 @@ fn run(options: &Options, bench: &mut Bench) -> usize {
         cases.len(),
         options.jobs
     ));
+    let code = code();
     let work = Work {
+        code: &code,
         next: AtomicUsize::new(0),
         cases: &cases,
         results: Mutex::new(&mut results),
@@ -98,6 +100,7 @@ struct Work<'a> {
     cases: &'a [Case],
     results: Mutex<&'a mut Results>,
     seed: u64,
+    code: &'a str,
 }
 
 impl<'a> Work<'a> {
@@ -110,7 +113,7 @@ impl<'a> Work<'a> {
             if self.results().has(&case.name()) {
                 continue;
             }
-            let record = one(case, bench, self.seed);
+            let record = one(case, bench, self.seed, self.code);
             self.tell(number + 1, &record);
             self.results().add(record);
         }
@@ -140,7 +143,7 @@ impl<'a> Work<'a> {
     }
 }
 
-fn one(case: &Case, bench: &mut Bench, seed: u64) -> Record {
+fn one(case: &Case, bench: &mut Bench, seed: u64, code: &str) -> Record {
     let began = Instant::now();
     let name = case.name();
     let mut random = Random::of(seed, &name);
@@ -161,7 +164,19 @@ fn one(case: &Case, bench: &mut Bench, seed: u64) -> Record {
         failed: ended.is_err(),
         end: ended.unwrap_or_else(|why| why),
         seconds: began.elapsed().as_secs_f64(),
+        code: code.to_owned(),
     }
+}
+
+/// The commit that is tested.
+fn code() -> String {
+    let asked = std::process::Command::new("git")
+        .args(["describe", "--always", "--dirty", "--exclude=*"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output();
+    let said = asked.ok().filter(|ran| ran.status.success());
+    let said = said.map(|ran| String::from_utf8_lossy(&ran.stdout).trim().to_owned());
+    said.unwrap_or_else(|| "an unknown commit".to_owned())
 }
 
 fn alone(seed: u64, name: &str) -> String {

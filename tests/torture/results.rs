@@ -1,4 +1,7 @@
 //! What came of each case, kept in a file so that a run of hours can be taken up again, and the table at its end.
+//!
+//! `tests/torture/seen/SEED.jsonl` holds what earlier runs on other machines saw; those cases are not run again with this
+//! seed. To keep a run: `cat target/torture/SEED.jsonl >>tests/torture/seen/SEED.jsonl`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -17,6 +20,9 @@ pub struct Record {
     /// The end state in words, or what is wrong.
     pub end: String,
     pub seconds: f64,
+    /// The commit that was tested.
+    #[serde(default)]
+    pub code: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -42,12 +48,15 @@ impl Results {
             learned: BTreeMap::new(),
         };
         let Some(seed) = seed else { return results };
-        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/torture");
+        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+        let (seen, folder) = (root.join("tests/torture/seen"), root.join("target/torture"));
         std::fs::create_dir_all(&folder).expect("target/ is writable");
         let path = folder.join(format!("{seed}.jsonl"));
-        let text = std::fs::read_to_string(&path).unwrap_or_default();
-        for line in text
+        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+        let (before, text) = (read(seen.join(format!("{seed}.jsonl"))), read(path.clone()));
+        for line in before
             .lines()
+            .chain(text.lines())
             .filter_map(|line| serde_json::from_str(line).ok())
         {
             match line {
@@ -142,6 +151,15 @@ impl Results {
             with(STRAY),
             with(DOUBLE),
         );
+        let mut codes: BTreeMap<&str, usize> = BTreeMap::new();
+        for record in &self.done {
+            *codes.entry(&record.code).or_default() += 1;
+        }
+        let codes: Vec<String> = codes
+            .iter()
+            .map(|(code, count)| format!("{count} of {code}"))
+            .collect();
+        text.push_str(&format!("commits: {}\n", codes.join(", ")));
         for record in failed {
             text.push_str(&format!("failed: {}\n", record.case));
         }

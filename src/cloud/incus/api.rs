@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use reqwest::Method;
+use reqwest::{Body, Method};
 use serde_json::Value;
 
 use crate::error::{Fault, Trouble, TroubleExt};
@@ -95,6 +95,38 @@ impl Incus {
             .push(("content-type", "application/octet-stream".to_owned()));
         ask.body = body;
         self.ask(ask).await.map(drop)
+    }
+
+    /// A file of any length, and what it is, to be read while it comes.
+    pub(super) async fn open(&self, path: &str, limit: Duration) -> Said<(Body, Option<String>)> {
+        let ask = Ask::new(Method::GET, path, limit);
+        let response = self.api.open(ask).await.map_err(No::Lost)?;
+        let kind = response.headers().get("content-type");
+        let kind = kind.and_then(|kind| kind.to_str().ok()).map(str::to_owned);
+        if response.status().is_success() {
+            return Ok((Body::from(response), kind));
+        }
+        let why = format!("{} is not given out: {}", bare(path), response.status());
+        Err(No::Refused(Fault::new(why)))
+    }
+
+    /// Sends such a file, and waits for the end of what is done with it.
+    pub(super) async fn upload(
+        &self,
+        path: &str,
+        headers: Vec<(&'static str, String)>,
+        body: Body,
+        limit: Duration,
+    ) -> Said<()> {
+        let mut ask = Ask::new(Method::POST, path, limit);
+        ask.headers = headers;
+        let answer = self.api.send_body(ask, body).await.map_err(No::Lost)?;
+        let said = envelope(path, &answer.body)?;
+        if said["type"] == "error" {
+            return Err(no(path, &said));
+        }
+        let operation = said["operation"].as_str().unwrap_or_default().to_owned();
+        self.ended(path, &operation, limit).await
     }
 
     /// Changes something, and waits for the end of the operation that this begins, if any.

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use reqwest::Method;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::api::No;
-use super::{QUICK_LIMIT, Site, WORK_LIMIT, server};
-use crate::cloud::Image;
+use super::{COPY_LIMIT, QUICK_LIMIT, Site, WORK_LIMIT, server};
+use crate::cloud::{Image, ImageFile};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{ImageName, ServerName};
 use crate::shell::ssh::HostKeyPair;
@@ -19,6 +19,9 @@ const SITE: &str = "hafog.site";
 const TAG: &str = "hafog.tag.";
 /// The alias of what builders start from. Whoever runs the host chooses it.
 const BASE: &str = "debian-12";
+
+/// Of an image in one file.
+const FORMAT: &str = "application/octet-stream";
 
 /// What must not be in two machines: who it is, and who may come in.
 const OWN: &[&str] = &[
@@ -94,26 +97,69 @@ impl Site {
             removed.map_err(No::trouble)?;
         }
         self.push(builder, "/etc/machine-id", "0444", "").await?;
-        let mut properties = Map::new();
-        properties.insert(NAME.to_owned(), name.as_str().into());
-        properties.insert(STACK.to_owned(), self.stack.as_str().into());
-        properties.insert(SITE.to_owned(), self.site.as_str().into());
-        for (tag, value) in tags {
-            properties.insert(format!("{TAG}{tag}"), value.as_str().into());
-        }
         let image = json!({
             "source": { "type": "instance", "name": builder.as_str() },
             "compression_algorithm": "none",
-            "properties": properties,
+            "properties": self.properties(name, tags),
             "public": false,
         });
         let path = self.within("/1.0/images");
         let made = self.incus.change(Method::POST, &path, &image, WORK_LIMIT);
         made.await.map_err(No::trouble)?;
+        self.made(name).await
+    }
+
+    fn properties(
+        &self,
+        name: &ImageName,
+        tags: &BTreeMap<String, String>,
+    ) -> BTreeMap<String, String> {
+        let tags = tags.iter();
+        let tags = tags.map(|(tag, value)| (format!("{TAG}{tag}"), value.clone()));
+        let own = [
+            (NAME.to_owned(), name.to_string()),
+            (STACK.to_owned(), self.stack.to_string()),
+            (SITE.to_owned(), self.site.to_string()),
+        ];
+        tags.chain(own).collect()
+    }
+
+    async fn made(&self, name: &ImageName) -> Result<Image, Trouble> {
         let found = self.published().await.unknown()?;
         let found = found.into_iter().find(|image| &image.name == name);
         let hidden = || Fault::unavailable(format!("image `{name}` was made and is not listed"));
         found.ok_or_else(|| Trouble::Unknown(hidden()))
+    }
+
+    pub(super) async fn export(&self, name: &ImageName) -> Result<ImageFile, Fault> {
+        let fingerprint = self.need(name).await?;
+        let path = format!("/1.0/images/{fingerprint}/export?project=default");
+        let file = self.incus.open(&path, COPY_LIMIT).await;
+        let (body, format) = file.map_err(No::fault)?;
+        Ok(ImageFile { body, format })
+    }
+
+    /// What the properties say is for this site, whatever the file says in them.
+    pub(super) async fn import(
+        &self,
+        name: &ImageName,
+        tags: &BTreeMap<String, String>,
+        file: ImageFile,
+    ) -> Result<Image, Trouble> {
+        let found = self.published().await.nothing_changed()?;
+        if let Some(image) = found.into_iter().find(|image| &image.name == name) {
+            return Ok(image);
+        }
+        let format = file.format.unwrap_or_else(|| FORMAT.to_owned());
+        let headers = vec![
+            ("content-type", format),
+            ("x-incus-filename", format!("{name}.tar")),
+            ("x-incus-properties", as_query(&self.properties(name, tags))),
+        ];
+        let path = "/1.0/images?project=default";
+        let sent = self.incus.upload(path, headers, file.body, COPY_LIMIT);
+        sent.await.map_err(No::trouble)?;
+        self.made(name).await
     }
 
     pub(super) async fn tag_published(
@@ -186,6 +232,12 @@ impl Site {
         }
         Ok(())
     }
+}
+
+fn as_query(properties: &BTreeMap<String, String>) -> String {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    query.extend_pairs(properties);
+    query.finish()
 }
 
 fn describe(listed: &Value) -> Image {

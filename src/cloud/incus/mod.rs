@@ -23,7 +23,8 @@ use serde_json::json;
 use self::api::{Incus, No, there};
 use self::way::Way;
 use super::{
-    Can, Cloud, CloudAbout, Firewall, Image, OnceKey, Power, Server, ServerWant, SiteSettings,
+    Can, Cloud, CloudAbout, Firewall, Image, ImageFile, OnceKey, Power, Server, ServerWant,
+    SiteSettings,
 };
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{ImageName, ServerName, SiteName, StackName};
@@ -40,6 +41,8 @@ pub const ABOUT: CloudAbout = CloudAbout {
         low_ports: true,
         power: true,
         isolate: true,
+        disks: true,
+        copies: true,
         firewall: true,
         machines: true,
     },
@@ -53,6 +56,8 @@ pub fn open_with(site: &SiteSettings, client: &Path) -> Result<Arc<dyn Cloud>, F
 
 /// For what Incus does on its disks.
 const WORK_LIMIT: Duration = Duration::from_secs(600);
+/// For an image that goes from one host to another, through here.
+const COPY_LIMIT: Duration = Duration::from_secs(3500);
 /// For what it does with processes and configuration.
 const QUICK_LIMIT: Duration = Duration::from_secs(60);
 
@@ -212,6 +217,19 @@ impl Cloud for Site {
 
     async fn images(&self) -> Result<Vec<Image>, Fault> {
         self.published().await
+    }
+
+    async fn get_image(&self, name: &ImageName) -> Result<ImageFile, Fault> {
+        self.export(name).await
+    }
+
+    async fn put_image(
+        &self,
+        name: &ImageName,
+        tags: &BTreeMap<String, String>,
+        file: ImageFile,
+    ) -> Result<Image, Trouble> {
+        self.import(name, tags, file).await
     }
 
     async fn tag_image(

@@ -181,7 +181,7 @@ impl Site {
         if let Some(own) = self.own_bridge(&place.network).await? {
             place.network = own;
         }
-        self.volume(name, &place).await?;
+        self.volume(want, &place).await?;
         self.begin(want, key, &image, &host_key.public, &place)
             .await?;
         self.equip(name, &host_key.private).await?;
@@ -459,13 +459,17 @@ impl Site {
 
     // Volumes.
 
-    async fn volume(&self, name: &ServerName, place: &Place) -> Result<(), Trouble> {
-        let all = place.volumes();
+    async fn volume(&self, want: &ServerWant, place: &Place) -> Result<(), Trouble> {
+        let (name, all) = (&want.name, place.volumes());
+        let mut config = json!({ STACK: self.stack.as_str() });
+        if let Some(size) = want.disk {
+            config["size"] = format!("{}B", size.0).into();
+        }
         let volume = json!({
             "name": volume_name(name),
             "type": "custom",
             "content_type": "filesystem",
-            "config": { STACK: self.stack.as_str() },
+            "config": config,
         });
         let one = self.within(&format!("{all}/{}", volume_name(name)));
         let all = self.within(&all);

@@ -49,6 +49,8 @@ pub const ABOUT: CloudAbout = CloudAbout {
         power: true,
         // What listens on the loopback interface is on no network that it could be taken off.
         isolate: false,
+        disks: false,
+        copies: false,
         firewall: false,
         machines: false,
     },

@@ -36,6 +36,8 @@ pub const ABOUT: CloudAbout = CloudAbout {
         low_ports: true,
         power: false,
         isolate: false,
+        disks: false,
+        copies: false,
         firewall: false,
         machines: true,
     },

@@ -94,6 +94,7 @@ fn want(name: &str, image: Option<&str>) -> ServerWant {
             cpu: 1,
             memory: Bytes(1),
         },
+        disk: None,
         open: vec![],
         tags: BTreeMap::new(),
     }

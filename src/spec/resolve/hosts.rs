@@ -64,6 +64,7 @@ impl<'a> Resolver<'a, '_> {
                 region: site.region.as_ref().map(|region| region.0.clone()),
                 tier: site.tier,
                 seals,
+                copies: cloud.is_some_and(|cloud| cloud.copies),
                 hosts: self.hosts(&site.hosts, spot.key("hosts")),
             });
         }
