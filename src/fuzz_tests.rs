@@ -40,6 +40,7 @@ fn read_spec(bytes: &[u8]) {
             firewall: false,
             disks: false,
             copies: false,
+            entry: false,
         }],
         engines: &[spec::EngineWord {
             name: "postgres",

@@ -231,24 +231,28 @@ async fn site_facts(world: &World, site: &SiteName) -> SiteFacts {
     let asked = within(async {
         let cloud = world.cloud(site)?;
         cloud.ping().await?;
-        let has_wall = world
-            .stack
-            .site(site)
-            .is_some_and(|site| site.network.is_some());
+        let of_spec = world.stack.site(site);
         let wall = async {
-            match has_wall {
+            match of_spec.is_some_and(|site| site.network.is_some()) {
                 true => cloud.firewall().await,
                 false => Ok(None),
             }
         };
-        let looks = futures_util::future::join3(cloud.servers(), cloud.images(), wall);
-        let (servers, images, firewall) = looks.await;
-        Ok((servers?, images?, firewall?))
+        let entry = async {
+            match of_spec.is_some_and(|site| site.address.is_some()) {
+                true => cloud.entry().await,
+                false => Ok(None),
+            }
+        };
+        let looks = futures_util::future::join4(cloud.servers(), cloud.images(), wall, entry);
+        let (servers, images, firewall, entry) = looks.await;
+        Ok((servers?, images?, firewall?, entry?))
     })
     .await;
     match asked {
-        Seen::Known((servers, images, firewall)) => SiteFacts {
+        Seen::Known((servers, images, firewall, entry)) => SiteFacts {
             firewall,
+            entry,
             answers: Seen::Known(()),
             servers: servers
                 .into_iter()
@@ -267,6 +271,7 @@ async fn site_facts(world: &World, site: &SiteName) -> SiteFacts {
             images: BTreeSet::new(),
             untried: BTreeSet::new(),
             firewall: None,
+            entry: None,
         },
     }
 }

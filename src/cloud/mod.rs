@@ -3,6 +3,7 @@
 //! Waiting is not in the trait: `servers()` and `images()` report what is, and `crate::wait` polls with a limit.
 //! A new cloud is one folder here and one line in `registry::CLOUDS`.
 
+pub mod entry;
 pub mod firewall;
 pub mod incus;
 pub mod local;
@@ -22,6 +23,7 @@ use crate::model::subnet::Subnet;
 use crate::model::units::Bytes;
 use crate::shell::{Host, Shell};
 
+pub use entry::Entry;
 pub use firewall::Firewall;
 
 /// What one command needs to open a cloud for one site.
@@ -61,6 +63,8 @@ pub struct Can {
     pub firewall: bool,
     /// Gives a server a disk for its data as big as the spec says (`disk`).
     pub disks: bool,
+    /// Gives a site an address (`address` in the spec) that leads to its balancer.
+    pub entry: bool,
     /// An image can be copied from one of its sites to another.
     pub copies: bool,
     /// Its servers are whole machines: they have an operating system of their own, in which packages are installed.
@@ -234,6 +238,15 @@ pub trait Cloud: Send + Sync {
     async fn firewall(&self) -> Result<Option<Firewall>, Fault>;
     /// Lets that in from now on, and nothing else.
     async fn allow(&self, firewall: &Firewall) -> Result<(), Trouble>;
+    /// Where the site's own address leads; `None`: nowhere. Asked of sites that have one, where [`Can::entry`].
+    async fn entry(&self) -> Result<Option<Entry>, Fault> {
+        Ok(None)
+    }
+    /// Leads the site's own address there from now on, and to nowhere else.
+    async fn lead(&self, entry: &Entry) -> Result<(), Trouble> {
+        let message = format!("{} cannot be led to {}", entry.address, entry.to);
+        Err(Trouble::NothingChanged(Fault::new(message)))
+    }
     /// Removes what the site owns beyond servers and images (networks, folders). Gone already is success.
     async fn remove_site(&self) -> Result<(), Trouble>;
     /// How its servers are reached.

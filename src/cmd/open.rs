@@ -32,6 +32,7 @@ pub fn known() -> Known<'static> {
             firewall: about.can.firewall,
             disks: about.can.disks,
             copies: about.can.copies,
+            entry: about.can.entry,
         };
         cloud::registry::CLOUDS.iter().map(word).collect()
     });

@@ -130,6 +130,12 @@ impl Stack {
         self.files.iter().filter(|files| files.on == server.group)
     }
 
+    /// The site's own address, if it has one and visitors reach the group by it.
+    pub fn entry(&self, site: &SiteName, group: &GroupName) -> Option<IpAddr> {
+        let site = self.site(site)?;
+        site.address.filter(|_| group.as_str() == BALANCER_GROUP)
+    }
+
     pub fn zone(&self, name: &ZoneName) -> Option<&Zone> {
         self.zones.iter().find(|zone| &zone.name == name)
     }
@@ -149,6 +155,9 @@ pub struct Site {
     /// The range of its own network, where what is open is enforced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<Subnet>,
+    /// Where visitors reach it: leads to its balancer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
     pub tier: Tier,
     /// Servers are made from images. Where not, recipes are applied to servers that exist already.
     #[serde(default = "yes")]

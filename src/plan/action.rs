@@ -80,6 +80,7 @@ actions! {
     FoundFiles,
     SyncFiles,
     SetFirewall,
+    SetEntry,
 }
 
 /// Starts a server from an image, or a builder from the bare base.
@@ -130,6 +131,12 @@ pub struct TryImage {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SetFirewall {
     pub sites: Vec<SiteName>,
+}
+
+/// Leads the site's own address to its balancer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SetEntry {
+    pub site: SiteName,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::cloud::{Firewall, Server as CloudServer, ServerState};
+use crate::cloud::{Entry, Firewall, Server as CloudServer, ServerState};
 use crate::db::{Certificate, Contents, Divergence, Link, NodeRole, NodeStatus};
 use crate::model::files::{Report, Whole};
 use crate::model::id::*;
@@ -91,6 +91,9 @@ pub struct SiteFacts {
     /// What is let in, where the site has a network of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firewall: Option<Firewall>,
+    /// Where its own address leads, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entry: Option<Entry>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -160,13 +163,16 @@ impl Facts {
         Some(self.server(site, name)?.host.as_ref()?.address)
     }
 
-    /// Addresses of a group, if every one of them is known.
+    /// Addresses by which a group is reached, if every one of them is known.
     pub fn addresses(
         &self,
         stack: &Stack,
         site: &SiteName,
         group: &GroupName,
     ) -> Option<BTreeSet<String>> {
+        if let Some(entry) = stack.entry(site, group) {
+            return Some(BTreeSet::from([entry.to_string()]));
+        }
         stack
             .group_at(site, group)
             .map(|server| Some(self.address(site, &server.name)?.to_string()))

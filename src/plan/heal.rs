@@ -7,9 +7,9 @@ mod nodes;
 use super::action::{AwaitServer, CONFIG_TAG, DeleteServer};
 use super::facts::Facts;
 use super::files;
-use super::firewall;
 use super::safety::{Refusal, lost_writer, not_up, refusal};
 use super::{Action, Intent, Plan, PlanKind, scale, site, step};
+use super::{entry, firewall};
 use crate::cloud::ServerState;
 use crate::model::id::*;
 use crate::model::stack::{Job, Server, Stack};
@@ -58,6 +58,8 @@ pub(super) fn work(stack: &Stack, facts: &Facts, intent: Intent) -> Plan {
         lead_there(&mut plan, stack, facts, primary, healthy);
     }
     firewall::keep(&mut plan, stack, facts);
+    let sites = plan.intent.sites().to_vec();
+    entry::keep(&mut plan, stack, facts, &sites);
     plan
 }
 

@@ -7,6 +7,7 @@ pub mod build;
 pub mod commit;
 pub mod deploy;
 pub mod destroy;
+mod entry;
 pub mod facts;
 pub mod failover;
 pub mod files;

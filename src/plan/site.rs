@@ -7,10 +7,10 @@ use super::action::*;
 use super::build;
 use super::facts::Facts;
 use super::files;
-use super::firewall;
 use super::safety::{Refusal, lost_writer, not_up, refusal};
 use super::scale;
 use super::{Action, Intent, Plan, PlanKind, step};
+use super::{entry, firewall};
 use crate::cloud::{ServerState, ServerWant};
 use crate::dns::RecordChange;
 use crate::model::id::*;
@@ -53,6 +53,7 @@ pub fn up(stack: &Stack, facts: &Facts) -> Plan {
         );
     }
     firewall::keep(&mut plan, stack, facts);
+    entry::keep(&mut plan, stack, facts, &[site]);
     plan
 }
 
@@ -107,6 +108,7 @@ pub fn clone(stack: &Stack, facts: &Facts, site: &SiteName) -> Plan {
         );
     }
     firewall::keep(&mut plan, stack, facts);
+    entry::keep(&mut plan, stack, facts, std::slice::from_ref(site));
     plan
 }
 

@@ -9,7 +9,7 @@ use super::SimWorld;
 use super::call::{Call, Part};
 use super::world::{SimServer, SimSite, World};
 use crate::cloud::{
-    Cloud, Firewall, Image, ImageFile, OnceKey, Power, Server, ServerState, ServerWant,
+    Cloud, Entry, Firewall, Image, ImageFile, OnceKey, Power, Server, ServerState, ServerWant,
 };
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{ImageName, ServerName, SiteName};
@@ -228,6 +228,23 @@ impl Cloud for SimCloud {
             .await
     }
 
+    async fn entry(&self) -> Result<Option<Entry>, Fault> {
+        let call = self.call("cloud.entry", "");
+        self.world
+            .look(call, |world| Ok(world.api(&self.site)?.entry.clone()))
+            .await
+    }
+
+    async fn lead(&self, entry: &Entry) -> Result<(), Trouble> {
+        let call = self.call("cloud.lead", "");
+        self.world
+            .change(call, |world, _| {
+                world.api(&self.site).nothing_changed()?.entry = Some(entry.clone());
+                Ok(())
+            })
+            .await
+    }
+
     async fn remove_site(&self) -> Result<(), Trouble> {
         let call = self.call("cloud.remove_site", "");
         self.world
@@ -241,6 +258,7 @@ impl Cloud for SimCloud {
                 let about = world.site_mut(&self.site);
                 about.network = false;
                 about.firewall = None;
+                about.entry = None;
                 Ok(())
             })
             .await

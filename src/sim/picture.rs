@@ -31,6 +31,9 @@ pub(super) fn of(world: &World) -> Value {
                 own.sort();
                 picture["lets_in"] = own.into();
             }
+            if let Some(entry) = &site.entry {
+                picture["entry"] = named(&entry.to.to_string(), &names).into();
+            }
             (name, picture)
         })
         .collect();

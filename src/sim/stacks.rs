@@ -81,6 +81,7 @@ pub fn uploads() -> Files {
 fn site(name: &str) -> Site {
     Site {
         network: None,
+        address: None,
         name: name.into(),
         cloud: "local".to_owned(),
         region: None,

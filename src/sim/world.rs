@@ -10,7 +10,7 @@ use super::call::Called;
 use super::faults::Faults;
 use super::haproxy;
 use super::node::{CHECKPOINT_BYTES, Data, Mode, SimNode, Upstream, WRITE_BYTES};
-use crate::cloud::{Firewall, Image, ServerState};
+use crate::cloud::{Entry, Firewall, Image, ServerState};
 use crate::error::Fault;
 use crate::model::id::*;
 use crate::model::record::{RecordSet, RecordType};
@@ -58,6 +58,8 @@ pub struct SimSite {
     pub walled: bool,
     /// What is let in there; `None`: nobody is kept out.
     pub firewall: Option<Firewall>,
+    /// Where its own address leads.
+    pub entry: Option<Entry>,
     /// Servers are made from images; where not, they are what was applied to them last.
     pub seals: bool,
     pub images: BTreeMap<ImageName, Image>,
@@ -257,6 +259,9 @@ impl World {
     }
 
     pub fn at(&self, address: IpAddr) -> Option<(&ServerName, &SimServer)> {
+        let mut entries = self.sites.values().filter_map(|site| site.entry.as_ref());
+        let entry = entries.find(|entry| entry.address == address);
+        let address = entry.map_or(address, |entry| entry.to);
         self.servers
             .iter()
             .find(|(_, server)| server.address == address)
@@ -584,6 +589,7 @@ impl SimSite {
             number,
             walled: site.network.is_some(),
             firewall: None,
+            entry: None,
             seals: site.seals,
             lit: true,
             answers: true,

@@ -57,6 +57,8 @@ pub struct CloudWord {
     pub firewall: bool,
     /// Gives a server a disk as big as `disk` says.
     pub disks: bool,
+    /// Gives a site an address of its own, which leads to its balancer.
+    pub entry: bool,
     /// An image can be copied from one of its sites to another.
     pub copies: bool,
 }

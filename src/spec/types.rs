@@ -90,6 +90,10 @@ pub struct SiteSpec {
     /// of the stack is let in to what `open` says and to SSH, and to nothing else. For `cloud: incus`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<SubnetText>,
+    /// The address at which visitors reach the site, such as `203.0.113.10`: it leads to the site's balancer, whichever that
+    /// is, and the names lead to it. It is one that the cloud's host has, or gets. For `cloud: incus`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<AddressText>,
     /// Servers that exist already, in the order in which they are taken. For `cloud: ssh`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<HostSpec>,

@@ -23,7 +23,7 @@ pub struct Door {
     pub contains: Option<String>,
 }
 
-/// What "the site is healthy" means: every HTTP check of the spec, asked at the site's balancer (or, without one, at
+/// What "the site is healthy" means: every HTTP check of the spec, asked at the site's address or balancer (or, without either, at
 /// every app server). `None`: the spec gives nothing to ask.
 pub async fn front_door(world: &World, site: &SiteName) -> Result<Option<Vec<Door>>, Fault> {
     let stack = &world.stack;
@@ -44,7 +44,9 @@ pub async fn front_door(world: &World, site: &SiteName) -> Result<Option<Vec<Doo
     };
     let hosts = world.hosts_at(site).await?;
     let mut addresses = Vec::new();
-    for server in &servers {
+    let entry = stack.entry(site, &balancer);
+    addresses.extend(entry);
+    for server in servers.iter().filter(|_| entry.is_none()) {
         addresses.push(world.host_among(&hosts, &server.name)?.address);
     }
     let mut doors = Vec::new();

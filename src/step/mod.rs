@@ -10,6 +10,7 @@ mod balancer;
 mod cache;
 mod configure;
 mod database;
+mod entry;
 mod fence;
 mod files;
 mod firewall;

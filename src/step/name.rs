@@ -2,6 +2,7 @@
 //! and every change is entered into the history from which the TTL clock is read.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -90,8 +91,10 @@ async fn change(
             site,
             group,
         } => {
-            let mut values = BTreeSet::new();
-            for server in world.stack.group_at(site, group) {
+            let entry = world.stack.entry(site, group);
+            let mut values: BTreeSet<String> = entry.iter().map(IpAddr::to_string).collect();
+            let servers = world.stack.group_at(site, group);
+            for server in servers.filter(|_| entry.is_none()) {
                 values.insert(world.host(&server.name).await?.address.to_string());
             }
             to(RecordSet {

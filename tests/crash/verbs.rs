@@ -189,13 +189,14 @@ const IN_PLACE: &str = ", in place";
 
 pub const COPIED: &str = "clone, copied";
 
-/// What a verb's name ends with where sites keep others out.
+/// What a verb's name ends with where sites keep others out, and have an address for visitors.
 const ENCLOSED: &str = ", enclosed";
 
 pub fn enclosed(stack: &mut Stack) {
     for (site, number) in stack.sites.iter_mut().zip(1..) {
         let network = format!("10.{number}.0.0/16").parse();
         site.network = Some(network.expect("a network"));
+        site.address = Some([203, 0, 113, number].into());
     }
 }
 

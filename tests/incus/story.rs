@@ -11,11 +11,19 @@ fn a_stack_moves_to_the_other_cloud_loses_it_and_comes_back() {
         return;
     };
     let before = lab(&["inventory"]);
+    // Visitors reach each site by an address of its own.
+    let spec = pair.home.read("hafog.yaml");
+    let (east, west) = ("10.66.101.10", "10.66.102.10");
+    let spec = spec.replace("region: a }", &format!("region: a, address: {east} }}"));
+    let spec = spec.replace("region: b }", &format!("region: b, address: {west} }}"));
+    assert!(spec.contains(east) && spec.contains(west), "{spec}");
+    pair.home.write("hafog.yaml", &spec);
     pair.must("up --yes");
     let again = pair.must("up --yes");
     assert!(again.stdout.contains("nothing to do"), "{}", again.all());
-    let east = pair.address("east");
-    assert!(pair.order(&east, "one"), "an order in the east");
+    let names = pair.must("dns show").stdout;
+    assert!(names.contains(east), "{names}");
+    assert!(pair.order(east, "one"), "an order in the east");
     let cloned = pair.must("clone west --yes").all();
     assert!(cloned.contains("copy-image web-"), "{cloned}");
     assert!(!cloned.contains("create-builder"), "{cloned}");
@@ -53,7 +61,7 @@ fn a_stack_moves_to_the_other_cloud_loses_it_and_comes_back() {
         assert!(scaled.all().contains("shop-east-web-3"), "{}", scaled.all());
     }
     load.end_well();
-    assert_eq!(pair.orders(&east), ["one"]);
+    assert_eq!(pair.orders(east), ["one"]);
     assert_eq!(lock, pair.home.read("hafog.lock"));
     let pruned = pair.must("image prune --yes");
     assert!(pruned.stdout.contains("2 steps"), "{}", pruned.all());
@@ -71,9 +79,14 @@ fn a_stack_moves_to_the_other_cloud_loses_it_and_comes_back() {
     at_east(&["stop", "--force", "shop-east-db-1"]);
     pair.must("failover shop-east-db-2 --yes");
     pair.until_writer("shop-east-db-2");
-    pair.until("an order in the east", || pair.order(&east, "half"));
+    pair.until("an order in the east", || pair.order(east, "half"));
     at_east(&["delete", "--force", "shop-east-db-1"]);
-    pair.must("heal --yes");
+    // The balancer too: another one is where visitors come, and no record changes.
+    at_east(&["delete", "--force", "shop-east-balancer-1"]);
+    let healed = pair.must("heal --yes").all();
+    assert!(healed.contains("set-entry east"), "{healed}");
+    assert!(!healed.contains("set-record"), "{healed}");
+    assert!(pair.order(east, "whole"), "an order in the east");
     pair.until_ready("both follow", "replicate status");
     pair.until_ready("the standby is ready", "preflight");
     let verified = pair.must("replicate verify");
@@ -82,16 +95,15 @@ fn a_stack_moves_to_the_other_cloud_loses_it_and_comes_back() {
 
     pair.must("switchover --yes");
     pair.until_writer("shop-west-db-1");
-    let west = pair.address("west");
-    assert_eq!(pair.orders(&west), ["one", "half"]);
-    assert!(pair.order(&west, "two"), "an order in the west");
+    assert_eq!(pair.orders(west), ["one", "half", "whole"]);
+    assert!(pair.order(west, "two"), "an order in the west");
     assert!(
-        !pair.order(&east, "lost"),
+        !pair.order(east, "lost"),
         "an order in the east, which is closed"
     );
     pair.must("commit --yes");
     pair.until("the east has what the west has", || {
-        pair.orders(&east) == ["one", "half", "two"]
+        pair.orders(east) == ["one", "half", "whole", "two"]
     });
 
     // The whole cloud of the primary: its daemon and every machine.
@@ -104,8 +116,8 @@ fn a_stack_moves_to_the_other_cloud_loses_it_and_comes_back() {
     assert_eq!(lab(&["watched"]).trim(), "0", "the dead cloud was asked");
     pair.run("show facts");
     assert_ne!(lab(&["watched"]).trim(), "0", "what counts sees nothing");
-    assert_eq!(pair.orders(&east), ["one", "half", "two"]);
-    assert!(pair.order(&east, "three"), "an order in the east");
+    assert_eq!(pair.orders(east), ["one", "half", "whole", "two"]);
+    assert!(pair.order(east, "three"), "an order in the east");
 
     // It comes back, and its machines boot: nobody there may write.
     lab(&["revive", "b"]);
@@ -119,7 +131,7 @@ fn a_stack_moves_to_the_other_cloud_loses_it_and_comes_back() {
     // The node that took over is still the first of its site.
     pair.until_writer("shop-east-db-2");
     assert!(
-        !pair.order(&west, "lost too"),
+        !pair.order(west, "lost too"),
         "an order in the west, which is closed"
     );
     pair.must("commit --yes");
@@ -127,7 +139,7 @@ fn a_stack_moves_to_the_other_cloud_loses_it_and_comes_back() {
     pair.until("the west is ready again", || {
         pair.run("preflight").code == 0
     });
-    assert_eq!(pair.orders(&west), ["one", "half", "two", "three"]);
+    assert_eq!(pair.orders(west), ["one", "half", "whole", "two", "three"]);
     pair.must("destroy --yes");
     assert_eq!(lab(&["inventory"]), before);
     let keys = pair.admitted();

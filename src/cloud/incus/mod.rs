@@ -5,6 +5,7 @@
 //! properties, because Incus's own fingerprint is another one each time.
 
 mod api;
+mod entry;
 mod image;
 mod network;
 mod server;
@@ -23,7 +24,7 @@ use serde_json::json;
 use self::api::{Incus, No, there};
 use self::way::Way;
 use super::{
-    Can, Cloud, CloudAbout, Firewall, Image, ImageFile, OnceKey, Power, Server, ServerWant,
+    Can, Cloud, CloudAbout, Entry, Firewall, Image, ImageFile, OnceKey, Power, Server, ServerWant,
     SiteSettings,
 };
 use crate::error::{Fault, Trouble, TroubleExt};
@@ -43,6 +44,7 @@ pub const ABOUT: CloudAbout = CloudAbout {
         isolate: true,
         disks: true,
         copies: true,
+        entry: true,
         firewall: true,
         machines: true,
     },
@@ -167,6 +169,7 @@ impl Site {
             let deleted = self.incus.delete(&path, QUICK_LIMIT);
             deleted.await.map_err(No::trouble)?;
         }
+        self.remove_forwards().await?;
         self.remove_wall().await?;
         self.way.ssh.leave().await.partial()
     }
@@ -262,6 +265,14 @@ impl Cloud for Site {
 
     async fn allow(&self, firewall: &Firewall) -> Result<(), Trouble> {
         self.set_wall(firewall).await
+    }
+
+    async fn entry(&self) -> Result<Option<Entry>, Fault> {
+        self.leads().await
+    }
+
+    async fn lead(&self, entry: &Entry) -> Result<(), Trouble> {
+        self.lead_to(entry).await
     }
 
     async fn remove_site(&self) -> Result<(), Trouble> {

@@ -553,7 +553,7 @@ impl Site {
 }
 
 pub(super) struct Place {
-    network: String,
+    pub(super) network: String,
     pool: String,
 }
 

@@ -46,7 +46,7 @@ pub(super) fn name(stack: &StackName, site: &SiteName) -> String {
 }
 
 impl Site {
-    fn bridge(&self) -> String {
+    pub(super) fn bridge(&self) -> String {
         name(&self.stack, &self.site)
     }
 

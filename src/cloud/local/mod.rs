@@ -51,6 +51,7 @@ pub const ABOUT: CloudAbout = CloudAbout {
         isolate: false,
         disks: false,
         copies: false,
+        entry: false,
         firewall: false,
         machines: false,
     },

@@ -72,6 +72,7 @@ pub(crate) fn fine(stack: &Stack) -> Facts {
         let servers = stack.servers_at(&site.name);
         let facts = SiteFacts {
             firewall: None,
+            entry: None,
             answers: Seen::Known(()),
             servers: servers.map(|one| (one.name.clone(), server(one))).collect(),
             images: images.values().cloned().collect(),

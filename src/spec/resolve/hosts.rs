@@ -1,6 +1,7 @@
 //! Sites, and the servers that exist already which some of them are made of.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use crate::model::id::*;
 use crate::model::stack::*;
@@ -57,8 +58,10 @@ impl<'a> Resolver<'a, '_> {
                 let message = format!("site `{}` has addresses of this network", other.name);
                 self.complain(spot.key("network"), message);
             }
+            let address = self.entry(site, cloud.is_none_or(|cloud| cloud.entry), &sites, spot);
             sites.push(Site {
                 network,
+                address,
                 name: SiteName::new(&name.0),
                 cloud: site.cloud.0.clone(),
                 region: site.region.as_ref().map(|region| region.0.clone()),
@@ -70,6 +73,27 @@ impl<'a> Resolver<'a, '_> {
         }
         self.hosts_once(&sites);
         sites
+    }
+
+    /// Where visitors reach the site. A mistake in the address itself is said where it is read.
+    fn entry(&mut self, site: &SiteSpec, can: bool, others: &[Site], spot: Spot) -> Option<IpAddr> {
+        let text = &site.address.as_ref()?.0;
+        let (spot, address) = (spot.key("address"), text.parse::<IpAddr>().ok()?);
+        if !can {
+            let message = format!("`{}` gives a site no address of its own", site.cloud);
+            self.complain(spot, message);
+        } else if self.spec.balancer.is_none() && self.root.sound {
+            let message = "it would lead to the site's balancer, and there is no `balancer:`";
+            let hint = "write `balancer: { to: GROUP }`".to_owned();
+            self.complain_hinted(spot, message, [hint]);
+        } else if !address.is_ipv4() {
+            let message = format!("names have addresses of IPv4 so far, and `{text}` is none");
+            self.complain(spot, message);
+        } else if let Some(other) = others.iter().find(|other| other.address == Some(address)) {
+            let message = format!("site `{}` has this address", other.name);
+            self.complain(spot, message);
+        }
+        Some(address)
     }
 
     fn hosts(&mut self, hosts: &'a [HostSpec], list: Spot) -> Vec<Registered> {

@@ -87,6 +87,8 @@ fn good_fixtures_check_clean() {
             // It shows every word, also those that nothing acts on yet.
             "everything.yaml" => &[
                 "balancer-without-tls",
+                "disk-not-given",
+                "disk-not-given",
                 "packages-on-local",
                 "ping-is-not-asked",
                 "service-without-run",

@@ -25,6 +25,7 @@ const KNOWN: Known = Known {
             firewall: false,
             disks: false,
             copies: false,
+            entry: false,
         },
         CloudWord {
             name: "ssh",
@@ -33,6 +34,7 @@ const KNOWN: Known = Known {
             firewall: false,
             disks: false,
             copies: false,
+            entry: false,
         },
         CloudWord {
             name: "incus",
@@ -41,6 +43,7 @@ const KNOWN: Known = Known {
             firewall: true,
             disks: true,
             copies: true,
+            entry: true,
         },
     ],
     engines: &[EngineWord {
@@ -64,6 +67,7 @@ const WIDE: Known = Known {
             firewall: false,
             disks: false,
             copies: false,
+            entry: false,
         },
         CloudWord {
             name: "aws",
@@ -72,6 +76,7 @@ const WIDE: Known = Known {
             firewall: false,
             disks: true,
             copies: false,
+            entry: false,
         },
         CloudWord {
             name: "digitalocean",
@@ -80,6 +85,7 @@ const WIDE: Known = Known {
             firewall: false,
             disks: true,
             copies: false,
+            entry: false,
         },
         CloudWord {
             name: "incus",
@@ -88,6 +94,7 @@ const WIDE: Known = Known {
             firewall: true,
             disks: true,
             copies: true,
+            entry: true,
         },
     ],
     engines: KNOWN.engines,
