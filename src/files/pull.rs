@@ -85,11 +85,11 @@ struct Counts {
 impl Pull<'_> {
     /// The one whose site is primary, by what this server was told and by what the other one says.
     pub(super) async fn source(&self) -> Result<Source<'_>, Not> {
-        let (role, epoch) =
+        let (role, told) =
             told(self.config).ok_or_else(|| Not::so("nobody told this server its role"))?;
         let here = &self.config.site;
         if role == SiteRole::Primary && self.config.first {
-            return Ok(Source::Here(epoch));
+            return Ok(Source::Here(told));
         }
         let peers = self
             .config
@@ -110,10 +110,11 @@ impl Pull<'_> {
                 false => not.join("; "),
             }));
         };
-        if epoch < self.report.epoch {
-            let seen = self.report.epoch;
+        // Its own role counts too: it may never have looked while it had another one.
+        let seen = self.report.epoch.max(told);
+        if epoch < seen {
             return Err(Not::so(format!(
-                "{} has been superseded: it gives them under epoch {epoch}, and epoch {seen} was seen",
+                "{} has been superseded: it gives them under epoch {epoch}, and epoch {seen} is known here",
                 peer.server
             )));
         }
