@@ -300,23 +300,32 @@ fn say(line: &str) {
     let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
-/// What was played, so that the long road goes on where it was.
+/// What was played, so that the long road goes on where it was. `tests/torture/seen/partitions-SEED` is what was played on
+/// other machines. To keep a run: `cat target/torture/partitions-SEED >>tests/torture/seen/partitions-SEED`.
 struct Book {
     path: Option<PathBuf>,
     lines: Vec<String>,
+    /// How many of them were played elsewhere.
+    before: usize,
 }
 
 impl Book {
     fn open(seed: u64, keep: bool) -> Book {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/torture");
-        let path = keep.then(|| folder.join(format!("partitions-{seed}")));
-        let text = path
-            .as_ref()
-            .and_then(|path| std::fs::read_to_string(path).ok());
-        let lines = text.unwrap_or_default();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let book = |folder: &str| root.join(folder).join(format!("partitions-{seed}"));
+        let read = |path: PathBuf| {
+            let text = std::fs::read_to_string(path).unwrap_or_default();
+            text.lines().map(str::to_owned).collect::<Vec<_>>()
+        };
+        let path = keep.then(|| book("target/torture"));
+        let before = keep.then(|| read(book("tests/torture/seen")));
+        let mut lines = before.unwrap_or_default();
+        let before = lines.len();
+        lines.extend(path.iter().flat_map(|path| read(path.clone())));
         Book {
-            lines: lines.lines().map(str::to_owned).collect(),
             path,
+            lines,
+            before,
         }
     }
 
@@ -334,7 +343,8 @@ impl Book {
         ));
         if let Some(path) = &self.path {
             std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
-            std::fs::write(path, format!("{}\n", self.lines.join("\n"))).expect("it is written");
+            let own = self.lines[self.before..].join("\n");
+            std::fs::write(path, format!("{own}\n")).expect("it is written");
         }
     }
 
