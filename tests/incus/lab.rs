@@ -124,7 +124,7 @@ impl Pair {
         let spec = pair.home.read("hafog.yaml");
         let few = [
             ("count: 2, open", "count: 1, open"),
-            ("count: 2, size", "count: 1, size"),
+            ("count: 2, disk", "count: 1, disk"),
             ("replicas: 1, ", "replicas: 0, "),
         ];
         let spec = few.iter().fold(spec, |spec, (many, one)| {
