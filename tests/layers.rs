@@ -61,6 +61,7 @@ const LAYERS: &[Layer] = &[
             ("cloud::Server", "facts carry what a cloud lists"),
             ("cloud::ServerState", "part of it"),
             ("cloud::Firewall", "facts carry what a site lets in"),
+            ("cloud::Entry", "facts carry where an address leads"),
             ("cloud::firewall::GROUP_TAG", "which servers stay"),
             (
                 "cloud::ServerWant",
