@@ -121,12 +121,7 @@ impl Incus {
         let mut ask = Ask::new(Method::POST, path, limit);
         ask.headers = headers;
         let answer = self.api.send_body(ask, body).await.map_err(No::Lost)?;
-        let said = envelope(path, &answer.body)?;
-        if said["type"] == "error" {
-            return Err(no(path, &said));
-        }
-        let operation = said["operation"].as_str().unwrap_or_default().to_owned();
-        self.ended(path, &operation, limit).await
+        self.over(path, &accepted(path, &answer.body)?, limit).await
     }
 
     /// Changes something, and waits for the end of the operation that this begins, if any.
@@ -138,12 +133,17 @@ impl Incus {
         limit: Duration,
     ) -> Said<()> {
         let ask = Ask::new(method, path, limit.max(ANSWER_LIMIT)).json(body);
-        let answer = self.ask(ask).await?;
-        if answer["type"] != "async" {
+        let said = self.ask(ask).await?;
+        self.over(path, &said, limit).await
+    }
+
+    /// Waits for the end of the operation that an answer speaks of, if any.
+    async fn over(&self, path: &str, said: &Value, limit: Duration) -> Said<()> {
+        if said["type"] != "async" {
             return Ok(());
         }
-        let operation = answer["operation"].as_str().unwrap_or_default().to_owned();
-        self.ended(path, &operation, limit).await
+        let operation = said["operation"].as_str().unwrap_or_default();
+        self.ended(path, operation, limit).await
     }
 
     /// Gone already is done.
@@ -211,11 +211,7 @@ impl Incus {
     async fn ask(&self, ask: Ask<'_>) -> Said<Value> {
         let path = ask.path.to_owned();
         let answer = self.api.send(ask).await.map_err(No::Lost)?;
-        let said = envelope(&path, &answer.body)?;
-        match said["type"] == "error" {
-            true => Err(no(&path, &said)),
-            false => Ok(said),
-        }
+        accepted(&path, &answer.body)
     }
 
     /// Whether it answers and knows us. It answers everybody, and says who is a stranger.
@@ -245,6 +241,14 @@ fn no(path: &str, said: &Value) -> No {
     match said["error_code"].as_u64() {
         Some(404) => No::Missing(fault),
         _ => No::Refused(fault),
+    }
+}
+
+fn accepted(path: &str, body: &[u8]) -> Said<Value> {
+    let said = envelope(path, body)?;
+    match said["type"] == "error" {
+        true => Err(no(path, &said)),
+        false => Ok(said),
     }
 }
 

@@ -26,15 +26,10 @@ impl Site {
         Ok(listed.map(|listed| (all, listed.as_array().cloned().unwrap_or_default())))
     }
 
-    fn is_ours(&self, forward: &Value) -> bool {
-        let config = &forward["config"];
-        config[STACK] == self.stack.as_str() && config[SITE] == self.site.as_str()
-    }
-
     pub(super) async fn leads(&self) -> Result<Option<Entry>, Fault> {
         let all = self.all_forwards().await?;
         let forwards = all.into_iter().flat_map(|(_, forwards)| forwards);
-        let mut ours = forwards.filter(|one| self.is_ours(one));
+        let mut ours = forwards.filter(|one| self.owns(one));
         Ok(ours.find_map(|one| read(&one)))
     }
 
@@ -53,7 +48,7 @@ impl Site {
             .iter()
             .find(|one| one["listen_address"] == address.as_str());
         let (method, path) = match found {
-            Some(found) if !self.is_ours(found) => {
+            Some(found) if !self.owns(found) => {
                 let message = format!("Incus leads {address} somewhere already, for somebody else");
                 return Err(Trouble::NothingChanged(Fault::new(message)));
             }
@@ -83,7 +78,7 @@ impl Site {
         all: &str,
         forwards: impl Iterator<Item = &Value>,
     ) -> Result<(), Trouble> {
-        let ours = forwards.filter(|one| self.is_ours(one));
+        let ours = forwards.filter(|one| self.owns(one));
         for address in ours.filter_map(|one| one["listen_address"].as_str()) {
             let path = format!("{all}/{address}?project=default");
             let deleted = self.incus.delete(&path, QUICK_LIMIT).await;

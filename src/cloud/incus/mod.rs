@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use self::api::{Incus, No, there};
 use self::way::Way;
@@ -118,13 +118,17 @@ impl Site {
         format!("/1.0/projects/{}", self.project)
     }
 
+    /// Whether something was made for this site: it says so itself.
+    fn owns(&self, found: &Value) -> bool {
+        let config = &found["config"];
+        config[STACK] == self.stack.as_str() && config[SITE] == self.site.as_str()
+    }
+
     /// Makes the project where there is none; one of somebody else is refused.
     async fn ensure_project(&self) -> Result<(), Trouble> {
         let found = there(self.incus.get(&self.project_path()).await);
         if let Some(project) = found.map_err(No::trouble)? {
-            let config = &project["config"];
-            let ours = config[STACK] == self.stack.as_str() && config[SITE] == self.site.as_str();
-            if ours {
+            if self.owns(&project) {
                 return Ok(());
             }
             let message = format!("Incus has a project `{}` of somebody else", self.project);

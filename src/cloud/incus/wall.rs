@@ -62,9 +62,7 @@ impl Site {
     async fn ours(&self, what: &str, path: &str) -> Result<Option<Value>, Fault> {
         let found = there(self.incus.get(path).await).map_err(No::fault)?;
         let Some(found) = found else { return Ok(None) };
-        let config = &found["config"];
-        let ours = config[STACK] == self.stack.as_str() && config[SITE] == self.site.as_str();
-        match ours {
+        match self.owns(&found) {
             true => Ok(Some(found)),
             false => Err(Fault::new(format!(
                 "Incus has a {what} `{}` of somebody else",
