@@ -345,8 +345,7 @@ fn not_on_this_machine(spec: &Spec, stack: &Stack, root: Spot, found: &mut Vec<F
 /// What is asked for and not given.
 fn disks(spec: &Spec, stack: &Stack, root: Spot, known: &Known, found: &mut Vec<Found>) {
     let lacks = |site: &&Site| {
-        let mut clouds = known.clouds.iter();
-        let cloud = clouds.find(|cloud| cloud.name == site.cloud);
+        let cloud = known.cloud(&site.cloud);
         cloud.is_some_and(|cloud| !cloud.disks)
     };
     let Some(site) = stack.sites.iter().find(lacks) else {
@@ -371,8 +370,7 @@ fn disks(spec: &Spec, stack: &Stack, root: Spot, known: &Known, found: &mut Vec<
 /// Only of clouds that could enforce it: the others say so in their pages.
 fn open_to_all(stack: &Stack, root: Spot, known: &Known, found: &mut Vec<Found>) {
     let can = |site: &&Site| {
-        let mut clouds = known.clouds.iter();
-        let cloud = clouds.find(|cloud| cloud.name == site.cloud);
+        let cloud = known.cloud(&site.cloud);
         cloud.is_some_and(|cloud| cloud.firewall)
     };
     let sites = stack.sites.iter().filter(can);

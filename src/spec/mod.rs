@@ -46,6 +46,12 @@ pub struct Known<'a> {
     pub dns_hosts: &'a [DnsWord],
 }
 
+impl<'a> Known<'a> {
+    pub fn cloud(&self, name: &str) -> Option<&'a CloudWord> {
+        self.clouds.iter().find(|cloud| cloud.name == name)
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 pub struct CloudWord {
     pub name: &'static str,

@@ -147,11 +147,7 @@ impl<'a> Resolver<'a, '_> {
     /// Ports are different, and stay different on a cloud that cannot use those below 1024.
     fn ports(&mut self, ports: &[Port], list: Spot) -> Vec<u16> {
         let mapped = self.spec.sites.iter().any(|(_, site)| {
-            let cloud = self
-                .known
-                .clouds
-                .iter()
-                .find(|cloud| cloud.name == site.cloud.0);
+            let cloud = self.known.cloud(&site.cloud.0);
             cloud.is_some_and(|cloud| !cloud.low_ports)
         });
         let mut seen: HashMap<u16, u16> = HashMap::new();

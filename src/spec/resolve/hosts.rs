@@ -17,11 +17,7 @@ impl<'a> Resolver<'a, '_> {
         let mut sites = Vec::new();
         for (name, site) in self.spec.sites.iter() {
             let spot = self.root.key("sites").key(&name.0);
-            let cloud = self
-                .known
-                .clouds
-                .iter()
-                .find(|cloud| cloud.name == site.cloud.0);
+            let cloud = self.known.cloud(&site.cloud.0);
             let seals = cloud.is_none_or(|cloud| cloud.seal);
             match (seals, site.hosts.is_empty()) {
                 (true, false) => {
