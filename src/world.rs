@@ -154,6 +154,21 @@ impl World {
         Ok(hosts.collect())
     }
 
+    /// The addresses at which visitors reach servers of one group: the site's own, if it has one for them, or theirs.
+    pub async fn visited_at(
+        &self,
+        site: &SiteName,
+        servers: &[&Server],
+    ) -> Result<Vec<IpAddr>, Fault> {
+        let group = servers.first().map(|server| &server.group);
+        if let Some(entry) = group.and_then(|group| self.stack.entry(site, group)) {
+            return Ok(vec![entry]);
+        }
+        let hosts = self.hosts_at(site).await?;
+        let address = |server: &&Server| Ok(self.host_among(&hosts, &server.name)?.address);
+        servers.iter().map(address).collect()
+    }
+
     /// Where the servers are, of the sites that may be asked and answer.
     pub async fn whereabouts(&self) -> Whereabouts {
         let sites = self.stack.sites.iter().map(|site| async {

@@ -103,7 +103,7 @@ async fn an_empty_world_is_asked_the_same_for_any_number_of_servers() {
     for (index, count) in [1_000, 2_000, 4_000, 8_000].into_iter().enumerate() {
         let bench = Bench::new(count);
         let (session, calls) = bench.look(false).await;
-        let plan = plan::site::up(&bench.stack, &session.facts);
+        let plan = plan::up::up(&bench.stack, &session.facts);
         asked.push(calls);
         steps[index] = plan.steps.len();
         bytes[index] = serde_json::to_vec(&plan).expect("a plan serialises").len();
@@ -129,14 +129,14 @@ async fn a_full_world_is_asked_about_each_server_once() {
     for (index, count) in [8, 16, 32, 64].into_iter().enumerate() {
         let bench = Bench::new(count);
         let (session, _) = bench.look(true).await;
-        let plan = plan::site::up(&bench.stack, &session.facts);
+        let plan = plan::up::up(&bench.stack, &session.facts);
         let (_, end) = session
             .execute(&plan, &[], Arc::new(Silent), &Stop::default(), 10)
             .await;
         assert!(matches!(end, End::Done), "{end:?}");
         session.close().await.expect("the lease is given back");
         let (session, calls) = bench.look(false).await;
-        let left = plan::site::up(&bench.stack, &session.facts);
+        let left = plan::up::up(&bench.stack, &session.facts);
         assert!(left.is_empty(), "{:?}", left.steps);
         asked[index] = calls;
         let lists = bench

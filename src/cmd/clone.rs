@@ -27,7 +27,7 @@ pub async fn run(call: &Call, args: &Args) -> Ended {
             let fault = Fault::of(Kind::Usage, format!("`{to}` is the primary site"));
             return Err(fault.hint("hafog status"));
         }
-        Ok(plan::site::clone(stack, facts, &to))
+        Ok(plan::up::clone(stack, facts, &to))
     };
     drive(
         call,

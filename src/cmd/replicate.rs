@@ -61,7 +61,7 @@ async fn copy(call: &Call, args: &Changing, verb: &str, always: bool) -> Ended {
     let planner = move |stack: &Stack, facts: &Facts| {
         let others = site::others(stack, facts.primary(&stack.primary));
         let to = site::only(stack, asked.as_ref(), &others, "other site")?;
-        Ok(plan::site::replicate(stack, facts, &to, always))
+        Ok(plan::up::replicate(stack, facts, &to, always))
     };
     drive(call, &args.change, Job::new(verb, Box::new(planner))).await
 }

@@ -11,7 +11,7 @@ pub struct Args {
 }
 
 pub async fn run(call: &Call, args: &Args) -> Ended {
-    let planner = |stack: &_, facts: &_| Ok(plan::site::up(stack, facts));
+    let planner = |stack: &_, facts: &_| Ok(plan::up::up(stack, facts));
     drive(
         call,
         &args.change,

@@ -6,6 +6,7 @@ use super::facts::Facts;
 use super::safety::refusal;
 use super::ttl::restore_steps;
 use super::{Intent, Plan, PlanKind, step};
+use crate::model::roles::Roles;
 use crate::model::stack::Stack;
 
 pub fn commit(stack: &Stack, facts: &Facts) -> Plan {
@@ -44,4 +45,13 @@ pub fn commit(stack: &Stack, facts: &Facts) -> Plan {
         .after(after),
     );
     plan
+}
+
+/// A phase that goes on: another site that comes, goes or rejoins does not end it.
+pub(super) fn still_provisional(stack: &Stack, roles: &Roles) -> Option<ProvisionalWant> {
+    roles.provisional.as_ref().map(|phase| ProvisionalWant {
+        from: phase.from.clone(),
+        planned: phase.planned,
+        window: stack.commit_window,
+    })
 }

@@ -2,10 +2,10 @@
 
 use super::action::*;
 use super::build;
+use super::commit::still_provisional;
 use super::facts::Facts;
 use super::firewall;
 use super::safety::refusal;
-use super::site::still_provisional;
 use super::{Intent, Plan, PlanKind, step};
 use crate::dns::RecordChange;
 use crate::model::id::*;
@@ -204,7 +204,7 @@ fn remove_site(plan: &mut Plan, facts: &Facts, site: &SiteName) -> Option<StepNa
                     }
                     .into(),
                 )
-                .limit(360),
+                .limit(super::REMOVE_LIMIT),
             ),
         );
     }

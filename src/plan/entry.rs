@@ -65,7 +65,7 @@ mod tests {
     use crate::model::record::RecordType;
     use crate::plan::action::WantedRecord;
     use crate::plan::preflight::tests::fine;
-    use crate::plan::{Step, heal, site};
+    use crate::plan::{Step, heal, up};
     use crate::shell::{Dirs, Host};
     use crate::sim::stacks::small;
 
@@ -112,11 +112,11 @@ mod tests {
             let mut steps = plan.steps.iter();
             steps.any(|step| matches!(step.action, Action::SetEntry(_)))
         };
-        assert!(!sets(&site::up(&stack, &facts)));
+        assert!(!sets(&up::up(&stack, &facts)));
         let east = facts.sites.get_mut(&"east".into()).unwrap();
         east.entry.as_mut().unwrap().to = [10, 9, 9, 9].into();
-        assert!(sets(&site::up(&stack, &facts)));
-        assert!(!sets(&site::clone(&stack, &facts, &"west".into())));
+        assert!(sets(&up::up(&stack, &facts)));
+        assert!(!sets(&up::clone(&stack, &facts, &"west".into())));
     }
 
     #[test]

@@ -528,7 +528,7 @@ mod tests {
     use super::*;
     use crate::plan::failover;
     use crate::plan::preflight::tests::{fine, with_files};
-    use crate::plan::{heal, site};
+    use crate::plan::{heal, up};
     use crate::sim::stacks::small;
 
     const EAST: &str = "shop-east-web-1";
@@ -569,10 +569,10 @@ mod tests {
     #[test]
     fn what_is_in_step_needs_nothing() {
         let (stack, facts) = world();
-        assert_eq!(steps(&site::up(&stack, &facts)), Vec::<String>::new());
+        assert_eq!(steps(&up::up(&stack, &facts)), Vec::<String>::new());
         let west = "west".into();
         assert_eq!(
-            steps(&site::clone(&stack, &facts, &west)),
+            steps(&up::clone(&stack, &facts, &west)),
             Vec::<String>::new()
         );
     }
@@ -583,7 +583,7 @@ mod tests {
         for server in [EAST, "shop-east-web-2", WEST, "shop-west-web-2"] {
             forget(&mut facts, server);
         }
-        assert_eq!(steps(&site::up(&stack, &facts)), ["found-files uploads"]);
+        assert_eq!(steps(&up::up(&stack, &facts)), ["found-files uploads"]);
         // Somebody has a copy: it is that.
         let (_, whole) = world();
         let copy = whole
@@ -593,11 +593,11 @@ mod tests {
         let copies = facts.files.get_mut(&"uploads".into()).unwrap();
         copies.insert(WEST.into(), copy);
         let restored = format!("sync-files uploads {EAST} from {WEST}");
-        assert_eq!(steps(&site::up(&stack, &facts)), [restored]);
+        assert_eq!(steps(&up::up(&stack, &facts)), [restored]);
         // Whoever might have one says nothing: nobody guesses.
         let copies = facts.files.get_mut(&"uploads".into()).unwrap();
         copies.insert(WEST.into(), Seen::Unknown("no route".to_owned()));
-        let plan = site::up(&stack, &facts);
+        let plan = up::up(&stack, &facts);
         assert_eq!(steps(&plan), Vec::<String>::new());
         let said = plan.forecast.notes.join("\n");
         assert!(
@@ -610,7 +610,7 @@ mod tests {
     fn a_standby_has_them_when_it_is_made() {
         let (stack, mut facts) = world();
         forget(&mut facts, WEST);
-        let plan = site::clone(&stack, &facts, &"west".into());
+        let plan = up::clone(&stack, &facts, &"west".into());
         assert_eq!(steps(&plan), [format!("sync-files uploads {WEST}")]);
     }
 

@@ -122,7 +122,7 @@ fn set(sites: &[SiteName], name: String) -> Step {
 mod tests {
     use super::*;
     use crate::plan::preflight::tests::fine;
-    use crate::plan::{heal, site};
+    use crate::plan::{heal, up};
     use crate::sim::stacks::small;
 
     fn walled() -> (Stack, Facts) {
@@ -157,12 +157,12 @@ mod tests {
     fn what_is_as_it_should_be_needs_no_step_and_what_is_not_comes_first() {
         let (stack, mut facts) = walled();
         let sets = |step: &&Step| matches!(step.action, Action::SetFirewall(_));
-        let plan = site::up(&stack, &facts);
+        let plan = up::up(&stack, &facts);
         assert_eq!(plan.steps.iter().find(sets), None);
         let west = facts.sites.get_mut(&"west".into()).unwrap();
         let gone = "203.0.113.9".parse().unwrap();
         west.firewall.as_mut().unwrap().own.insert(gone);
-        let plan = site::up(&stack, &facts);
+        let plan = up::up(&stack, &facts);
         let (first, others) = plan.steps.split_first().unwrap();
         assert_eq!(first.name.as_str(), "set-firewall");
         assert!(!others.is_empty());
@@ -175,7 +175,7 @@ mod tests {
     fn who_is_made_is_let_in_before_anybody_needs_it() {
         let (stack, mut facts) = walled();
         facts.sites.get_mut(&"west".into()).unwrap().servers.clear();
-        let plan = site::clone(&stack, &facts, &"west".into());
+        let plan = up::clone(&stack, &facts, &"west".into());
         let wall = plan
             .steps
             .iter()

@@ -8,8 +8,8 @@ use super::action::{AwaitServer, CONFIG_TAG, DeleteServer};
 use super::facts::Facts;
 use super::files;
 use super::safety::{Refusal, lost_writer, not_up, refusal};
-use super::{Action, Intent, Plan, PlanKind, scale, site, step};
-use super::{entry, firewall};
+use super::{Action, Intent, Plan, PlanKind, scale, step};
+use super::{database, entry, firewall, names, server};
 use crate::cloud::ServerState;
 use crate::model::id::*;
 use crate::model::stack::{Job, Server, Stack};
@@ -52,7 +52,7 @@ pub(super) fn work(stack: &Stack, facts: &Facts, intent: Intent) -> Plan {
         }
     }
     left_to_others(&mut plan, refused);
-    site::tell_agents(&mut plan, stack, facts);
+    database::tell_agents(&mut plan, stack, facts);
     files::keep(&mut plan, stack, facts, None);
     if let Some(healthy) = serves {
         lead_there(&mut plan, stack, facts, primary, healthy);
@@ -90,7 +90,7 @@ fn lead_there(
             site.servers.remove(&create.want.name);
         }
     }
-    site::publish(plan, stack, &without, primary, healthy);
+    names::publish(plan, stack, &without, primary, healthy);
 }
 
 fn cannot(why: String, hint: &str) -> Refusal {
@@ -171,7 +171,7 @@ fn one_site(
     let told: Vec<&Server> = told.collect();
     let configured = told.iter().copied();
     let configured: Vec<StepName> = configured
-        .map(|server| plan.push(site::configure_server(server).after(made.clone())))
+        .map(|server| plan.push(server::configure_server(server).after(made.clone())))
         .collect();
     // Balancers are asked for those behind them, so this is after all of them.
     let awaited: Vec<StepName> = told
@@ -186,7 +186,7 @@ fn one_site(
         scale::remove(plan, stack, facts, site, &surplus, after);
     }
     let is_changed = !awaited.is_empty();
-    Ok(is_changed.then(|| plan.push(site::await_healthy(site).after(awaited))))
+    Ok(is_changed.then(|| plan.push(server::await_healthy(site).after(awaited))))
 }
 
 /// What is not done for applications before their database answers.
@@ -303,10 +303,10 @@ fn anew(
         };
         let about = format!("remove {name}, which {what}");
         let delete = step(format!("delete-server {name}"), about, delete.into());
-        plan.push(delete.limit(360).after(saved))
+        plan.push(delete.limit(super::REMOVE_LIMIT).after(saved))
     });
     Ok(Some(plan.push(
-        site::create_server(stack, server, &image).after(gone),
+        server::create_server(stack, server, &image).after(gone),
     )))
 }
 

@@ -5,6 +5,7 @@
 pub mod action;
 pub mod build;
 pub mod commit;
+mod database;
 pub mod deploy;
 pub mod destroy;
 mod entry;
@@ -14,14 +15,16 @@ pub mod files;
 mod firewall;
 pub mod heal;
 mod loss;
+mod names;
 pub mod preflight;
 pub mod prune;
 pub mod rejoin;
 pub mod revoke;
 pub mod safety;
 pub mod scale;
-pub mod site;
+mod server;
 pub mod ttl;
+pub mod up;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -342,6 +345,9 @@ impl Plan {
         flaws
     }
 }
+
+/// Seconds in which a server is removed, with its disks: one with millions of files on it may need most of them.
+const REMOVE_LIMIT: u64 = 3600;
 
 /// Builds a step; the fluent form keeps the planners readable as lists.
 pub fn step(name: impl Into<String>, about: impl Into<String>, action: Action) -> Step {

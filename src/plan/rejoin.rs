@@ -1,9 +1,11 @@
 //! The first half of `failback`: make the old primary's site a standby again. The second half is a planned switchover.
 
 use super::action::*;
+use super::commit::still_provisional;
+use super::database::{rejoin as take_back, seed_replica, start_agent};
 use super::facts::{Apart, Facts, Seen};
 use super::safety::{not_up, refusal};
-use super::site::{power_on, rejoin as take_back, seed_replica, start_agent, still_provisional};
+use super::server::power_on;
 use super::{Intent, Plan, PlanKind, step};
 use crate::cloud::ServerState;
 use crate::db::Divergence;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::action::{DeleteServer, ForgetReplica, LEAVING_TAG, LetGo, TakeOut};
 use super::facts::Facts;
 use super::safety::{Refusal, lost_writer, refusal};
-use super::{Intent, Plan, heal, site, step};
+use super::{Intent, Plan, database, heal, step};
 pub(super) use crate::cloud::firewall::GROUP_TAG;
 use crate::cloud::{Server as CloudServer, ServerState};
 use crate::model::id::*;
@@ -203,7 +203,7 @@ pub(super) fn remove(
     for database in stack.databases.iter().filter(shrinks) {
         let writer = facts.writer_node(&database.name);
         if let Some(writer) = writer.and_then(|writer| stack.server(writer)) {
-            let told = site::start_agent(database, writer).after(after.iter().cloned());
+            let told = database::start_agent(database, writer).after(after.iter().cloned());
             let before = plan.step(&told.name).map(|step| step.name.clone());
             after.push(before.unwrap_or_else(|| plan.push(told)));
         }
@@ -217,7 +217,11 @@ pub(super) fn remove(
         };
         let about = format!("remove {name}, which the spec has no longer, and its data");
         let delete = step(format!("delete-server {name}"), about, delete.into());
-        let step = plan.push(delete.limit(360).after(after.iter().cloned()));
+        let step = plan.push(
+            delete
+                .limit(super::REMOVE_LIMIT)
+                .after(after.iter().cloned()),
+        );
         deleted.insert(name, step);
     }
     forget(plan, stack, facts, site, &deleted);

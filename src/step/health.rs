@@ -42,13 +42,7 @@ pub async fn front_door(world: &World, site: &SiteName) -> Result<Option<Vec<Doo
     let Some(listen) = open.first() else {
         return Ok(None);
     };
-    let hosts = world.hosts_at(site).await?;
-    let mut addresses = Vec::new();
-    let entry = stack.entry(site, &balancer);
-    addresses.extend(entry);
-    for server in servers.iter().filter(|_| entry.is_none()) {
-        addresses.push(world.host_among(&hosts, &server.name)?.address);
-    }
+    let addresses = world.visited_at(site, &servers).await?;
     let mut doors = Vec::new();
     for check in &stack.health {
         let Check::Http {

@@ -1,7 +1,6 @@
 //! Names: zones, records and their TTLs. Only record sets that the stack owns are ever written, each compared first,
 //! and every change is entered into the history from which the TTL clock is read.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -91,17 +90,13 @@ async fn change(
             site,
             group,
         } => {
-            let entry = world.stack.entry(site, group);
-            let mut values: BTreeSet<String> = entry.iter().map(IpAddr::to_string).collect();
-            let servers = world.stack.group_at(site, group);
-            for server in servers.filter(|_| entry.is_none()) {
-                values.insert(world.host(&server.name).await?.address.to_string());
-            }
+            let servers: Vec<_> = world.stack.group_at(site, group).collect();
+            let addresses = world.visited_at(site, &servers).await?;
             to(RecordSet {
                 host: host.clone(),
                 kind: RecordType::A,
                 ttl: *ttl,
-                values,
+                values: addresses.iter().map(IpAddr::to_string).collect(),
             })
         }
     };

@@ -222,7 +222,7 @@ async fn steps_of_clone(change: fn(&mut Stack), happens: fn(&SimWorld)) -> BTree
     happens(&sim);
     let world = open_world(&sim, &stack, &keys);
     let facts = hafog::observe::facts(&world).await.expect("facts");
-    let plan = plan::site::clone(&stack, &facts, &west());
+    let plan = plan::up::clone(&stack, &facts, &west());
     let names = plan.steps.iter().map(|step| step.name.as_str());
     let kinds = names.filter_map(|name| name.split(' ').next());
     let kinds = kinds.filter(|kind| kind.contains("image") || kind.contains("builder"));

@@ -42,12 +42,12 @@ pub const VERBS: &[Verb] = &[
     Verb {
         name: "up",
         before: &[],
-        plan: plan::site::up,
+        plan: plan::up::up,
     },
     Verb {
         name: "clone",
         before: &["up"],
-        plan: |s, f| plan::site::clone(s, f, &west()),
+        plan: |s, f| plan::up::clone(s, f, &west()),
     },
     Verb {
         name: "switchover",
@@ -129,7 +129,7 @@ pub const VERBS: &[Verb] = &[
     Verb {
         name: "clone, enclosed",
         before: &["up"],
-        plan: |s, f| plan::site::clone(s, f, &west()),
+        plan: |s, f| plan::up::clone(s, f, &west()),
     },
     Verb {
         name: "heal, enclosed",
@@ -140,13 +140,13 @@ pub const VERBS: &[Verb] = &[
     Verb {
         name: COPIED,
         before: &["up"],
-        plan: |s, f| plan::site::clone(s, f, &west()),
+        plan: |s, f| plan::up::clone(s, f, &west()),
     },
     // The west is made of servers that exist already.
     Verb {
         name: "clone, in place",
         before: &["up"],
-        plan: |s, f| plan::site::clone(s, f, &west()),
+        plan: |s, f| plan::up::clone(s, f, &west()),
     },
     Verb {
         name: "deploy, in place",
@@ -252,7 +252,7 @@ pub const MENDS: &[Verb] = &[
     Verb {
         name: "hafog up",
         before: &[],
-        plan: plan::site::up,
+        plan: plan::up::up,
     },
     Verb {
         name: "hafog heal east",
@@ -262,12 +262,12 @@ pub const MENDS: &[Verb] = &[
     Verb {
         name: "hafog clone east",
         before: &[],
-        plan: |s, f| plan::site::clone(s, f, &east()),
+        plan: |s, f| plan::up::clone(s, f, &east()),
     },
     Verb {
         name: "hafog clone west",
         before: &[],
-        plan: |s, f| plan::site::clone(s, f, &west()),
+        plan: |s, f| plan::up::clone(s, f, &west()),
     },
     Verb {
         name: "hafog dns restore",

@@ -14,26 +14,36 @@ use std::time::{Duration, Instant};
 use crate::lab::{Pair, cloud, lab};
 use crate::random::Random;
 
-/// During which step it is cut; the last is while nothing moves.
-const STEPS: [&str; 9] = [
+/// During which step it is cut: all that a switchover has here. The last is while nothing moves.
+const STEPS: [&str; 15] = [
     "vet-standby",
     "lower-ttl",
     "stop-writes",
     "await-replay",
     "promote-standby",
     "open-app",
+    "smoke-test",
+    "reopen-zone",
     "set-record",
+    "see-record",
+    "provisional",
+    "recreate-replica",
     "reverse-replication",
+    "close-app",
     "",
 ];
 const SECONDS: [u64; 3] = [1, 10, 60];
-/// The clouds from each other, also one way, and the old and the new primary's from the arbiter.
-const CUTS: [[&str; 3]; 5] = [
+/// The clouds from each other, and the old and the new primary's from the arbiter and from whoever moves; also one way.
+const CUTS: [[&str; 3]; 9] = [
     ["from", "to", ""],
     ["from", "to", "one-way"],
     ["to", "from", "one-way"],
     ["from", "c", ""],
     ["to", "c", ""],
+    ["from", "c", "one-way"],
+    ["c", "to", "one-way"],
+    ["here", "from", ""],
+    ["here", "to", ""],
 ];
 /// A write that was not acknowledged by then is not.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -148,13 +158,23 @@ const fn unheard(step: &'static str) -> Case {
 }
 
 impl Case {
-    fn of(random: &mut Random) -> Case {
-        let mut pick = |count: usize| random.below(count as u64) as usize;
-        Case {
-            step: STEPS[pick(STEPS.len())],
-            cut: CUTS[pick(CUTS.len())],
-            seconds: SECONDS[pick(SECONDS.len())],
+    /// Each step with each cut before any of them comes again.
+    fn sample(random: &mut Random, count: usize) -> Vec<Case> {
+        let mut cases = Vec::new();
+        while cases.len() < count {
+            let mut all: Vec<_> = STEPS
+                .iter()
+                .flat_map(|step| CUTS.map(|cut| (*step, cut)))
+                .collect();
+            random.shuffle(&mut all);
+            cases.extend(all.into_iter().map(|(step, cut)| Case {
+                step,
+                cut,
+                seconds: SECONDS[random.below(SECONDS.len() as u64) as usize],
+            }));
         }
+        cases.truncate(count);
+        cases
     }
 
     /// Cuts, and heals after its time.
@@ -381,7 +401,7 @@ fn a_cut_in_the_middle_of_a_move_makes_no_second_writer_and_loses_nothing() {
     let count = number("HAFOG_PARTITIONS", if long { 300 } else { 4 });
     let mut random = Random::of(seed, "partitions");
     let mut cases = UNHEARD.to_vec();
-    cases.extend((0..count).map(|_| Case::of(&mut random)));
+    cases.extend(Case::sample(&mut random, count as usize));
     // Whoever names the seed goes on with it; else everything is played.
     let mut book = Book::open(seed, long && std::env::var_os("HAFOG_SEED").is_some());
     let done = book.lines.len().min(cases.len());

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::lab::{LIMIT, Lab, SPEC, turn};
+use super::lab::{LIMIT, Lab, SPEC, Turn, turn};
 use crate::harness::skip::skipped;
 use crate::harness::wait::wait_until;
 
@@ -138,7 +138,7 @@ impl Shop {
     }
 }
 
-fn at_work(test: &str) -> Option<std::sync::MutexGuard<'static, ()>> {
+fn at_work(test: &str) -> Option<Turn> {
     if !Path::new("/usr/bin/rsync").exists() {
         skipped(test, "rsync is missing: apt-get install rsync");
         return None;

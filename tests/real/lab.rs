@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -20,15 +20,30 @@ const PASSWORD: (&str, &str) = ("DATABASE_PASSWORD", "a-password-of-the-tests");
 /// For things that take milliseconds; a limit, not an expectation.
 pub const LIMIT: Duration = Duration::from_secs(180);
 
-static TURN: Mutex<()> = Mutex::new(());
+/// Most of a test is waiting; more stacks than this at once wait for the machine.
+static FREE: Mutex<usize> = Mutex::new(2);
+static FREED: Condvar = Condvar::new();
+
+/// A test's turn, until it is dropped.
+pub struct Turn(());
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *FREE.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        FREED.notify_one();
+    }
+}
 
 /// Waits for the test's turn. `None`, with the reason printed, when a program is missing.
-pub fn turn(test: &str) -> Option<MutexGuard<'static, ()>> {
+pub fn turn(test: &str) -> Option<Turn> {
     if let Some(why) = missing_program() {
         skipped(test, &why);
         return None;
     }
-    Some(TURN.lock().unwrap_or_else(PoisonError::into_inner))
+    let free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+    let free = FREED.wait_while(free, |free| *free == 0);
+    *free.unwrap_or_else(PoisonError::into_inner) -= 1;
+    Some(Turn(()))
 }
 
 /// A balancer and two web servers, without a database: the application is the test's own.

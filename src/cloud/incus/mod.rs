@@ -58,6 +58,8 @@ pub fn open_with(site: &SiteSettings, client: &Path) -> Result<Arc<dyn Cloud>, F
 
 /// For what Incus does on its disks.
 const WORK_LIMIT: Duration = Duration::from_secs(600);
+/// For a disk that is removed with what is on it: millions of files take a plain file system that long.
+const REMOVE_LIMIT: Duration = Duration::from_secs(3500);
 /// For an image that goes from one host to another, through here.
 const COPY_LIMIT: Duration = Duration::from_secs(3500);
 /// For what it does with processes and configuration.

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::api::{No, Said, there};
 use super::network;
-use super::{QUICK_LIMIT, SITE, STACK, Site, WORK_LIMIT};
+use super::{QUICK_LIMIT, REMOVE_LIMIT, SITE, STACK, Site, WORK_LIMIT};
 use crate::cloud::{OnceKey, Power, Server, ServerState, ServerWant};
 use crate::error::{Fault, Kind, Trouble, TroubleExt};
 use crate::model::id::{ImageName, ServerName};
@@ -433,14 +433,14 @@ impl Site {
         if self.find(name).await.nothing_changed()?.is_some() {
             self.off(name).await?;
             let path = self.path(name).nothing_changed()?;
-            let deleted = self.incus.delete(&path, WORK_LIMIT).await;
+            let deleted = self.incus.delete(&path, REMOVE_LIMIT).await;
             deleted.map_err(No::trouble)?;
             self.shown_gone(name).await?;
         }
         self.way.ssh.forget(name).await.partial()?;
         let place = self.place().await.nothing_changed()?;
         let path = self.within(&format!("{}/{}", place.volumes(), volume_name(name)));
-        let deleted = self.incus.delete(&path, WORK_LIMIT).await;
+        let deleted = self.incus.delete(&path, REMOVE_LIMIT).await;
         deleted.map_err(|no| Trouble::Partial(no.fault()))
     }
 
@@ -489,7 +489,7 @@ impl Site {
             }
             let name = volume["name"].as_str().unwrap_or_default();
             let path = self.within(&format!("{all}/{name}"));
-            let deleted = self.incus.delete(&path, WORK_LIMIT).await;
+            let deleted = self.incus.delete(&path, REMOVE_LIMIT).await;
             deleted.map_err(|no| Trouble::Partial(no.fault()))?;
         }
         Ok(())

@@ -6,7 +6,8 @@ use crate::model::record::{RecordSet, RecordType};
 use crate::model::stack::{Database, Name, Server};
 use crate::model::units::Ttl;
 use crate::plan::action::*;
-use crate::plan::site::{ensure_zone, hosts, rejoin, see_record, seed_replica};
+use crate::plan::database::{rejoin, seed_replica};
+use crate::plan::names::{ensure_zone, hosts, see_record};
 use crate::plan::{Plan, Step, step};
 
 pub(super) fn traffic(plan: &mut Plan, flip: &Flip) {

@@ -6,7 +6,7 @@ use crate::model::record::RecordSet;
 use crate::model::stack::Name;
 use crate::plan::action::*;
 use crate::plan::files;
-use crate::plan::site::ensure_zone;
+use crate::plan::names::ensure_zone;
 use crate::plan::ttl::slower_for;
 use crate::plan::{Plan, Step, step};
 

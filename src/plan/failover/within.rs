@@ -106,7 +106,7 @@ fn heads(flip: &Flip, one: &Move) -> SetRoles {
         standbys: roles.standbys.clone(),
         left_behind: roles.left_behind.clone(),
         heads: Some(heads),
-        provisional: crate::plan::site::still_provisional(flip.stack, roles),
+        provisional: crate::plan::commit::still_provisional(flip.stack, roles),
     }
 }
 

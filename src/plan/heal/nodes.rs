@@ -9,7 +9,7 @@ use crate::model::id::*;
 use crate::model::stack::{Database, Server, Stack};
 use crate::plan::facts::Facts;
 use crate::plan::safety::Refusal;
-use crate::plan::{Plan, rejoin, site};
+use crate::plan::{Plan, database, rejoin, server};
 
 /// What became of the databases of a site.
 #[derive(Default)]
@@ -96,7 +96,7 @@ fn one_database(
     }
     for node in &others {
         let (from, after) = (upstream(node), nodes.done.clone());
-        let follows = site::follow(plan, stack, facts, database, from, node, &there, &after);
+        let follows = database::follow(plan, stack, facts, database, from, node, &there, &after);
         nodes.done.extend(follows);
     }
     Ok(())
@@ -162,7 +162,7 @@ fn ensure(
     match seen {
         Some(ServerState::Running | ServerState::Failed(_)) => Ok(None),
         Some(state @ (ServerState::Off | ServerState::Frozen | ServerState::Isolated)) => {
-            Ok(Some(plan.push(site::power_on(node, state))))
+            Ok(Some(plan.push(server::power_on(node, state))))
         }
         Some(ServerState::Pending) | None if !stack.seals(&node.site) => {
             let why = format!(
@@ -173,7 +173,7 @@ fn ensure(
         }
         Some(ServerState::Pending) | None => {
             let image = image(stack, facts, node)?;
-            Ok(Some(plan.push(site::create_server(stack, node, &image))))
+            Ok(Some(plan.push(server::create_server(stack, node, &image))))
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::plan::action::CONFIG_TAG;
 use crate::plan::facts::{Facts, Seen};
 use crate::plan::failover::{Options, failover, takeover};
 use crate::plan::preflight::tests::{fine, with_files};
-use crate::plan::{Plan, build, commit, deploy, destroy, files, heal, rejoin, scale, site};
+use crate::plan::{Plan, build, commit, deploy, destroy, files, heal, rejoin, scale, up};
 use crate::sim::stacks::small;
 
 const EAST: &str = "shop-east-db-1";
@@ -195,7 +195,7 @@ fn forced_within(world: &World) -> Plan {
 }
 
 fn clone(world: &World) -> Plan {
-    site::clone(&world.stack, &world.facts, &"west".into())
+    up::clone(&world.stack, &world.facts, &"west".into())
 }
 
 fn deployed(world: &World) -> Plan {
@@ -203,7 +203,7 @@ fn deployed(world: &World) -> Plan {
 }
 
 fn replicate(world: &World) -> Plan {
-    site::replicate(&world.stack, &world.facts, &"west".into(), false)
+    up::replicate(&world.stack, &world.facts, &"west".into(), false)
 }
 
 fn rejoined(world: &World) -> Plan {
@@ -227,7 +227,7 @@ fn scaled(world: &World) -> Plan {
 }
 
 fn upped(world: &World) -> Plan {
-    site::up(&world.stack, &world.facts)
+    up::up(&world.stack, &world.facts)
 }
 
 /// The spec has the one that writes no longer.
