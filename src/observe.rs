@@ -244,15 +244,17 @@ async fn site_facts(world: &World, site: &SiteName) -> SiteFacts {
                 false => Ok(None),
             }
         };
-        let looks = futures_util::future::join4(cloud.servers(), cloud.images(), wall, entry);
-        let (servers, images, firewall, entry) = looks.await;
-        Ok((servers?, images?, firewall?, entry?))
+        let (servers, images, site) = (cloud.servers(), cloud.images(), cloud.has_site());
+        let looks = futures_util::future::join5(servers, images, wall, entry, site);
+        let (servers, images, firewall, entry, site) = looks.await;
+        Ok((servers?, images?, firewall?, entry?, site?))
     })
     .await;
     match asked {
-        Seen::Known((servers, images, firewall, entry)) => SiteFacts {
+        Seen::Known((servers, images, firewall, entry, is_made)) => SiteFacts {
             firewall,
             entry,
+            is_made,
             answers: Seen::Known(()),
             servers: servers
                 .into_iter()
@@ -272,6 +274,7 @@ async fn site_facts(world: &World, site: &SiteName) -> SiteFacts {
             untried: BTreeSet::new(),
             firewall: None,
             entry: None,
+            is_made: false,
         },
     }
 }

@@ -158,6 +158,9 @@ pub struct ServerWant {
     pub name: ServerName,
     /// `None` starts from the bare base: a builder.
     pub image: Option<ImageName>,
+    /// The system's name, such as `debian-12`: what a builder starts from, and what a machine that exists already has.
+    #[serde(default = "first_base")]
+    pub base: String,
     pub size: Size,
     /// How big its disk for data is. `None`: as big as the cloud makes one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -165,6 +168,11 @@ pub struct ServerWant {
     /// Ports that others may connect to.
     pub open: Vec<u16>,
     pub tags: BTreeMap<String, String>,
+}
+
+/// What all servers had before journals said it.
+fn first_base() -> String {
+    "debian-12".to_owned()
 }
 
 /// Stack, server and image: sent as idempotency token where the API has one, and as a tag everywhere, so that a
@@ -246,6 +254,10 @@ pub trait Cloud: Send + Sync {
     async fn lead(&self, entry: &Entry) -> Result<(), Trouble> {
         let message = format!("{} cannot be led to {}", entry.address, entry.to);
         Err(Trouble::NothingChanged(Fault::new(message)))
+    }
+    /// Whether there is anything that [`Cloud::remove_site`] would remove.
+    async fn has_site(&self) -> Result<bool, Fault> {
+        Ok(false)
     }
     /// Removes what the site owns beyond servers and images (networks, folders). Gone already is success.
     async fn remove_site(&self) -> Result<(), Trouble>;

@@ -401,6 +401,10 @@ impl Road<'_> {
 
     /// Servers that were made for a while and are of no use to a run that stopped: somebody may pay for them.
     async fn clear_away(&self, session: &Session, plan: &Plan) -> Result<(), Fault> {
+        // Whoever has the lease now may have made servers of the same names.
+        if !session.may_act().await {
+            return Ok(());
+        }
         let temporaries = build::temporaries(plan);
         let mut left = Vec::new();
         for (site, server) in temporaries {

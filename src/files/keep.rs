@@ -11,7 +11,7 @@ use nix::unistd::{Uid, User};
 use tokio::time::Instant;
 
 use super::pull::{self, Not, Pull, Source, line};
-use super::{document, read};
+use super::{document, read, told};
 use crate::durable;
 use crate::error::Fault;
 use crate::model::files::*;
@@ -40,11 +40,18 @@ pub fn prepare(folder: &Path) -> Result<(), Fault> {
 fn make(kept: &Kept) -> Result<(), Fault> {
     let folder = &kept.folder;
     let cannot = |error: &dyn std::fmt::Display| durable::fault("make", folder, error);
-    if !folder.exists() {
+    // Whoever was cut between the two left it to root, with nothing in it.
+    let is_new = || fs::read_dir(folder).map_or(true, |mut all| all.next().is_none());
+    if is_new() {
+        let user = match &kept.user {
+            None => None,
+            Some(name) => {
+                let user = User::from_name(name).map_err(|error| cannot(&error))?;
+                Some(user.ok_or_else(|| cannot(&format!("there is no user `{name}`")))?)
+            }
+        };
         durable::make_folders(folder, 0o755)?;
-        if let Some(name) = &kept.user {
-            let user = User::from_name(name).map_err(|error| cannot(&error))?;
-            let user = user.ok_or_else(|| cannot(&format!("there is no user `{name}`")))?;
+        if let Some(user) = user {
             nix::unistd::chown(folder, Some(user.uid), Some(user.gid))
                 .map_err(|error| cannot(&error))?;
             fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
@@ -244,6 +251,7 @@ async fn round(
         config,
         kept,
         report: &report,
+        role: told(config),
         verify: asked.as_ref().is_some_and(|ask| ask.verify),
         most_deleted: asked
             .as_ref()

@@ -24,6 +24,7 @@ const ASK_LIMIT: Duration = Duration::from_secs(20);
 const GUARD: Duration = Duration::from_millis(500);
 /// How long a copy may take to end when it is asked to.
 const END_LIMIT: Duration = Duration::from_secs(5);
+const CHANGED: &str = "the role of this site changed meanwhile";
 /// Of a copy that goes wrong, so many lines are kept.
 const LINES: usize = 3;
 /// For each file that came: how it differed, and its name.
@@ -40,6 +41,8 @@ pub(super) struct Pull<'a> {
     pub config: &'a Config,
     pub kept: &'a Kept,
     pub report: &'a Report,
+    /// What this server was told of its role when the copy was decided on: it ends where that is no longer so.
+    pub role: Option<(SiteRole, u64)>,
     pub verify: bool,
     pub most_deleted: u64,
 }
@@ -85,8 +88,9 @@ struct Counts {
 impl Pull<'_> {
     /// The one whose site is primary, by what this server was told and by what the other one says.
     pub(super) async fn source(&self) -> Result<Source<'_>, Not> {
-        let (role, told) =
-            told(self.config).ok_or_else(|| Not::so("nobody told this server its role"))?;
+        let (role, told) = self
+            .role
+            .ok_or_else(|| Not::so("nobody told this server its role"))?;
         let here = &self.config.site;
         if role == SiteRole::Primary && self.config.first {
             return Ok(Source::Here(told));
@@ -270,6 +274,9 @@ impl Pull<'_> {
             .stderr(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true);
+        if told(self.config) != self.role {
+            return Err(Not::so(CHANGED));
+        }
         let spawned = command.spawn();
         let child = spawned.map_err(|error| {
             let fault = Fault::new("cannot run `rsync`").because(error);
@@ -278,17 +285,16 @@ impl Pull<'_> {
         self.guarded(child).await
     }
 
-    /// It is ended as soon as this server's role is another one.
+    /// It is ended as soon as this server's role is another one than it was when the copy was decided on.
     async fn guarded(&self, child: Child) -> Result<Ran, Not> {
         let group = child.id().map(|id| Pid::from_raw(id.cast_signed()));
-        let begun = told(self.config);
         let mut output = std::pin::pin!(child.wait_with_output());
         let ended = loop {
             tokio::select! {
                 ended = &mut output => break ended,
                 () = tokio::time::sleep(GUARD) => {}
             }
-            if told(self.config) == begun {
+            if told(self.config) == self.role {
                 continue;
             }
             for signal in [Signal::SIGTERM, Signal::SIGKILL] {
@@ -297,7 +303,7 @@ impl Pull<'_> {
                     break;
                 }
             }
-            return Err(Not::so("the role of this site changed meanwhile"));
+            return Err(Not::so(CHANGED));
         };
         let ended = ended.map_err(Not::so)?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -130,6 +130,12 @@ impl Stack {
         self.files.iter().filter(|files| files.on == server.group)
     }
 
+    /// The system that a recipe starts from.
+    pub fn base(&self, recipe: &RecipeName) -> String {
+        let recipe = self.recipes.get(recipe);
+        recipe.map(|recipe| recipe.base.clone()).unwrap_or_default()
+    }
+
     /// The site's own address, if it has one and visitors reach the group by it.
     pub fn entry(&self, site: &SiteName, group: &GroupName) -> Option<IpAddr> {
         let site = self.site(site)?;
@@ -193,6 +199,9 @@ pub struct Registered {
     /// `None`: for servers of any group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub only: Option<GroupName>,
+    /// It will never come back; nothing is asked of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gone: bool,
 }
 
 impl std::fmt::Display for Registered {

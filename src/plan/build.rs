@@ -8,7 +8,7 @@ use super::facts::Facts;
 use super::{Action, Intent, Plan, PlanKind, Step, UndoPolicy, step};
 use crate::cloud::ServerWant;
 use crate::model::id::*;
-use crate::model::stack::{Server, Size, Stack};
+use crate::model::stack::{Server, Site, Size, Stack};
 use crate::model::units::Bytes;
 
 /// Images of every recipe that the sites' servers use.
@@ -45,7 +45,7 @@ pub(super) fn images(
         } else {
             let sealed = match facts.is_untried(site, &image) {
                 true => None,
-                false => Some(match source(stack, facts, site, &image) {
+                false => Some(match source(plan, stack, facts, site, &image) {
                     Some(from) => plan.push(copy(stack, site, from, recipe, &image)),
                     None => one(plan, stack, site, recipe, &image),
                 }),
@@ -60,17 +60,30 @@ pub(super) fn images(
 
 /// Where the image can be had from: another host of the same cloud, where it is known to work.
 fn source<'a>(
+    plan: &Plan,
     stack: &'a Stack,
     facts: &Facts,
     site: &SiteName,
     image: &ImageName,
 ) -> Option<&'a SiteName> {
     let here = stack.site(site).filter(|here| here.copies)?;
-    let mut others = stack.sites.iter();
-    let other = others.find(|other| {
-        let is_elsewhere = other.cloud == here.cloud && other.region != here.region;
-        is_elsewhere && facts.has_image(&other.name, image)
-    })?;
+    let others = stack
+        .sites
+        .iter()
+        .filter(|other| other.name != *site && other.cloud == here.cloud);
+    let (beside, elsewhere): (Vec<_>, Vec<_>) = others.partition(|one| one.region == here.region);
+    // A host has a file once: where a neighbour has it already, another one is built.
+    let copied = |one: &&Site| {
+        let mut steps = plan.steps.iter();
+        let is_it = |copy: &CopyImage| copy.site == one.name && copy.image == *image;
+        facts.has_image(&one.name, image)
+            || steps.any(|step| matches!(&step.action, Action::CopyImage(copy) if is_it(copy)))
+    };
+    if beside.iter().any(copied) {
+        return None;
+    }
+    let mut elsewhere = elsewhere.into_iter();
+    let other = elsewhere.find(|other| facts.has_image(&other.name, image))?;
     Some(&other.name)
 }
 
@@ -216,12 +229,19 @@ pub(super) fn tags(stack: &Stack, site: &SiteName) -> BTreeMap<String, String> {
 }
 
 /// A server that is gone when the image is made.
-fn temporary(stack: &Stack, site: &SiteName, name: &ServerName, image: &ImageName) -> ServerWant {
+fn temporary(
+    stack: &Stack,
+    site: &SiteName,
+    name: &ServerName,
+    recipe: &RecipeName,
+    image: &ImageName,
+) -> ServerWant {
     let mut tags = tags(stack, site);
     tags.insert(MADE_FOR.to_owned(), image.to_string());
     ServerWant {
         name: name.clone(),
         image: None,
+        base: stack.base(recipe),
         size: Size {
             cpu: 1,
             memory: Bytes(1 << 30),
@@ -244,7 +264,7 @@ fn tried(
     let name = ServerName::new(trial_name(stack, site, recipe.as_str()));
     let trial = ServerWant {
         image: Some(image.clone()),
-        ..temporary(stack, site, &name, image)
+        ..temporary(stack, site, &name, recipe, image)
     };
     plan.push(
         step(
@@ -272,7 +292,7 @@ fn one(
     image: &ImageName,
 ) -> StepName {
     let builder = ServerName::new(builder_name(stack, site, recipe.as_str()));
-    let want = temporary(stack, site, &builder, image);
+    let want = temporary(stack, site, &builder, recipe, image);
     let created = plan.push(
         step(
             format!("{CREATE_BUILDER}{builder}"),
@@ -317,4 +337,41 @@ fn one(
     );
     plan.push(delete_builder(site, &builder, "").after([sealed.clone()]));
     sealed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::preflight::tests::fine;
+    use crate::sim::stacks::small;
+
+    /// Where a new site gets its image from, which the east has: its region, and whether the west has the image.
+    fn got(region: &str, west_has_it: bool) -> Option<SiteName> {
+        let mut stack = small();
+        for (site, region) in stack.sites.iter_mut().zip(["fra", "ams"]) {
+            (site.copies, site.region) = (true, Some(region.to_owned()));
+        }
+        let south = Site {
+            name: "south".into(),
+            region: Some(region.to_owned()),
+            ..stack.sites[1].clone()
+        };
+        let mut facts = fine(&stack);
+        stack.sites.push(south);
+        let image = facts.images.values().next().expect("an image").clone();
+        if !west_has_it {
+            let west = facts.sites.get_mut(&SiteName::new("west"));
+            west.expect("the west").images.clear();
+        }
+        let plan = Plan::new(PlanKind::Converging, Intent::Build { sites: Vec::new() });
+        source(&plan, &stack, &facts, &"south".into(), &image).cloned()
+    }
+
+    #[test]
+    fn an_image_is_copied_to_a_host_that_has_none_of_it() {
+        assert_eq!(got("muc", true), Some("east".into()));
+        assert_eq!(got("ams", false), Some("east".into()));
+        // A host has a file once, whichever of its sites it is for.
+        assert_eq!(got("ams", true), None);
+    }
 }

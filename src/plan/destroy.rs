@@ -217,7 +217,7 @@ fn remove_site(plan: &mut Plan, facts: &Facts, site: &SiteName) -> Option<StepNa
         let others = roles.standbys.iter().chain(&roles.left_behind);
         others.chain([&roles.primary]).any(|other| other == site)
     });
-    if gone.is_empty() && !named {
+    if gone.is_empty() && !named && !seen.is_made {
         return None;
     }
     Some(
@@ -230,4 +230,32 @@ fn remove_site(plan: &mut Plan, facts: &Facts, site: &SiteName) -> Option<StepNa
             .after(gone),
         ),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::preflight::tests::fine;
+    use crate::sim::stacks::small;
+
+    #[test]
+    fn what_is_left_of_a_site_is_removed_though_its_servers_and_images_are_gone() {
+        let stack = small();
+        let mut facts = fine(&stack);
+        facts.roles = None;
+        let west = SiteName::new("west");
+        for is_made in [true, false] {
+            let seen = facts.sites.get_mut(&west).expect("the west");
+            seen.servers.clear();
+            seen.images.clear();
+            seen.is_made = is_made;
+            let mut plan = Plan::new(
+                PlanKind::Converging,
+                Intent::Destroy {
+                    sites: vec![west.clone()],
+                },
+            );
+            assert_eq!(remove_site(&mut plan, &facts, &west).is_some(), is_made);
+        }
+    }
 }

@@ -94,6 +94,9 @@ pub struct SiteFacts {
     /// Where its own address leads, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entry: Option<Entry>,
+    /// The cloud has something of the site besides servers and images.
+    #[serde(default)]
+    pub is_made: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

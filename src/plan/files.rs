@@ -291,15 +291,17 @@ pub(super) fn save(
     saved.collect()
 }
 
-/// One that does not run cannot be asked for what it alone has.
+/// What it alone has goes with it. One that still runs (`saves`) is copied once more before, to whoever has a copy.
 pub(super) fn alone(
     stack: &Stack,
     facts: &Facts,
     server: &Server,
+    saves: bool,
     verb: &str,
     what: &str,
 ) -> Option<Refusal> {
-    let files = given_by(stack, facts, server).next()?;
+    let mut given = given_by(stack, facts, server);
+    let files = given.find(|files| !saves || newest_copy(stack, facts, files, server).is_none())?;
     let copy = newest_copy(stack, facts, files, server);
     let newest = copy.and_then(|copy| facts.copy(&files.name, &copy.name, &server.name));
     let newest = match newest {
@@ -471,6 +473,30 @@ fn moved(
         copy.limit(limit).reversible()
     });
     steps.collect()
+}
+
+/// A planned move loses nothing, and nobody knows what the server has that the files are copied from.
+pub(super) fn unseen(
+    stack: &Stack,
+    facts: &Facts,
+    from: &SiteName,
+    to: &SiteName,
+) -> Option<(String, ServerName)> {
+    stack.files.iter().find_map(|files| {
+        let (source, _) = (stack.first_of(from, files)?, stack.first_of(to, files)?);
+        let name = &source.name;
+        let why = match facts.files(&files.name, name) {
+            _ if !facts.runs(source) => "it does not run",
+            Some(Seen::Known(_)) => return None,
+            Some(Seen::Unknown(why)) => why.as_str(),
+            None => "nobody looked",
+        };
+        let why = format!(
+            "{name} cannot be asked for the files `{}`: {why}",
+            files.name
+        );
+        Some((why, name.clone()))
+    })
 }
 
 /// How long nobody may write because of the files.

@@ -144,10 +144,13 @@ fn one_site(
         .extend(all_sick(verb, site, &servers, &ailing));
     for (server, ailment) in &ailing {
         let there = facts.server(site, &server.name).is_some() && stack.seals(site);
-        if let Ailment::Seen(what) = ailment
-            && there
-        {
-            let alone = files::alone(stack, facts, server, verb, what);
+        let (saves, what) = match ailment {
+            Ailment::Seen(what) => (false, what),
+            Ailment::Sick(why) => (true, why),
+            Ailment::Untold => continue,
+        };
+        if there {
+            let alone = files::alone(stack, facts, server, saves, verb, what);
             plan.refusals.extend(alone);
         }
     }
@@ -288,7 +291,7 @@ fn anew(
             "{name} {what}, and hafog makes no servers at {}",
             server.site
         );
-        let hint = "take its host out of `hosts`, then `hafog up` or `hafog clone` takes another";
+        let hint = "when its host never comes back, write `gone: true` there and list another: `hafog up`, or `hafog clone`, takes that";
         return Err(cannot(why, hint));
     }
     let image = image(stack, facts, server)?;

@@ -126,7 +126,12 @@ pub const REFUSALS: &[About] = &[
     About {
         name: "files-alone",
         waivable: true,
-        about: "A server that is to be removed is the one that the files are copied from, and does not run: what was written there after the last copy is nowhere else. `hafog up` boots it. Accepted: it is made anew and gets the files back from the newest copy.",
+        about: "A server that is to be removed is the one that the files are copied from, and it does not run, or nobody has a whole copy of them: what was written there is nowhere else. `hafog up` boots one that is off; `hafog sync` copies. Accepted: it is made anew and gets the files back from the newest copy, if there is one.",
+    },
+    About {
+        name: "files-unseen",
+        waivable: true,
+        about: "The server that the files are copied from cannot be asked for them, so a planned move would leave behind what was written there since the last copy. Accepted: the site moves without a last copy of the files; what stayed behind is put aside there when the servers follow.",
     },
     About {
         name: "no-source",

@@ -59,6 +59,7 @@ pub(super) fn create_server(stack: &Stack, server: &Server, image: &ImageName) -
     let want = ServerWant {
         name: server.name.clone(),
         image: Some(image.clone()),
+        base: stack.base(&server.recipe),
         size: server.size,
         disk: server.disk,
         open: server.open.clone(),

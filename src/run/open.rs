@@ -119,6 +119,14 @@ impl Session {
         Ok(found.map(|found| found.opened.run))
     }
 
+    /// Whether this process may still change anything.
+    pub async fn may_act(&self) -> bool {
+        match &self.held {
+            Some(held) => held.still_ours().await.is_ok(),
+            None => false,
+        }
+    }
+
     fn held(&self) -> &Held {
         self.held
             .as_ref()
@@ -177,6 +185,8 @@ impl Session {
         if let Some(flaw) = plan.flaws().first() {
             return Err(Fault::new("the plan is broken; this is a bug of hafog").because(flaw));
         }
+        // Whoever slept at the prompt would close the run of whoever holds the lease now.
+        self.held().still_ours().await?;
         if let Some(old) = self.unfinished().await? {
             self.supersede(&old).await?;
         }
@@ -231,6 +241,7 @@ impl Session {
         run: &RunId,
         listener: Arc<dyn Listener>,
     ) -> Result<(Plan, Journal), Fault> {
+        self.held().still_ours().await?;
         let world = &self.world;
         let mut journal = Journal::reopen(
             run.clone(),

@@ -16,7 +16,7 @@ use crate::error::{Fault, Kind, Trouble};
 use crate::journal::Journal;
 use crate::journal::event::{Event, How, Outcome, Progress, Status, Trace, World as WorldIs};
 use crate::model::id::{RunId, StepName};
-use crate::plan::{OnFailure, Plan, PlanKind, Step, UndoPolicy};
+use crate::plan::{Intent, OnFailure, Plan, PlanKind, Step, UndoPolicy};
 use crate::step::{Act, Context, Standing, behaviour};
 use crate::world::World;
 
@@ -191,7 +191,7 @@ impl Runner<'_> {
             let progress = &journal.lock().await.progress;
             (progress.has_changed(), past_no_return(plan, progress))
         };
-        if past || plan.kind == PlanKind::Converging && touched {
+        if past || touched && !goes_back(plan) {
             return End::Stopped(fault);
         }
         if touched {
@@ -586,6 +586,12 @@ fn undo_due(step: &Step, progress: &Progress) -> bool {
 
 fn may_go_back(step: &Step) -> bool {
     step.undo == UndoPolicy::Reverse
+}
+
+/// Whether a failure takes back what was done before it. What converges is gone on with instead, except a release: one
+/// half of the servers with the new one and one half with the old is what nobody tested.
+fn goes_back(plan: &Plan) -> bool {
+    plan.kind == PlanKind::Directional || matches!(plan.intent, Intent::Deploy { .. })
 }
 
 /// Whether every step that was begun and did not finish is one that the way back undoes.

@@ -206,6 +206,13 @@ impl Cloud for SimCloud {
             .await
     }
 
+    async fn has_site(&self) -> Result<bool, Fault> {
+        let call = self.call("cloud.has_site", "");
+        self.world
+            .look(call, |world| Ok(world.api(&self.site)?.network))
+            .await
+    }
+
     async fn firewall(&self) -> Result<Option<Firewall>, Fault> {
         let call = self.call("cloud.firewall", "");
         self.world

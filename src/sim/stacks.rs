@@ -241,6 +241,7 @@ async fn make_server(
     let want = ServerWant {
         name: name.clone(),
         image,
+        base: "debian-12".to_owned(),
         size: Size {
             cpu: 1,
             memory: Bytes(1 << 30),

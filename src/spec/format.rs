@@ -76,7 +76,7 @@ pub fn sample(format: &str) -> &'static str {
         "address" => "::1",
         "subnet" => "10.66.20.0/24",
         "cron" => "* * * * *",
-        "user" => "x",
+        "user" | "base" => "x",
         "ssh-key" => "ssh-ed25519 AAAA",
         "sysctl" => "net.core.somaxconn = 1024",
         other => unreachable!("the types use the format `{other}`, which has no sample"),
@@ -125,6 +125,7 @@ pub fn check(format: &str, text: &str) -> Result<(), Wrong> {
         "subnet" => text.parse::<Subnet>().map(drop).map_err(Wrong::new),
         "cron" => cron(text),
         "user" => user(text),
+        "base" => base(text),
         "ssh-key" => ssh_key(text),
         "sysctl" => sysctl(text),
         other => unreachable!("the types use the format `{other}`, which has no reader"),
@@ -428,6 +429,18 @@ fn host_key(text: &str) -> Result<(), Wrong> {
 }
 
 /// useradd(8).
+fn base(text: &str) -> Result<(), Wrong> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let is_part = |part: &str| !part.is_empty() && part.chars().all(plain);
+    match text.split(['-', '.']).all(is_part) && text.len() <= 63 {
+        true => Ok(()),
+        false => Err(Wrong::new(format!(
+            "`{}` is not the name of a system: expected one such as `debian-12` or `ubuntu-24.04`",
+            in_one_line(text)
+        ))),
+    }
+}
+
 fn user(text: &str) -> Result<(), Wrong> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
     let good = text.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
@@ -695,6 +708,20 @@ mod tests {
                 ("4", None),
                 ("0GiB", None),
                 ("lots", None),
+            ],
+        );
+    }
+
+    #[test]
+    fn systems() {
+        good("base", &["debian-12", "ubuntu-24.04"]);
+        bad(
+            "base",
+            &[
+                ("Debian 12", None),
+                ("images:debian/12", None),
+                ("debian-", None),
+                ("", None),
             ],
         );
     }

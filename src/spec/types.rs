@@ -121,6 +121,10 @@ pub enum HostSpec {
         /// Only for servers of this group. Default: for any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         r#for: Option<Word>,
+        /// The machine will never come back, with all that it had: your word for what hafog cannot see. Its server is made
+        /// anew on another host.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        gone: bool,
     },
 }
 
@@ -128,9 +132,10 @@ pub enum HostSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImageSpec {
-    /// The system it starts from. Default: `debian-12`.
+    /// The system it starts from, as its `/etc/os-release` says (`ID-VERSION_ID`): `debian-12`, `ubuntu-24.04`. It has
+    /// systemd and `apt-get`. Default: `debian-12`.
     #[serde(default = "default_base")]
-    pub base: Text,
+    pub base: BaseText,
     /// Packages of that system.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub packages: Vec<Text>,
@@ -161,8 +166,8 @@ pub struct ImageSpec {
     pub check: Option<Text>,
 }
 
-fn default_base() -> Text {
-    Text(DEFAULT_BASE.to_owned())
+fn default_base() -> BaseText {
+    BaseText(DEFAULT_BASE.to_owned())
 }
 
 pub const DEFAULT_BASE: &str = "debian-12";
@@ -683,6 +688,8 @@ texts! {
     ImageWord: "x-format" = "word", "x-noun" = "image", "pattern" = "^[a-z][a-z0-9]*(-[a-z0-9]+)*$", "maxLength" = 40;
     /// The name of a service.
     ServiceName: "x-format" = "service", "pattern" = "^[A-Za-z0-9][A-Za-z0-9._@-]*$", "maxLength" = 64;
+    /// A system and its version, such as `debian-12`.
+    BaseText: "x-format" = "base", "pattern" = "^[a-z0-9]+([.-][a-z0-9]+)*$", "maxLength" = 63;
     /// The name of a user or group of the system.
     UserName: "x-format" = "user", "pattern" = "^[a-z_][a-z0-9_-]*$", "maxLength" = 32;
     /// A line of an `authorized_keys` file, without options.

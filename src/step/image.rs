@@ -8,7 +8,6 @@ use async_trait::async_trait;
 use super::{Act, Context, Standing, apply, balancer, configure, files, rotation};
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::image::shelf::Shelf;
-use crate::journal::event::Output;
 use crate::model::id::{ImageName, SiteName};
 use crate::model::roles::Revocation;
 use crate::plan::action::*;
@@ -138,9 +137,9 @@ impl ChangeImage {
     async fn to(&self, context: &Context<'_>, which: Which) -> Result<(), Trouble> {
         let world = context.world;
         let host = world.host(&self.server).await.nothing_changed()?;
-        let config = self.config(world).await.nothing_changed()?;
+        let (config, was_cut) = self.config(world).await.nothing_changed()?;
         self.mark(world, format!("{CHANGING}{config}")).await?;
-        let changed = self.change(context, &host, which).await;
+        let changed = self.change(context, &host, which, was_cut).await;
         changed.map_err(Trouble::after_a_change)
     }
 
@@ -149,6 +148,7 @@ impl ChangeImage {
         context: &Context<'_>,
         host: &Host,
         which: Which,
+        was_cut: bool,
     ) -> Result<(), Trouble> {
         let world = context.world;
         let image = match which {
@@ -157,7 +157,12 @@ impl ChangeImage {
         };
         let shell = world.shell(&self.site).nothing_changed()?;
         let cloud = world.cloud(&self.site).nothing_changed()?;
-        let services = shell.services(host).await.nothing_changed()?;
+        let services = match shell.services(host).await {
+            // An earlier change left it off, or with a disk that lets nobody in. The image that is put under it now mends
+            // that, whatever runs there meanwhile.
+            Err(_) if was_cut && world.stack.seals(&self.site) => Vec::new(),
+            services => services.nothing_changed()?,
+        };
         rotation::take_out(context, &self.server).await?;
         for service in &services {
             let stop = ServiceChange::Stop { signal: None };
@@ -195,16 +200,19 @@ impl ChangeImage {
         let server = context.world.server(&self.server).partial()?;
         files::known_again(context.world, server).await?;
         rotation::put_in(context, &self.server).await?;
-        let config = self.config(context.world).await.partial()?;
+        let (config, _) = self.config(context.world).await.partial()?;
         self.mark(context.world, config).await
     }
 
-    /// The digest of its configuration, with or without the mark.
-    async fn config(&self, world: &World) -> Result<String, Fault> {
+    /// The digest of its configuration, without the mark, and whether it was marked.
+    async fn config(&self, world: &World) -> Result<(String, bool), Fault> {
         let found = world.find(&self.site, &self.server).await?;
         let config = found.and_then(|mut found| found.tags.remove(CONFIG_TAG));
         let config = config.unwrap_or_default();
-        Ok(config.strip_prefix(CHANGING).unwrap_or(&config).to_owned())
+        Ok(match config.strip_prefix(CHANGING) {
+            Some(digest) => (digest.to_owned(), true),
+            None => (config, false),
+        })
     }
 
     async fn mark(&self, world: &World, config: String) -> Result<(), Trouble> {
@@ -292,13 +300,6 @@ impl Act for ChangeImage {
         self.to(context, Which::Old).await?;
         self.answers(context).await.partial()?;
         self.back(context).await?;
-        context
-            .made(Output::Server {
-                name: self.server.to_string(),
-                id: self.from.to_string(),
-            })
-            .await
-            .partial()?;
         Ok(format!("{} is back on {}", self.server, self.from))
     }
 }

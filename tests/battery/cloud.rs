@@ -50,6 +50,7 @@ pub fn want(name: &str) -> ServerWant {
     ServerWant {
         name: ServerName::from(name),
         image: None,
+        base: "debian-12".to_owned(),
         size: Size {
             cpu: 1,
             memory: Bytes(1 << 30),

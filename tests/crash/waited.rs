@@ -84,3 +84,42 @@ async fn a_standby_that_is_as_far_behind_as_was_accepted_is_opened() {
     let end = fallen_behind(30, &[]).await;
     assert!(matches!(end, End::Done), "{end:?}");
 }
+
+/// The lease of a machine that sleeps is taken over.
+#[tokio::test]
+async fn whoever_slept_at_the_prompt_closes_nobody_elses_run() {
+    let verb = verb("clone");
+    let stack = stack_of(verb);
+    let folder = tempfile::tempdir().expect("a folder");
+    let keys = Arc::new(Keys::open(folder.path()).expect("keys"));
+    let sim = starting_world(&stack, &keys, verb).await;
+    let session = || async {
+        let options = OpenOptions {
+            assume_down: Default::default(),
+            lock_timeout: Duration::ZERO,
+            reason: None,
+            verb: verb.name.to_owned(),
+            take_lease: true,
+        };
+        let world = open_world(&sim, &stack, &keys);
+        open::open(world, &options).await.expect("a session")
+    };
+    let asleep = session().await;
+    let plan = (verb.plan)(&stack, &asleep.facts);
+    assert!(!plan.is_empty() && plan.refusals.is_empty());
+    sim.advance(Duration::from_secs(60));
+    let awake = session().await;
+    let stopped = Stop::default();
+    stopped.ask();
+    let (run, _) = awake
+        .execute(&plan, &[], Arc::new(Silent), &stopped, 1)
+        .await;
+    let unfinished = || async { awake.unfinished().await.expect("it is looked up") };
+    assert_eq!(unfinished().await.as_ref(), Some(&run), "it is open");
+    let (_, end) = asleep
+        .execute(&plan, &[], Arc::new(Silent), &Stop::default(), 1)
+        .await;
+    assert!(matches!(end, End::NothingDone(_)), "{end:?}");
+    assert_eq!(unfinished().await.as_ref(), Some(&run), "it was closed");
+    assert!(!asleep.may_act().await && awake.may_act().await);
+}

@@ -139,15 +139,7 @@ impl Pair {
     pub fn registered() -> Option<Pair> {
         let mut pair = Pair::bare()?;
         let spec = SPEC.replace("HOST_KEY", &pair.third());
-        let mut hosts = String::new();
-        for number in 1..=5 {
-            let (name, address) = (format!("old-{number}"), format!("10.66.2.{}", 10 + number));
-            let key = pair.machine("b", &name, &address);
-            pair.strangers.push(name);
-            hosts.push_str(&format!(
-                "\n      - {{ ssh: root@{address}, host_key: \"{key}\" }}"
-            ));
-        }
+        let hosts: String = (1..=5).map(|number| pair.stranger(number)).collect();
         let west = "west: { cloud: incus, region: b }";
         assert!(spec.contains(west));
         let hosts = format!("west:\n    cloud: ssh\n    hosts:{hosts}");
@@ -169,6 +161,14 @@ impl Pair {
             strangers: Vec::new(),
             _turns: turns,
         })
+    }
+
+    /// Makes a machine in the second cloud; its line in `hosts`.
+    pub fn stranger(&mut self, number: u32) -> String {
+        let (name, address) = (format!("old-{number}"), format!("10.66.2.{}", 10 + number));
+        let key = self.machine("b", &name, &address);
+        self.strangers.push(name);
+        format!("\n      - {{ ssh: root@{address}, host_key: \"{key}\" }}")
     }
 
     /// Makes the machine of the third place; its host key.

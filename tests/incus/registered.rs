@@ -37,7 +37,7 @@ fn web_of(pair: &Pair) -> u32 {
 
 #[test]
 fn servers_that_exist_already_are_a_standby() {
-    let Some(pair) = Pair::registered() else {
+    let Some(mut pair) = Pair::registered() else {
         return;
     };
     // Somebody else's program is on one of them.
@@ -122,11 +122,37 @@ fn servers_that_exist_already_are_a_standby() {
     });
     pair.until_ready("the east is ready", "preflight");
 
+    // Then it is gone for good, and its server goes to another host: not to one that has another key than was written.
+    assert!(incus("b", &["delete", "--force", &dead]).0);
+    let line = |spec: &str, host: &str| {
+        let line = spec.lines().find(|line| line.contains(host));
+        line.expect("its host has a line").to_owned()
+    };
+    let spec = pair.home.read("hafog.yaml");
+    let old = line(&spec, &id);
+    let gone = old.replace(" }", ", gone: true }");
+    let new = pair.stranger(6);
+    let key = |line: &str| line.split('"').nth(1).expect("a key").to_owned();
+    let forged = new.replace(&key(&new), &key(&old));
+    let with = |more: &str| spec.replace(&old, &format!("{gone}{more}"));
+    pair.home.write("hafog.yaml", &with(&forged));
+    let refused = pair.run("up --yes");
+    assert_ne!(refused.code, 0, "{}", refused.all());
+    assert_eq!(on(6, "ls -A /var/lib/hafog 2>/dev/null; true"), "");
+    pair.home.write("hafog.yaml", &with(&new));
+    pair.must("up --yes");
+    let facts = pair.json("show facts");
+    let server = &facts["sites"]["west"]["servers"]["shop-west-web-2"];
+    assert_eq!(server["id"], "root@10.66.2.16", "{server}");
+    assert_eq!(on(6, "systemctl is-active hafog-app"), "active\n");
+    assert!(pair.order(&west, "four"), "an order in the west");
+    pair.until_ready("the east is ready", "preflight");
+
     pair.must("switchover --yes");
     pair.must("commit --yes");
-    assert_eq!(pair.orders(&east), ["one", "two", "three"]);
+    assert_eq!(pair.orders(&east), ["one", "two", "three", "four"]);
     pair.must("destroy --yes");
-    for number in 1..=5 {
+    for number in (1..=6).filter(|number| format!("old-{number}") != dead) {
         let left = on(
             number,
             "ls -d /var/lib/hafog /hafog-* /usr/share/hafog /etc/systemd/system/hafog-* 2>/dev/null; ps -eo comm= | grep -xE 'postgres|haproxy|hafog'; true",

@@ -135,7 +135,7 @@ fn a_deploy_brings_services_secrets_and_jobs_and_takes_them_back() {
 
     let _at_work = turn(test);
     // What does not come up goes back, with the services that it had, though the recipe has them no longer.
-    shop.deploy("false", "", 4);
+    shop.deploy("false", "", 1);
     for (site, server) in [("east", "shop-east-web-1"), ("west", "shop-west-web-1")] {
         assert_eq!(
             shop.services(site, server),

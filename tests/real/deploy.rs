@@ -84,6 +84,30 @@ fn clients_see_nothing_of_a_deploy() {
     let load = Load::on(&url);
     release(4);
     lab.must("deploy --batch 5 --yes");
-    assert_ne!(images()[0], third[0]);
+    let fourth = images();
+    assert_ne!(fourth[0], third[0]);
     load.end_well();
+
+    // One that works on the first server and not on the second is on neither afterwards.
+    let load = Load::on(&url);
+    let run = "sh -c 'test $HAFOG_SERVER != shop-east-web-2 && exec $HAFOG_EXE demo-app'";
+    let spec = SPEC.replace("$HAFOG_EXE demo-app", run);
+    lab.home.write("hafog.yaml", &spec);
+    let failed = lab.run("deploy --yes");
+    assert_eq!(failed.code, 1, "{}", failed.all());
+    for said in [
+        "shop-east-web-2 did not come up",
+        "everything was taken back",
+    ] {
+        assert!(failed.stderr.contains(said), "{said}: {}", failed.all());
+    }
+    assert_eq!(images(), fourth);
+    load.end_well();
+    release(4);
+    let nothing = lab.must("deploy --yes");
+    assert!(
+        nothing.stdout.contains("nothing to do"),
+        "{}",
+        nothing.all()
+    );
 }

@@ -141,7 +141,7 @@ fn a_deploy_moves_both_sites_and_what_does_not_start_goes_back() {
     assert_ne!(new, old);
     assert_eq!(image("shop-west-web-2", "west"), new);
     let broken = deploy("false");
-    assert_eq!(broken.code, 4, "{}", broken.all());
+    assert_eq!(broken.code, 1, "{}", broken.all());
     // The standby goes first, so that what does not start never reaches the users.
     assert_eq!(image("shop-west-web-1", "west"), new);
     assert_eq!(image("shop-east-web-1", "east"), new);

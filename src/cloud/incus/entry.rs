@@ -20,6 +20,10 @@ impl Site {
             Some(_) => self.bridge(),
             None => self.place().await?.network,
         };
+        self.forwards_on(&bridge).await
+    }
+
+    async fn forwards_on(&self, bridge: &str) -> Result<Option<(String, Vec<Value>)>, Fault> {
         let all = format!("/1.0/networks/{bridge}/forwards");
         let path = format!("{all}?recursion=1&project=default");
         let listed = there(self.incus.get(&path).await).map_err(No::fault)?;
@@ -29,8 +33,12 @@ impl Site {
     pub(super) async fn leads(&self) -> Result<Option<Entry>, Fault> {
         let all = self.all_forwards().await?;
         let forwards = all.into_iter().flat_map(|(_, forwards)| forwards);
-        let mut ours = forwards.filter(|one| self.owns(one));
-        Ok(ours.find_map(|one| read(&one)))
+        let ours: Vec<Value> = forwards.filter(|one| self.owns(one)).collect();
+        // A change that was cut left two: it is made to its end.
+        Ok(match ours.as_slice() {
+            [one] => read(one),
+            _ => None,
+        })
     }
 
     pub(super) async fn lead_to(&self, entry: &Entry) -> Result<(), Trouble> {
@@ -66,11 +74,14 @@ impl Site {
         self.forget(&all, forwards.iter().filter(is_other)).await
     }
 
+    /// Also those of before the site had a network of its own, or since it has none.
     pub(super) async fn remove_forwards(&self) -> Result<(), Trouble> {
-        match self.all_forwards().await.nothing_changed()? {
-            Some((all, forwards)) => self.forget(&all, forwards.iter()).await,
-            None => Ok(()),
+        for bridge in [self.bridge(), self.place().await.nothing_changed()?.network] {
+            if let Some((all, forwards)) = self.forwards_on(&bridge).await.nothing_changed()? {
+                self.forget(&all, forwards.iter()).await?;
+            }
         }
+        Ok(())
     }
 
     async fn forget(

@@ -17,8 +17,6 @@ const NAME: &str = "hafog.image";
 const STACK: &str = "hafog.stack";
 const SITE: &str = "hafog.site";
 const TAG: &str = "hafog.tag.";
-/// The alias of what builders start from. Whoever runs the host chooses it.
-const BASE: &str = "debian-12";
 
 /// Of an image in one file.
 const FORMAT: &str = "application/octet-stream";
@@ -62,15 +60,15 @@ impl Site {
         Ok(found.ok_or_else(none)?.id)
     }
 
-    /// The fingerprint of what builders start from.
-    pub(super) async fn base(&self) -> Result<String, Fault> {
-        let path = format!("/1.0/images/aliases/{BASE}?project=default");
+    /// The fingerprint of what builders start from: whoever runs the host has put an alias there.
+    pub(super) async fn base(&self, base: &str) -> Result<String, Fault> {
+        let path = format!("/1.0/images/aliases/{base}?project=default");
         let alias = self.incus.get(&path).await.map_err(No::fault);
         let alias = alias.map_err(|fault| {
             fault
-                .while_doing(format!("Incus has no base image `{BASE}`"))
+                .while_doing(format!("Incus has no base image `{base}`"))
                 .hint(format!(
-                    "incus image copy images:debian/12 REMOTE: --alias {BASE}"
+                    "incus publish MACHINE --alias {base}: a machine with systemd, apt-get and an SSH server (docs/incus.md)"
                 ))
         })?;
         Ok(alias["target"].as_str().unwrap_or_default().to_owned())
@@ -190,9 +188,12 @@ impl Site {
     ) -> Result<(), Trouble> {
         let instance = self.known(name).await.nothing_changed()?;
         let fingerprint = self.need(image).await.nothing_changed()?;
-        if instance["config"][server::IMAGE] == image.as_str() {
+        let config = &instance["config"];
+        if config[server::IMAGE] == image.as_str() && !config[server::REBUILDING].is_string() {
             return Ok(());
         }
+        // Whatever was on it is no longer known until all of this is done.
+        self.set(name, &[(server::REBUILDING, "true")]).await?;
         let pair = HostKeyPair::make(name).await.nothing_changed()?;
         self.off(name).await?;
         self.way.ssh.hang_up(name);
@@ -206,10 +207,12 @@ impl Site {
         self.boot(name).await?;
         let there = self.describe(&self.known(name).await.partial()?);
         if let Some(host) = &there.host {
-            self.machine().restore(host).await?;
+            self.once_up(|| async { self.machine().restore(host).await })
+                .await?;
         }
         // Last: until here, the same call does all of it again.
-        self.set(name, &[(server::IMAGE, image.as_str())]).await
+        let done = [(server::IMAGE, image.as_str()), (server::REBUILDING, "")];
+        self.set(name, &done).await
     }
 
     pub(super) async fn unpublish(&self, name: &ImageName) -> Result<(), Trouble> {

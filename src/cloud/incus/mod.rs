@@ -169,14 +169,15 @@ impl Site {
         let images = self.images().await.map_err(left)?;
         let names = images.iter().map(|image| image.name.to_string()).collect();
         self.refuse_left("images", names)?;
+        self.remove_forwards().await?;
+        self.remove_wall().await?;
+        // The project last: while it is there, so may be the rest.
         if there {
             self.remove_volumes().await?;
             let path = self.project_path();
             let deleted = self.incus.delete(&path, QUICK_LIMIT);
             deleted.await.map_err(No::trouble)?;
         }
-        self.remove_forwards().await?;
-        self.remove_wall().await?;
         self.way.ssh.leave().await.partial()
     }
 
@@ -263,6 +264,12 @@ impl Cloud for Site {
 
     async fn change_image(&self, name: &ServerName, image: &ImageName) -> Result<(), Trouble> {
         self.rebuild(name, image).await
+    }
+
+    async fn has_site(&self) -> Result<bool, Fault> {
+        let project = there(self.incus.get(&self.project_path()).await);
+        let project = project.map_err(No::fault)?;
+        Ok(project.is_some_and(|project| self.owns(&project)))
     }
 
     async fn firewall(&self) -> Result<Option<Firewall>, Fault> {

@@ -24,6 +24,10 @@ pub(super) const HOST_KEY: &str = "user.hafog.hostkey";
 const MADE: &str = "user.hafog.made";
 /// Set until its folders are there: nothing can be done on it before.
 const BOOTING: &str = "user.hafog.booting";
+/// Nobody knows what is on its disk: an image is being put under it, or a command that did so was cut.
+pub(super) const REBUILDING: &str = "user.hafog.rebuilding";
+/// How long a machine may take from its start until it answers.
+const BOOT_LIMIT: Duration = Duration::from_secs(60);
 /// Before the name of each tag.
 const TAG: &str = "user.hafog.tag.";
 
@@ -154,7 +158,7 @@ impl Site {
         let path = self.path(name).nothing_changed()?;
         let image = match &want.image {
             Some(image) => self.need(image).await.nothing_changed()?,
-            None => self.base().await.nothing_changed()?,
+            None => self.base(&want.base).await.nothing_changed()?,
         };
         self.ensure_project().await?;
         match self.find(name).await.nothing_changed()? {
@@ -171,13 +175,19 @@ impl Site {
             }
             // Of a call that was cut: it may be empty, so it is made again.
             Some(_) => {
-                let deleted = self.incus.delete(&path, QUICK_LIMIT).await;
+                let deleted = self.incus.delete(&path, REMOVE_LIMIT).await;
                 deleted.map_err(No::trouble)?;
             }
             None => {}
         }
         let host_key = HostKeyPair::make(name).await.nothing_changed()?;
         let mut place = self.place().await.nothing_changed()?;
+        // Of a server of this name whose removal was cut: a new one has nothing of it.
+        let left = self.volume_path(name, &place);
+        self.incus
+            .delete(&left, REMOVE_LIMIT)
+            .await
+            .map_err(No::trouble)?;
         if let Some(own) = self.own_bridge(&place.network).await? {
             place.network = own;
         }
@@ -194,10 +204,29 @@ impl Site {
     async fn ready(&self, name: &ServerName) -> Result<Server, Trouble> {
         let found = self.describe(&self.known(name).await.unknown()?);
         if let Some(host) = &found.host {
-            self.machine().prepare(host).await?;
+            self.once_up(|| async { self.machine().prepare(host).await })
+                .await?;
         }
         self.set(name, &[(BOOTING, "")]).await?;
         Ok(self.describe(&self.known(name).await.unknown()?))
+    }
+
+    /// A machine that boots has no address for a while, and looks like one that is gone.
+    pub(super) async fn once_up<F>(&self, act: impl Fn() -> F) -> Result<(), Trouble>
+    where
+        F: Future<Output = Result<(), Trouble>>,
+    {
+        let until = Instant::now() + BOOT_LIMIT;
+        loop {
+            match act().await {
+                Err(trouble)
+                    if trouble.fault().kind() == Kind::Unavailable && Instant::now() < until =>
+                {
+                    tokio::time::sleep(POLL).await;
+                }
+                ended => return ended,
+            }
+        }
     }
 
     async fn begin(
@@ -345,7 +374,14 @@ impl Site {
             (Power::On, Some(RUNNING)) => self.connect(name).await,
             (Power::Thaw, Some(RUNNING)) | (Power::Freeze, Some(FROZEN)) => Ok(()),
             (Power::On, Some(FROZEN)) => refused("is frozen; thaw it or power it off first"),
-            (Power::On, _) => self.boot(name).await,
+            (Power::On, _) => {
+                self.boot(name).await?;
+                // Of a creation that was cut before its first word.
+                match instance["config"][BOOTING].is_string() {
+                    true => self.ready(name).await.map(drop),
+                    false => Ok(()),
+                }
+            }
             (Power::Isolate, Some(RUNNING | FROZEN)) => {
                 self.way.ssh.hang_up(name);
                 self.isolate(name).await
@@ -439,9 +475,13 @@ impl Site {
         }
         self.way.ssh.forget(name).await.partial()?;
         let place = self.place().await.nothing_changed()?;
-        let path = self.within(&format!("{}/{}", place.volumes(), volume_name(name)));
+        let path = self.volume_path(name, &place);
         let deleted = self.incus.delete(&path, REMOVE_LIMIT).await;
         deleted.map_err(|no| Trouble::Partial(no.fault()))
+    }
+
+    fn volume_path(&self, name: &ServerName, place: &Place) -> String {
+        self.within(&format!("{}/{}", place.volumes(), volume_name(name)))
     }
 
     async fn shown_gone(&self, name: &ServerName) -> Result<(), Trouble> {
@@ -471,7 +511,7 @@ impl Site {
             "content_type": "filesystem",
             "config": config,
         });
-        let one = self.within(&format!("{all}/{}", volume_name(name)));
+        let one = self.volume_path(name, place);
         let all = self.within(&all);
         let made = self.incus.ensure(&all, &volume, &one, QUICK_LIMIT).await;
         made.map_err(No::trouble)

@@ -470,6 +470,11 @@ impl Cloud for Local {
         Err(Trouble::NothingChanged(Fault::new(message)))
     }
 
+    async fn has_site(&self) -> Result<bool, Fault> {
+        self.on(|site| Ok(site.base.join("site.json").exists()))
+            .await
+    }
+
     async fn remove_site(&self) -> Result<(), Trouble> {
         self.on(Site::remove).await
     }

@@ -72,7 +72,9 @@ cat >"$new"; sync "$new"; mv -T "$new" "$1"; sync "$folder""#;
 const FIT: &str = r#"
 [ -d /run/systemd/system ] || { echo 'it does not run systemd' >&2; exit 1; }
 command -v apt-get >/dev/null || { echo 'it has no apt-get' >&2; exit 1; }
-[ "$(id -u)" = 0 ] || { echo 'hafog is not root there' >&2; exit 1; }"#;
+[ "$(id -u)" = 0 ] || { echo 'hafog is not root there' >&2; exit 1; }
+. /etc/os-release
+[ "$ID-$VERSION_ID" = "$1" ] || { echo "it is $ID-$VERSION_ID, and its recipe is for $1" >&2; exit 1; }"#;
 
 #[derive(Deserialize)]
 struct Mark {
@@ -141,7 +143,11 @@ impl Way {
         join_all((0..self.hosts().len()).map(|index| self.look(index))).await
     }
 
+    /// Of a site whose hosts are all gone there is nobody left to ask.
     pub(super) async fn any_answers(&self) -> Result<(), Fault> {
+        if self.hosts().is_empty() {
+            return Ok(());
+        }
         let looks = (0..self.hosts().len()).map(|index| Box::pin(self.look(index)));
         match select_ok(looks).await {
             Ok(_) => Ok(()),
@@ -150,8 +156,8 @@ impl Way {
     }
 
     /// Refuses a machine on which hafog cannot do its work.
-    pub(super) async fn is_fit(&self, place: &Host) -> Result<(), Trouble> {
-        let argv = script(FIT, &[]);
+    pub(super) async fn is_fit(&self, place: &Host, base: &str) -> Result<(), Trouble> {
+        let argv = script(FIT, &[base]);
         let fit = self.exec(place, &argv, Vec::new(), WRITE_LIMIT).await?;
         match fit.code {
             0 => Ok(()),
@@ -159,7 +165,7 @@ impl Way {
                 let message = format!("`{}` cannot be a server of this stack", place.name);
                 let fault = Fault::new(message).because(fit.said());
                 Err(Trouble::NothingChanged(fault.hint(
-                    "it needs Debian or Ubuntu with systemd, and root, or a user whom sudo asks for no password",
+                    "it needs the system of the recipe (`base`) with systemd and apt-get, and root, or a user whom sudo asks for no password",
                 )))
             }
         }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use self::claim::{Claim, Seen};
-use self::note::Note;
+use self::note::{Note, Noted};
 use self::way::{Way, place_name};
 use super::firewall::GROUP_TAG;
 use super::{
@@ -24,6 +24,7 @@ use super::{
 };
 use crate::error::{Fault, Trouble, TroubleExt};
 use crate::model::id::{ImageName, ServerName, SiteName, StackName};
+use crate::model::stack::Registered;
 use crate::shell::ssh::{SERVER_DIRS, Ssh};
 use crate::shell::systemd::{Systemd, Wire, script};
 use crate::shell::{Host, Shell};
@@ -81,6 +82,8 @@ pub struct Site {
     site: SiteName,
     way: Arc<Way>,
     note: Note,
+    /// Hosts that will never come back, by a person's word.
+    gone: Vec<String>,
     /// Held from the choice of a host until it is taken.
     choosing: tokio::sync::Mutex<()>,
 }
@@ -88,12 +91,14 @@ pub struct Site {
 impl Site {
     fn open(settings: &SiteSettings) -> Site {
         let ssh = Ssh::open(&settings.home);
-        let hosts = settings.hosts.clone();
+        let (gone, hosts) = settings.hosts.iter().cloned().partition(|host| host.gone);
+        let gone: Vec<Registered> = gone;
         Site {
             stack: settings.stack.clone(),
             site: settings.site.clone(),
             way: Arc::new(Way::new(ssh, settings.site.clone(), hosts)),
             note: Note::at(&settings.home, &settings.site),
+            gone: gone.iter().map(ToString::to_string).collect(),
             choosing: tokio::sync::Mutex::new(()),
         }
     }
@@ -127,7 +132,12 @@ impl Site {
     /// nobody knows that makes the list unknown.
     async fn all(&self) -> Result<Vec<Server>, Fault> {
         let looked = self.way.look_at_all().await;
-        let noted = self.note.read().await?;
+        let before = self.note.read().await?;
+        let is_left = |(host, _): &(&String, &Option<Server>)| !self.gone.contains(host);
+        let noted = before.iter().filter(is_left);
+        let noted: Noted = noted
+            .map(|(host, one)| (host.clone(), one.clone()))
+            .collect();
         let mut servers = Vec::new();
         let mut now = BTreeMap::new();
         for (host, seen) in self.way.hosts().iter().zip(looked) {
@@ -156,7 +166,9 @@ impl Site {
                 && !servers.iter().any(|one| one.name == server.name)
             {
                 servers.push(Server {
-                    state: ServerState::Failed(format!("{id} is no longer in `hosts`")),
+                    state: ServerState::Failed(format!(
+                        "{id} is no longer in `hosts`: put it back, with `gone: true` if it never comes back"
+                    )),
                     ..server.clone()
                 });
                 now.insert(id.clone(), before.clone());
@@ -167,7 +179,7 @@ impl Site {
                 return Err(two_are(&other.id, &server.id, &server.name));
             }
         }
-        self.note.write(&noted, now).await?;
+        self.note.write(&before, now).await?;
         Ok(servers)
     }
 
@@ -246,7 +258,7 @@ impl Site {
                 taken.push(format!("{host} is {} of {}", other.server, other.stack));
                 continue;
             }
-            self.way.is_fit(&seen.place).await?;
+            self.way.is_fit(&seen.place, &want.base).await?;
             if self.way.take(&seen.place, &claim).await? {
                 return Ok((seen, claim));
             }
@@ -262,20 +274,18 @@ impl Site {
     /// One whose host was taken from the list is not gone.
     async fn is_known_nowhere(&self, name: &ServerName) -> Result<(), Fault> {
         let noted = self.note.read().await?;
-        let is_it = |one: &&Option<Server>| one.as_ref().is_some_and(|one| one.name == *name);
+        let is_it = |one: &Option<Server>| one.as_ref().is_some_and(|one| one.name == *name);
         let Some((host, _)) = noted.iter().find(|(_, one)| is_it(one)) else {
             return Ok(());
         };
-        if self
-            .way
-            .hosts()
-            .iter()
-            .any(|listed| listed.to_string() == *host)
-        {
+        let mut listed = self.way.hosts().iter().map(ToString::to_string);
+        if self.gone.contains(host) || listed.any(|listed| listed == *host) {
             return Ok(());
         }
         let message = format!("`{name}` is on {host}, which is no longer in `hosts`");
-        Err(Fault::new(message).hint(format!("put {host} back into `hosts` until it is removed")))
+        Err(Fault::new(message).hint(format!(
+            "put {host} back into `hosts` until it is removed, with `gone: true` if it never comes back"
+        )))
     }
 
     async fn delete(&self, name: &ServerName) -> Result<(), Trouble> {

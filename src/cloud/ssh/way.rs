@@ -176,6 +176,7 @@ mod tests {
             address: Some(address.into()),
             host_key: None,
             only: None,
+            gone: false,
         }
     }
 

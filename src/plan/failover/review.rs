@@ -37,6 +37,7 @@ pub(super) fn review(plan: &mut Plan, flip: &Flip) {
     }
     if is_standby {
         plan.refusals.extend(servers(flip));
+        plan.refusals.extend(unseen_files(flip));
     }
     forecast(plan, flip);
 }
@@ -104,6 +105,19 @@ fn servers(flip: &Flip) -> Option<Refusal> {
     let why = not_ready(flip.stack, flip.facts, flip.to)?;
     let hint = format!("hafog clone {}", flip.to);
     Some(refusal("standby-not-ready", why, hint))
+}
+
+fn unseen_files(flip: &Flip) -> Option<Refusal> {
+    if !flip.copies_files() {
+        return None;
+    }
+    let (why, server) = files::unseen(flip.stack, flip.facts, flip.from, flip.to)?;
+    let seen = flip.facts.server(flip.from, &server);
+    let hint = match seen.is_some_and(|seen| seen.state == ServerState::Running) {
+        true => format!("{} --accept files-unseen", flip.typed("switchover")),
+        false => format!("hafog heal {}", flip.from),
+    };
+    Some(refusal("files-unseen", why, hint))
 }
 
 fn loss_of(flip: &Flip, one: &Move) -> Loss {

@@ -71,6 +71,7 @@ pub(crate) fn fine(stack: &Stack) -> Facts {
         };
         let servers = stack.servers_at(&site.name);
         let facts = SiteFacts {
+            is_made: true,
             firewall: None,
             entry: None,
             answers: Seen::Known(()),

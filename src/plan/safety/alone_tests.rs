@@ -10,7 +10,7 @@ use crate::model::id::SiteName;
 use crate::model::roles::{Beat, Provisional, Revocation};
 use crate::model::stack::{SelfFence, Stack};
 use crate::plan::action::CONFIG_TAG;
-use crate::plan::facts::{Facts, Seen};
+use crate::plan::facts::{Facts, FilesFact, Seen};
 use crate::plan::failover::{Options, failover, takeover};
 use crate::plan::preflight::tests::{fine, with_files};
 use crate::plan::{Plan, build, commit, deploy, destroy, files, heal, rejoin, scale, up};
@@ -91,6 +91,21 @@ impl World {
             if let Some(server) = site.servers.get_mut(&name.into()) {
                 server.state = ServerState::Off;
             }
+        }
+    }
+
+    fn files_at(&mut self, name: &str) -> &mut Seen<FilesFact> {
+        let mut all = self.facts.files.values_mut();
+        all.find_map(|files| files.get_mut(&name.into())).unwrap()
+    }
+
+    fn no_files(&mut self, names: &[&str]) {
+        for name in names {
+            let fact = self.files_at(name);
+            *fact = Seen::Known(FilesFact {
+                marked: false,
+                report: None,
+            });
         }
     }
 
@@ -393,6 +408,16 @@ fn cases() -> Vec<Case> {
         .given(|w| w.sick(&["shop-east-web-1"])),
         case("files-alone", healed, |w| w.off("shop-east-web-1"))
             .given(|w| w.off("shop-east-web-2")),
+        case("files-alone", healed, |w| {
+            w.sick(&["shop-east-web-1"]);
+            w.no_files(&["shop-east-web-2", "shop-west-web-1", "shop-west-web-2"]);
+        })
+        .given(|w| w.sick(&["shop-east-web-1"])),
+        case("files-unseen", switchover, |w| w.off("shop-east-web-1")),
+        case("files-unseen", switchover, |w| {
+            let why = Seen::Unknown("timed out".to_owned());
+            *w.files_at("shop-east-web-1") = why;
+        }),
         case("no-source", synced, |w| w.off("shop-east-web-1")),
         case("cannot-heal", healed, |w| w.silence_site("east")),
         case("all-sick", healed, |w| {

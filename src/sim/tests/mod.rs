@@ -90,6 +90,7 @@ fn want(name: &str, image: Option<&str>) -> ServerWant {
     ServerWant {
         name: name.into(),
         image: image.map(ImageName::new),
+        base: "debian-12".to_owned(),
         size: Size {
             cpu: 1,
             memory: Bytes(1),

@@ -95,14 +95,15 @@ impl<'a> Resolver<'a, '_> {
     fn hosts(&mut self, hosts: &'a [HostSpec], list: Spot) -> Vec<Registered> {
         let mut registered = Vec::new();
         for (index, host) in hosts.iter().enumerate() {
-            let (ssh, more) = match host {
-                HostSpec::Place(ssh) => (ssh, None),
+            let (ssh, more, gone) = match host {
+                HostSpec::Place(ssh) => (ssh, None, false),
                 HostSpec::Server {
                     ssh,
                     address,
                     host_key,
                     r#for,
-                } => (ssh, Some((address, host_key, r#for))),
+                    gone,
+                } => (ssh, Some((address, host_key, r#for)), *gone),
             };
             // A mistake in it is said where it is read.
             let Ok(parts) = format::ssh_place(&ssh.0) else {
@@ -119,6 +120,7 @@ impl<'a> Resolver<'a, '_> {
                 address: address.as_ref().and_then(|address| address.0.parse().ok()),
                 host_key: host_key.as_ref().map(|key| key.0.clone()),
                 only: only.as_ref().map(|group| GroupName::new(&group.0)),
+                gone,
             });
         }
         registered
