@@ -50,6 +50,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(20);
 /// docs/exit-codes.md.
 const REFUSED: i32 = 3;
+const UNAVAILABLE: i32 = 69;
 /// Of a move that failed, for whoever reads why.
 const EVENTS: usize = 20;
 
@@ -246,6 +247,8 @@ impl Case {
         match healed {
             Some(healed) => healed.join().expect("it heals"),
             None if ended.code() == Some(REFUSED) => return false,
+            // Also the arbiter may answer late, before there is a plan.
+            None if ended.code() == Some(UNAVAILABLE) && events.is_empty() => return false,
             None => panic!("{self:?}: nothing was cut, {ended}\n{said}"),
         }
         true

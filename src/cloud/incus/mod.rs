@@ -76,6 +76,8 @@ pub struct Site {
     incus: Arc<Incus>,
     /// Held from the choice of an address until it is reserved.
     choosing: tokio::sync::Mutex<()>,
+    /// Held until the site's network is whole: Incus shows one that it is still making.
+    walling: tokio::sync::Mutex<()>,
     way: Arc<Way>,
 }
 
@@ -97,6 +99,7 @@ impl Site {
             network: settings.network,
             incus: incus.clone(),
             choosing: tokio::sync::Mutex::new(()),
+            walling: tokio::sync::Mutex::new(()),
             way: Arc::new(Way {
                 ssh: Ssh::open(&settings.home),
                 incus,

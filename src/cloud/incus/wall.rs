@@ -76,6 +76,7 @@ impl Site {
         let Some(subnet) = self.network else {
             return Ok(None);
         };
+        let _walling = self.walling.lock().await;
         let bridge = self.bridge();
         if self
             .ours("network ACL", &self.list_path())
