@@ -85,7 +85,7 @@ fn configure(folder: &Path, clouds: &serde_json::Value) -> std::io::Result<()> {
 
 /// Machines that boot, packages that are installed, databases that are copied: a limit, not an expectation.
 const LIMIT: Duration = Duration::from_secs(180);
-const PASSWORD: (&str, &str) = ("DATABASE_PASSWORD", "a-password-of-the-tests");
+pub const PASSWORD: (&str, &str) = ("DATABASE_PASSWORD", "a-password-of-the-tests");
 /// The machine that keeps the arbiter, in the third place.
 const THIRD: (&str, &str) = ("third", "10.66.3.10");
 

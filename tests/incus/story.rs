@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::harness::load::Load;
-use crate::lab::{Pair, incus, lab, on_server};
+use crate::lab::{PASSWORD, Pair, incus, lab, on_server};
 
 #[test]
 fn a_stack_moves_to_the_other_cloud_loses_it_and_comes_back() {
@@ -32,6 +32,29 @@ fn a_stack_moves_to_the_other_cloud_loses_it_and_comes_back() {
     let data = "/1.0/storage-pools/default/volumes/custom/shop-east-db-1-data?project=shop-east";
     let (_, volume) = incus("a", &["query", data]);
     assert!(volume.contains("\"size\": \"2147483648B\""), "{volume}");
+
+    // What Incus keeps of a server has no secret; the server itself has.
+    let kept = |cloud: &str, site: &str| {
+        let all = format!("/1.0/instances?recursion=2&project=shop-{site}");
+        let (done, said) = incus(cloud, &["query", &all]);
+        assert!(
+            done && said.contains(&format!("shop-{site}-web-1")),
+            "{said}"
+        );
+        said
+    };
+    for said in [kept("a", "east"), kept("b", "west")] {
+        assert!(
+            !said.contains(PASSWORD.1) && !said.contains("PRIVATE"),
+            "{said}"
+        );
+    }
+    let (_, told) = on_server(
+        "east",
+        "shop-east-web-1",
+        &["cat", "/var/lib/hafog/etc/env"],
+    );
+    assert!(told.contains(PASSWORD.1), "the search would not find it");
 
     // Both have the same, and a list of it.
     assert_eq!(fingerprints("a").len(), 3, "{:?}", fingerprints("a"));
@@ -140,6 +163,15 @@ fn a_stack_moves_to_the_other_cloud_loses_it_and_comes_back() {
         pair.run("preflight").code == 0
     });
     assert_eq!(pair.orders(west), ["one", "half", "whole", "two", "three"]);
+
+    // Back to where it was before, and once more from there.
+    pair.must("failback --yes");
+    pair.until_writer("shop-west-db-1");
+    assert!(pair.order(west, "four"), "an order in the west");
+    pair.must("rollback --yes");
+    pair.until_writer("shop-east-db-2");
+    let all = ["one", "half", "whole", "two", "three", "four"];
+    assert_eq!(pair.orders(east), all);
     pair.must("destroy --yes");
     assert_eq!(lab(&["inventory"]), before);
     let keys = pair.admitted();

@@ -119,7 +119,7 @@ impl Options {
     }
 }
 
-/// `HAFOG_JOBS`, or as many as the machine has cores: a case mostly waits.
+/// `HAFOG_JOBS`, or half as many again as the machine has cores: a case mostly waits.
 fn jobs() -> usize {
     match std::env::var("HAFOG_JOBS") {
         Ok(jobs) => jobs
@@ -127,7 +127,10 @@ fn jobs() -> usize {
             .ok()
             .filter(|jobs| *jobs > 0)
             .unwrap_or_else(|| panic!("HAFOG_JOBS is a number from 1 on, not `{jobs}`")),
-        Err(_) => std::thread::available_parallelism().map_or(1, usize::from),
+        Err(_) => {
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            cores + cores.div_ceil(2)
+        }
     }
 }
 

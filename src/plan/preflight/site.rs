@@ -80,8 +80,12 @@ pub(super) fn images(stack: &Stack, facts: &Facts, site: &SiteName) -> Vec<Check
             Some(_) if let Some((server, image)) = runs_revoked(stack, facts, site, recipe) => {
                 fail(
                     name,
-                    format!("{server} runs {image}, which is revoked"),
-                    "hafog deploy",
+                    format!("{} runs {image}, which is revoked", server.name),
+                    match server.job {
+                        Job::App => "hafog deploy".to_owned(),
+                        // Nothing puts another one under those.
+                        _ => format!("hafog image show {image}"),
+                    },
                 )
             }
             Some(image) if facts.has_image(site, image) => pass(name, format!("{image} is there")),
@@ -103,13 +107,13 @@ fn runs_revoked<'a>(
     facts: &'a Facts,
     site: &'a SiteName,
     recipe: &RecipeName,
-) -> Option<(&'a ServerName, &'a ImageName)> {
+) -> Option<(&'a Server, &'a ImageName)> {
     let servers = stack.servers_at(site);
     let mut servers = servers.filter(|server| server.recipe == *recipe);
     servers.find_map(|server| {
         let image = facts.server(site, &server.name)?.image.as_ref()?;
         let revoked = facts.revoked.contains_key(image);
-        revoked.then_some((&server.name, image))
+        revoked.then_some((server, image))
     })
 }
 
