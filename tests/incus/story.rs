@@ -76,6 +76,21 @@ fn a_stack_moves_to_the_other_cloud_loses_it_and_comes_back() {
     let spec = spec.replace(run, &format!("env RELEASE=2 {run}"));
     pair.home.write("hafog.yaml", &spec);
     pair.must("deploy --yes");
+
+    // Killed while an image is put under a server, which is off then: the same command finishes.
+    let spec = spec.replace("RELEASE=2", "RELEASE=3");
+    pair.home.write("hafog.yaml", &spec);
+    let mut killed = pair.command("deploy --yes").spawn().expect("it starts");
+    pair.until("an image is put under a server", || {
+        kept("b", "west").contains("user.hafog.rebuilding")
+    });
+    killed.kill().expect("it was still at work");
+    killed.wait().expect("it ends");
+    pair.must("deploy --yes");
+    assert!(!kept("b", "west").contains("user.hafog.rebuilding"));
+    let again = pair.must("deploy --yes");
+    assert!(again.stdout.contains("nothing to do"), "{}", again.all());
+
     for count in [3, 2] {
         let of = |count: u32| format!("web: {{ image: web, count: {count}");
         pair.home
@@ -87,7 +102,7 @@ fn a_stack_moves_to_the_other_cloud_loses_it_and_comes_back() {
     assert_eq!(pair.orders(east), ["one"]);
     assert_eq!(lock, pair.home.read("hafog.lock"));
     let pruned = pair.must("image prune --yes");
-    assert!(pruned.stdout.contains("2 steps"), "{}", pruned.all());
+    assert!(pruned.stdout.contains("4 steps"), "{}", pruned.all());
     pair.until_ready("the standby is ready", "preflight");
 
     assert_eq!(role("east"), "primary");
