@@ -55,8 +55,7 @@ fn machines_give_out_what_is_kept_while_every_application_server_is_gone() {
     pair.home.write("logo.svg", "<svg>one</svg>");
     pair.home.write("page.html", "a page");
     pair.must("up --yes");
-    let again = pair.must("up --yes");
-    assert!(again.stdout.contains("nothing to do"), "{}", again.all());
+    pair.until_nothing_to_do("up");
     let east = pair.address("east");
     let found = |body: &str| ("200".to_owned(), body.to_owned());
     assert_eq!(get(&east, "/logo.svg"), found("<svg>one</svg>"));
@@ -75,7 +74,6 @@ fn machines_give_out_what_is_kept_while_every_application_server_is_gone() {
 
     pair.must("heal --yes");
     pair.until("servers answer again", || get(&east, "/now").0 == "200");
-    let healed = pair.must("heal --yes");
-    assert_eq!(healed.stdout, "heal: nothing to do\n");
+    pair.until_nothing_to_do("heal");
     pair.must("destroy --yes");
 }

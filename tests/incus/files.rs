@@ -36,8 +36,7 @@ fn files_are_in_step_at_both_clouds_and_outlive_their_image() {
     }
     pair.home.write("hafog.yaml", &spec);
     pair.must("up --yes");
-    let again = pair.must("up --yes");
-    assert!(again.stdout.contains("nothing to do"), "{}", again.all());
+    pair.until_nothing_to_do("up");
     // The folder belongs to who writes there.
     let write = |server: &str, name: &str, text: &str| {
         let script = format!(
@@ -114,8 +113,7 @@ fn files_are_in_step_at_both_clouds_and_outlive_their_image() {
         read(WEST, "second") == "after the deploy\n"
     });
     assert_eq!(on(WEST, "ls -A /srv/shop/uploads.image-1"), ".kept\n");
-    let again = pair.must("up --yes");
-    assert!(again.stdout.contains("nothing to do"), "{}", again.all());
+    pair.until_nothing_to_do("up");
 
     pair.until_ready("the standby is ready", "preflight");
     write(EAST, "third", "right before the move");

@@ -299,6 +299,14 @@ impl Pair {
         said.unwrap_or_else(|why| panic!("{why}; `hafog {words}` said last:\n{last}"));
     }
 
+    /// Everything is as the spec says. A machine that is busy may not show it in time at the first look.
+    pub fn until_nothing_to_do(&self, verb: &str) {
+        let what = format!("`{verb}` has nothing to do");
+        self.until_says(&what, &format!("{verb} --yes"), |ran| {
+            ran.code == 0 && ran.stdout.contains("nothing to do")
+        });
+    }
+
     /// The site that is not primary could take over now.
     pub fn until_ready(&self, what: &str, words: &str) {
         self.until_says(what, words, |ran| ran.code == 0);

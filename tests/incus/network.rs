@@ -56,8 +56,7 @@ fn a_site_with_a_network_of_its_own_lets_in_the_stack_and_what_is_open() {
     assert!(!warned.contains("at `east`"), "{warned}");
 
     pair.must("up --yes");
-    let again = pair.must("up --yes");
-    assert!(again.stdout.contains("nothing to do"), "{}", again.all());
+    pair.until_nothing_to_do("up");
     let (node, front) = (address(&pair, "shop-east-db-1"), pair.address("east"));
     assert!(node.starts_with("10.66.16."), "{node}");
     assert!(answers(&front, 80) && pair.order(&front, "one"));

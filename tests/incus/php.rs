@@ -111,8 +111,7 @@ fn a_php_application_runs_on_the_units_of_its_packages_at_both_clouds() {
     assert_eq!(both[0].len(), 3, "{:?}", both[0].keys());
     assert_eq!(both[0], both[1]);
     pair.must("up --yes");
-    let again = pair.must("up --yes");
-    assert!(again.stdout.contains("nothing to do"), "{}", again.all());
+    pair.until_nothing_to_do("up");
     let east = pair.address("east");
     pair.until("the shop takes an order", || pair.order(&east, "first"));
     assert_eq!(pair.orders(&east), ["first"]);

@@ -47,8 +47,7 @@ fn servers_that_exist_already_are_a_standby() {
     assert!(pair.order(&east, "one"), "an order in the east");
     pair.must("clone west --yes");
     pair.until_ready("the standby is ready", "preflight");
-    let again = pair.must("clone west --yes");
-    assert!(again.stdout.contains("nothing to do"), "{}", again.all());
+    pair.until_nothing_to_do("clone west");
 
     // A new release in place, under load, and one that does not start.
     let release = |run: &str| {

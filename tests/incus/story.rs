@@ -19,8 +19,7 @@ fn a_stack_moves_to_the_other_cloud_loses_it_and_comes_back() {
     assert!(spec.contains(east) && spec.contains(west), "{spec}");
     pair.home.write("hafog.yaml", &spec);
     pair.must("up --yes");
-    let again = pair.must("up --yes");
-    assert!(again.stdout.contains("nothing to do"), "{}", again.all());
+    pair.until_nothing_to_do("up");
     let names = pair.must("dns show").stdout;
     assert!(names.contains(east), "{names}");
     assert!(pair.order(east, "one"), "an order in the east");
@@ -88,8 +87,7 @@ fn a_stack_moves_to_the_other_cloud_loses_it_and_comes_back() {
     killed.wait().expect("it ends");
     pair.must("deploy --yes");
     assert!(!kept("b", "west").contains("user.hafog.rebuilding"));
-    let again = pair.must("deploy --yes");
-    assert!(again.stdout.contains("nothing to do"), "{}", again.all());
+    pair.until_nothing_to_do("deploy");
 
     for count in [3, 2] {
         let of = |count: u32| format!("web: {{ image: web, count: {count}");
