@@ -28,6 +28,8 @@ const BOOTING: &str = "user.hafog.booting";
 pub(super) const REBUILDING: &str = "user.hafog.rebuilding";
 /// How long a machine may take from its start until it answers.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
+/// How long Incus may take until it can write a file.
+const FILE_LIMIT: Duration = Duration::from_secs(10);
 /// Before the name of each tag.
 const TAG: &str = "user.hafog.tag.";
 
@@ -308,8 +310,23 @@ impl Site {
         bytes: Vec<u8>,
     ) -> Result<(), Trouble> {
         let path = self.file_path(name, file).partial()?;
-        let wrote = self.incus.write(&path, headers, bytes).await;
-        wrote.map_err(|no| Trouble::Partial(no.fault()))
+        let until = Instant::now() + FILE_LIMIT;
+        loop {
+            let wrote = self
+                .incus
+                .write(&path, headers.clone(), bytes.clone())
+                .await;
+            match wrote {
+                // The helper of Incus for the files of a machine that is off (`forkfile`) ends when nobody needs it, also
+                // right now.
+                Err(No::Refused(fault))
+                    if fault.causes().join(" ").contains("forkfile") && Instant::now() < until =>
+                {
+                    tokio::time::sleep(POLL).await;
+                }
+                wrote => return wrote.map_err(|no| Trouble::Partial(no.fault())),
+            }
+        }
     }
 
     pub(super) fn file_path(&self, name: &ServerName, file: &str) -> Result<String, Fault> {
