@@ -252,10 +252,13 @@ impl Pair {
 
     /// The address of a site's balancer.
     pub fn address(&self, site: &str) -> String {
-        let facts = self.json("show facts");
-        let server = &facts["sites"][site]["servers"][format!("shop-{site}-balancer-1")];
-        let address = server["host"]["address"].as_str();
-        address.expect("the balancer has an address").to_owned()
+        // A cloud that is busy may answer late.
+        let address = poll(LIMIT, || {
+            let facts = self.json("show facts");
+            let server = &facts["sites"][site]["servers"][format!("shop-{site}-balancer-1")];
+            server["host"]["address"].as_str().map(str::to_owned)
+        });
+        address.expect("the balancer has an address")
     }
 
     /// Orders something at a site's balancer; whether it was acknowledged.
@@ -358,7 +361,9 @@ impl Drop for Pair {
             let _ = clouds(&["revive", cloud]);
         }
         let _ = self.run("abort --yes");
-        let _ = self.run("destroy --yes");
+        // What stays would be in the way of the next test.
+        let destroyed = || (self.run("destroy --yes").code == 0).then_some(());
+        let _ = poll(LIMIT, destroyed);
         for name in &self.strangers {
             let _ = incus("b", &["delete", "--force", name]);
         }
