@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Fault, Trouble};
 use crate::model::id::{ImageName, ServerName, SiteName, StackName};
-use crate::model::stack::{Registered, Size};
+use crate::model::stack::{DEFAULT_BASE, Registered, Size};
 use crate::model::subnet::Subnet;
 use crate::model::units::Bytes;
 use crate::shell::{Host, Shell};
@@ -159,7 +159,7 @@ pub struct ServerWant {
     /// `None` starts from the bare base: a builder.
     pub image: Option<ImageName>,
     /// The system's name, such as `debian-12`: what a builder starts from, and what a machine that exists already has.
-    #[serde(default = "first_base")]
+    #[serde(default = "default_base")]
     pub base: String,
     pub size: Size,
     /// How big its disk for data is. `None`: as big as the cloud makes one.
@@ -170,9 +170,8 @@ pub struct ServerWant {
     pub tags: BTreeMap<String, String>,
 }
 
-/// What all servers had before journals said it.
-fn first_base() -> String {
-    "debian-12".to_owned()
+fn default_base() -> String {
+    DEFAULT_BASE.to_owned()
 }
 
 /// Stack, server and image: sent as idempotency token where the API has one, and as a tag everywhere, so that a

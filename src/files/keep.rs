@@ -41,8 +41,8 @@ fn make(kept: &Kept) -> Result<(), Fault> {
     let folder = &kept.folder;
     let cannot = |error: &dyn std::fmt::Display| durable::fault("make", folder, error);
     // Whoever was cut between the two left it to root, with nothing in it.
-    let is_new = || fs::read_dir(folder).map_or(true, |mut all| all.next().is_none());
-    if is_new() {
+    let is_new = fs::read_dir(folder).map_or(true, |mut all| all.next().is_none());
+    if is_new {
         let user = match &kept.user {
             None => None,
             Some(name) => {

@@ -377,6 +377,9 @@ pub struct Balancer {
 /// The group of hot spares for the servers behind the balancer.
 pub const SPARE_GROUP: &str = "spare";
 
+/// The system of a recipe that says nothing else, and of journals from before they said it.
+pub const DEFAULT_BASE: &str = "debian-12";
+
 /// The group that `balancer:` adds.
 pub const BALANCER_GROUP: &str = "balancer";
 

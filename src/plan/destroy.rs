@@ -6,6 +6,7 @@ use super::commit::still_provisional;
 use super::facts::Facts;
 use super::firewall;
 use super::safety::refusal;
+use super::server::delete_server;
 use super::{Intent, Plan, PlanKind, step};
 use crate::dns::RecordChange;
 use crate::model::id::*;
@@ -193,20 +194,8 @@ fn remove_site(plan: &mut Plan, facts: &Facts, site: &SiteName) -> Option<StepNa
     let seen = facts.sites.get(site)?;
     let mut after = Vec::new();
     for server in seen.servers.keys() {
-        after.push(
-            plan.push(
-                step(
-                    format!("delete-server {server}"),
-                    format!("remove {server} and its data"),
-                    DeleteServer {
-                        site: site.clone(),
-                        server: server.clone(),
-                    }
-                    .into(),
-                )
-                .limit(super::REMOVE_LIMIT),
-            ),
-        );
+        let about = format!("remove {server} and its data");
+        after.push(plan.push(delete_server(site, server, about)));
     }
     let mut gone = after.clone();
     for image in &seen.images {

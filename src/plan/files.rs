@@ -476,12 +476,12 @@ fn moved(
 }
 
 /// A planned move loses nothing, and nobody knows what the server has that the files are copied from.
-pub(super) fn unseen(
-    stack: &Stack,
+pub(super) fn unseen<'a>(
+    stack: &'a Stack,
     facts: &Facts,
-    from: &SiteName,
-    to: &SiteName,
-) -> Option<(String, ServerName)> {
+    from: &'a SiteName,
+    to: &'a SiteName,
+) -> Option<(&'a Server, String)> {
     stack.files.iter().find_map(|files| {
         let (source, _) = (stack.first_of(from, files)?, stack.first_of(to, files)?);
         let name = &source.name;
@@ -495,7 +495,7 @@ pub(super) fn unseen(
             "{name} cannot be asked for the files `{}`: {why}",
             files.name
         );
-        Some((why, name.clone()))
+        Some((source, why))
     })
 }
 

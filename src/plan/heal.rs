@@ -4,7 +4,7 @@
 
 mod nodes;
 
-use super::action::{AwaitServer, CONFIG_TAG, DeleteServer};
+use super::action::{AwaitServer, CONFIG_TAG};
 use super::facts::Facts;
 use super::files;
 use super::safety::{Refusal, lost_writer, not_up, refusal};
@@ -300,13 +300,8 @@ fn anew(
         _ => Vec::new(),
     };
     let gone = seen.map(|_| {
-        let delete = DeleteServer {
-            site: server.site.clone(),
-            server: name.clone(),
-        };
         let about = format!("remove {name}, which {what}");
-        let delete = step(format!("delete-server {name}"), about, delete.into());
-        plan.push(delete.limit(super::REMOVE_LIMIT).after(saved))
+        plan.push(server::delete_server(&server.site, name, about).after(saved))
     });
     Ok(Some(plan.push(
         server::create_server(stack, server, &image).after(gone),

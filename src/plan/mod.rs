@@ -346,9 +346,6 @@ impl Plan {
     }
 }
 
-/// Seconds in which a server is removed, with its disks: one with millions of files on it may need most of them.
-const REMOVE_LIMIT: u64 = 3600;
-
 /// Builds a step; the fluent form keeps the planners readable as lists.
 pub fn step(name: impl Into<String>, about: impl Into<String>, action: Action) -> Step {
     Step {

@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::action::{DeleteServer, ForgetReplica, LEAVING_TAG, LetGo, TakeOut};
+use super::action::{ForgetReplica, LEAVING_TAG, LetGo, TakeOut};
 use super::facts::Facts;
 use super::safety::{Refusal, lost_writer, refusal};
+use super::server::delete_server;
 use super::{Intent, Plan, database, heal, step};
 pub(super) use crate::cloud::firewall::GROUP_TAG;
 use crate::cloud::{Server as CloudServer, ServerState};
@@ -211,17 +212,9 @@ pub(super) fn remove(
     let mut deleted = BTreeMap::new();
     for one in surplus {
         let name = &one.seen.name;
-        let delete = DeleteServer {
-            site: one.site.clone(),
-            server: name.clone(),
-        };
         let about = format!("remove {name}, which the spec has no longer, and its data");
-        let delete = step(format!("delete-server {name}"), about, delete.into());
-        let step = plan.push(
-            delete
-                .limit(super::REMOVE_LIMIT)
-                .after(after.iter().cloned()),
-        );
+        let delete = delete_server(one.site, name, about);
+        let step = plan.push(delete.after(after.iter().cloned()));
         deleted.insert(name, step);
     }
     forget(plan, stack, facts, site, &deleted);

@@ -80,6 +80,17 @@ pub(super) fn create_server(stack: &Stack, server: &Server, image: &ImageName) -
     .reversible()
 }
 
+/// Seconds in which a server is removed, with its disks: one with millions of files on it may need most of them.
+const REMOVE_LIMIT: u64 = 3600;
+
+pub(super) fn delete_server(site: &SiteName, server: &ServerName, about: String) -> Step {
+    let delete = DeleteServer {
+        site: site.clone(),
+        server: server.clone(),
+    };
+    step(format!("delete-server {server}"), about, delete.into()).limit(REMOVE_LIMIT)
+}
+
 pub(super) fn power_on(server: &Server, state: &ServerState) -> Step {
     step(
         format!("power-on {}", server.name),

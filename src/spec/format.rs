@@ -428,7 +428,7 @@ fn host_key(text: &str) -> Result<(), Wrong> {
     }
 }
 
-/// useradd(8).
+/// os-release(5): `ID` and `VERSION_ID`.
 fn base(text: &str) -> Result<(), Wrong> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let is_part = |part: &str| !part.is_empty() && part.chars().all(plain);
@@ -441,6 +441,7 @@ fn base(text: &str) -> Result<(), Wrong> {
     }
 }
 
+/// useradd(8).
 fn user(text: &str) -> Result<(), Wrong> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
     let good = text.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')

@@ -12,7 +12,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::model::stack::{SelfFence, Tier};
+use crate::model::stack::{DEFAULT_BASE, SelfFence, Tier};
 
 /// One stack: what runs, where, and how traffic reaches it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -169,8 +169,6 @@ pub struct ImageSpec {
 fn default_base() -> BaseText {
     BaseText(DEFAULT_BASE.to_owned())
 }
-
-pub const DEFAULT_BASE: &str = "debian-12";
 
 /// Where the code comes from and goes to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -9,14 +9,14 @@ use std::time::Duration;
 use hafog::db::keys::Keys;
 use hafog::journal::Silent;
 use hafog::model::stack::Stack;
-use hafog::run::open::{self, OpenOptions};
+use hafog::run::open;
 use hafog::run::runner::{End, Stop};
 use hafog::sim::{Mishap, Script, SimWorld};
 
 use super::simulated::open_world;
 use super::table::{count_from, difference, forgotten};
 use super::verbs::*;
-use super::{Ended, command, starting_world};
+use super::{Ended, command, options, starting_world};
 
 /// What becomes of whoever takes the run up first.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -54,13 +54,7 @@ async fn take_up(
     verb: &Verb,
     way: Way,
 ) -> Option<Ended> {
-    let options = OpenOptions {
-        assume_down: assumed(verb),
-        lock_timeout: Duration::from_secs(60),
-        reason: None,
-        verb: verb.name.to_owned(),
-        take_lease: true,
-    };
+    let options = options(verb, Duration::from_secs(60));
     let session = match open::open(open_world(sim, stack, keys), &options).await {
         Ok(session) => session,
         Err(fault) => return Some(Ended::Not(fault.to_string())),

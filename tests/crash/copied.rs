@@ -7,13 +7,13 @@ use hafog::db::keys::Keys;
 use hafog::journal::Silent;
 use hafog::plan::facts::{FilesFact, Seen};
 use hafog::plan::failover;
-use hafog::run::open::{self, OpenOptions};
+use hafog::run::open;
 use hafog::run::runner::{End, Stop};
 use hafog::sim::stacks;
 
 use super::simulated::open_world;
-use super::starting_world;
 use super::verbs::*;
+use super::{options, starting_world};
 
 #[tokio::test]
 async fn a_last_copy_that_takes_too_long_is_taken_back() {
@@ -26,13 +26,7 @@ async fn a_last_copy_that_takes_too_long_is_taken_back() {
     stack.files.push(stacks::uploads());
     let stack = Arc::new(stack);
     let world = open_world(&sim, &stack, &keys);
-    let options = OpenOptions {
-        assume_down: Default::default(),
-        lock_timeout: Duration::ZERO,
-        reason: None,
-        verb: verb.name.to_owned(),
-        take_lease: true,
-    };
+    let options = options(verb, Duration::ZERO);
     let mut session = open::open(world, &options).await.expect("a session");
     let has = FilesFact {
         marked: true,

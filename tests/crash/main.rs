@@ -39,16 +39,21 @@ enum Ended {
     Not(String),
 }
 
-/// Types the verb: what `cmd::drive` does, without a terminal.
-async fn command(sim: &SimWorld, stack: &Arc<Stack>, keys: &Arc<Keys>, verb: &Verb) -> Ended {
-    let world = open_world(sim, stack, keys);
-    let options = OpenOptions {
+/// What a command that changes something opens with.
+fn options(verb: &Verb, lock_timeout: Duration) -> OpenOptions {
+    OpenOptions {
         assume_down: assumed(verb),
-        lock_timeout: Duration::from_secs(60),
+        lock_timeout,
         reason: None,
         verb: verb.name.to_owned(),
         take_lease: true,
-    };
+    }
+}
+
+/// Types the verb: what `cmd::drive` does, without a terminal.
+async fn command(sim: &SimWorld, stack: &Arc<Stack>, keys: &Arc<Keys>, verb: &Verb) -> Ended {
+    let world = open_world(sim, stack, keys);
+    let options = options(verb, Duration::from_secs(60));
     let mut session = match open::open(world, &options).await {
         Ok(session) => session,
         Err(fault) => return Ended::Not(fault.to_string()),

@@ -10,13 +10,13 @@ use hafog::journal::Silent;
 use hafog::model::id::*;
 use hafog::model::stack::Stack;
 use hafog::plan::{self, failover};
-use hafog::run::open::{self, OpenOptions};
+use hafog::run::open;
 use hafog::run::runner::Stop;
 use hafog::sim::{Mishap, Script, SimWorld, stacks};
 
 use super::simulated::open_world;
 use super::verbs::*;
-use super::{Ended, command, happen, starting_world};
+use super::{Ended, command, happen, options, starting_world};
 
 /// A world in which the stack stands, and what a person types in it.
 pub struct Story {
@@ -604,13 +604,7 @@ async fn a_clock_that_is_stepped_does_not_end_a_lease() {
         leapt: std::sync::Mutex::default(),
     });
     world.clock = clock.clone();
-    let options = OpenOptions {
-        assume_down: assumed(verb),
-        lock_timeout: Duration::ZERO,
-        reason: None,
-        verb: verb.name.to_owned(),
-        take_lease: true,
-    };
+    let options = options(verb, Duration::ZERO);
     let began = sim.clock().elapsed();
     let session = open::open(world, &options).await.expect("a session");
     let plan = (verb.plan)(&stack, &session.facts);

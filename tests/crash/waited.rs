@@ -7,13 +7,13 @@ use hafog::db::keys::Keys;
 use hafog::journal::Silent;
 use hafog::model::roles::{Beat, Writer};
 use hafog::plan::failover::{self, Options};
-use hafog::run::open::{self, OpenOptions};
+use hafog::run::open;
 use hafog::run::runner::{End, Stop};
 use hafog::sim::SimWorld;
 
 use super::simulated::open_world;
-use super::starting_world;
 use super::verbs::*;
+use super::{options, starting_world};
 
 /// The primary's agent said something at this many seconds from now.
 fn heard(sim: &SimWorld, arbiter: usize, seconds: i64) {
@@ -36,13 +36,7 @@ async fn fallen_behind(seconds: i64, accept: &[&str]) -> End {
     let folder = tempfile::tempdir().expect("a folder");
     let keys = Arc::new(Keys::open(folder.path()).expect("keys"));
     let sim = starting_world(&stack, &keys, verb).await;
-    let options = OpenOptions {
-        assume_down: Default::default(),
-        lock_timeout: Duration::ZERO,
-        reason: None,
-        verb: verb.name.to_owned(),
-        take_lease: true,
-    };
+    let options = options(verb, Duration::ZERO);
     let world = open_world(&sim, &stack, &keys);
     let session = open::open(world, &options).await.expect("a session");
     let accept: Vec<String> = accept.iter().map(|name| (*name).to_owned()).collect();
@@ -94,13 +88,7 @@ async fn whoever_slept_at_the_prompt_closes_nobody_elses_run() {
     let keys = Arc::new(Keys::open(folder.path()).expect("keys"));
     let sim = starting_world(&stack, &keys, verb).await;
     let session = || async {
-        let options = OpenOptions {
-            assume_down: Default::default(),
-            lock_timeout: Duration::ZERO,
-            reason: None,
-            verb: verb.name.to_owned(),
-            take_lease: true,
-        };
+        let options = options(verb, Duration::ZERO);
         let world = open_world(&sim, &stack, &keys);
         open::open(world, &options).await.expect("a session")
     };

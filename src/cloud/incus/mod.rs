@@ -21,7 +21,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use self::api::{Incus, No, there};
+use self::api::{Incus, No, Said, there};
 use self::way::Way;
 use super::{
     Can, Cloud, CloudAbout, Entry, Firewall, Image, ImageFile, OnceKey, Power, Server, ServerWant,
@@ -129,10 +129,13 @@ impl Site {
         config[STACK] == self.stack.as_str() && config[SITE] == self.site.as_str()
     }
 
+    async fn project(&self) -> Said<Option<Value>> {
+        there(self.incus.get(&self.project_path()).await)
+    }
+
     /// Makes the project where there is none; one of somebody else is refused.
     async fn ensure_project(&self) -> Result<(), Trouble> {
-        let found = there(self.incus.get(&self.project_path()).await);
-        if let Some(project) = found.map_err(No::trouble)? {
+        if let Some(project) = self.project().await.map_err(No::trouble)? {
             if self.owns(&project) {
                 return Ok(());
             }
@@ -162,8 +165,7 @@ impl Site {
     }
 
     async fn remove(&self) -> Result<(), Trouble> {
-        let project = there(self.incus.get(&self.project_path()).await);
-        let there = project.map_err(No::trouble)?.is_some();
+        let there = self.project().await.map_err(No::trouble)?.is_some();
         let left = |fault: Fault| Trouble::NothingChanged(fault);
         if there {
             let names: Vec<String> = self.listed().await.map_err(left)?;
@@ -270,8 +272,7 @@ impl Cloud for Site {
     }
 
     async fn has_site(&self) -> Result<bool, Fault> {
-        let project = there(self.incus.get(&self.project_path()).await);
-        let project = project.map_err(No::fault)?;
+        let project = self.project().await.map_err(No::fault)?;
         Ok(project.is_some_and(|project| self.owns(&project)))
     }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use self::claim::{Claim, Seen};
-use self::note::{Note, Noted};
+use self::note::Note;
 use self::way::{Way, place_name};
 use super::firewall::GROUP_TAG;
 use super::{
@@ -91,8 +91,8 @@ pub struct Site {
 impl Site {
     fn open(settings: &SiteSettings) -> Site {
         let ssh = Ssh::open(&settings.home);
-        let (gone, hosts) = settings.hosts.iter().cloned().partition(|host| host.gone);
-        let gone: Vec<Registered> = gone;
+        let hosts = settings.hosts.iter().cloned();
+        let (gone, hosts): (Vec<Registered>, Vec<_>) = hosts.partition(|host| host.gone);
         Site {
             stack: settings.stack.clone(),
             site: settings.site.clone(),
@@ -133,11 +133,8 @@ impl Site {
     async fn all(&self) -> Result<Vec<Server>, Fault> {
         let looked = self.way.look_at_all().await;
         let before = self.note.read().await?;
-        let is_left = |(host, _): &(&String, &Option<Server>)| !self.gone.contains(host);
-        let noted = before.iter().filter(is_left);
-        let noted: Noted = noted
-            .map(|(host, one)| (host.clone(), one.clone()))
-            .collect();
+        let mut noted = before.clone();
+        noted.retain(|host, _| !self.gone.contains(host));
         let mut servers = Vec::new();
         let mut now = BTreeMap::new();
         for (host, seen) in self.way.hosts().iter().zip(looked) {

@@ -111,9 +111,8 @@ fn unseen_files(flip: &Flip) -> Option<Refusal> {
     if !flip.copies_files() {
         return None;
     }
-    let (why, server) = files::unseen(flip.stack, flip.facts, flip.from, flip.to)?;
-    let seen = flip.facts.server(flip.from, &server);
-    let hint = match seen.is_some_and(|seen| seen.state == ServerState::Running) {
+    let (source, why) = files::unseen(flip.stack, flip.facts, flip.from, flip.to)?;
+    let hint = match flip.facts.runs(source) {
         true => format!("{} --accept files-unseen", flip.typed("switchover")),
         false => format!("hafog heal {}", flip.from),
     };
